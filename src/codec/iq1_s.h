@@ -1,0 +1,46 @@
+// IQ1_S: 256 weights as points of a ternary 2048-point grid in 8 dimensions; 1.5625 bits per weight.
+//   w = d · (2 · scale + 1) · (level + delta), level in {-1, 0, 1}, delta = ±1/8.
+// Byte i of qs is the low part of the index of weights 8i … 8i + 7. Each 16-bit word of qh serves 32 weights: 4 × 3
+// high index bits, the 3-bit scale, and on top the sign of delta (1 = minus).
+// Source: ggml's block_iq1_s.
+#pragma once
+
+#include "codec/bytes.h"
+#include "codec/codec.h"
+#include "codec/iq_grids.h"
+
+namespace tsubu {
+
+struct IQ1_S {
+  static constexpr std::string_view kName = "IQ1_S";
+  static constexpr uint32_t kGgufId = 19;
+  static constexpr uint32_t kBlockLen = 256;
+  static constexpr bool kIsQuantized = true;
+  static constexpr std::string_view kSummary = "1.5-bit, ternary points of an 8-dimensional grid, 32 weights a scale";
+  struct Block {
+    Half d;
+    uint8_t qs[32];
+    uint8_t qh[16];
+  };
+  static_assert(sizeof(Block) == 50 && alignof(Block) == 1);
+
+  static TSUBU_INLINE bool has_finite_scales(const Block& block) { return block.d.is_finite(); }
+
+  template <class L>
+  static TSUBU_INLINE void decode(const Block& block, float* y) {
+    const float d = block.d.value();
+    for (int group = 0; group < 8; ++group) {
+      const uint32_t word = read_u16(block.qh + 2 * group);
+      const auto scale = L::set1(d * static_cast<float>(2 * (word >> 12 & 7) + 1));
+      const auto delta = L::set1(word & 0x8000 ? -0.125f : 0.125f);
+      const uint8_t* low = block.qs + 4 * group;
+      for (int i = 0; i < 4; i += 2) {
+        const auto points = lanes_of<L>(kIq1sGrid.points[low[i] | (word >> (3 * i) & 7) << 8],
+                                        kIq1sGrid.points[low[i + 1] | (word >> (3 * i + 3) & 7) << 8]);
+        L::store(y + 32 * group + 8 * i, L::mul(scale, L::add(L::to_float(points), delta)));
+      }
+    }
+  }
+};
+
+}  // namespace tsubu

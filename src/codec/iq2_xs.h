@@ -1,0 +1,43 @@
+// IQ2_XS: 256 weights as points of a 512-point grid in 8 dimensions with even signs; 2.3125 bits per weight.
+//   w = d · (0.5 + scale) · 0.25 · sign · level.
+// Each 16-bit word of qs is 8 weights: a 9-bit point index and 7 signs (the eighth makes the number of minus signs
+// even). scales holds one nibble per 16 weights, low nibble first.
+// Source: ggml's block_iq2_xs.
+#pragma once
+
+#include "codec/bytes.h"
+#include "codec/codec.h"
+#include "codec/iq_grids.h"
+
+namespace tsubu {
+
+struct IQ2_XS {
+  static constexpr std::string_view kName = "IQ2_XS";
+  static constexpr uint32_t kGgufId = 17;
+  static constexpr uint32_t kBlockLen = 256;
+  static constexpr bool kIsQuantized = true;
+  static constexpr std::string_view kSummary = "2-bit, points of an 8-dimensional grid, 16 weights a scale";
+  struct Block {
+    Half d;
+    uint8_t qs[64];
+    uint8_t scales[8];
+  };
+  static_assert(sizeof(Block) == 74 && alignof(Block) == 1);
+
+  static TSUBU_INLINE bool has_finite_scales(const Block& block) { return block.d.is_finite(); }
+
+  template <class L>
+  static TSUBU_INLINE void decode(const Block& block, float* y) {
+    const float d = block.d.value();
+    for (int group = 0; group < 16; ++group) {
+      const auto scale = L::set1(d * (0.5f + static_cast<float>(nibble(block.scales, group))) * 0.25f);
+      const uint32_t first = read_u16(block.qs + 4 * group);
+      const uint32_t second = read_u16(block.qs + 4 * group + 2);
+      const auto points = lanes_of<L>(with_signs(kIq2xsGrid.points[first & 511], even_signs(first >> 9)),
+                                      with_signs(kIq2xsGrid.points[second & 511], even_signs(second >> 9)));
+      L::store(y + 16 * group, L::mul(scale, L::to_float(points)));
+    }
+  }
+};
+
+}  // namespace tsubu

@@ -1,0 +1,47 @@
+// IQ3_XXS: 256 weights as points of a 256-point grid in 4 dimensions with even signs; 3.0625 bits per weight.
+//   w = d · (0.5 + scale) · 0.5 · sign · level.
+// Byte i of qs is the index of weights 4i … 4i + 3. Each 32-bit word of words serves 32 weights: 4 × 7 signs (the
+// eighth makes the number of minus signs even) and the 4-bit scale on top.
+// Source: ggml's block_iq3_xxs.
+#pragma once
+
+#include "codec/bytes.h"
+#include "codec/codec.h"
+#include "codec/iq_grids.h"
+
+namespace tsubu {
+
+struct IQ3_XXS {
+  static constexpr std::string_view kName = "IQ3_XXS";
+  static constexpr uint32_t kGgufId = 18;
+  static constexpr uint32_t kBlockLen = 256;
+  static constexpr bool kIsQuantized = true;
+  static constexpr std::string_view kSummary = "3-bit, points of a 4-dimensional grid, 32 weights a scale";
+  struct Block {
+    Half d;
+    uint8_t qs[64];
+    uint8_t words[32];
+  };
+  static_assert(sizeof(Block) == 98 && alignof(Block) == 1);
+
+  static TSUBU_INLINE bool has_finite_scales(const Block& block) { return block.d.is_finite(); }
+
+  template <class L>
+  static TSUBU_INLINE void decode(const Block& block, float* y) {
+    const float d = block.d.value();
+    for (int group = 0; group < 8; ++group) {
+      const uint32_t word = read_u32(block.words + 4 * group);
+      const auto scale = L::set1(d * (0.5f + static_cast<float>(word >> 28)) * 0.5f);
+      const uint8_t* index = block.qs + 8 * group;
+      for (int i = 0; i < 4; i += 2) {
+        const uint64_t first = joined(kIq3xxsGrid.points[index[2 * i]], kIq3xxsGrid.points[index[2 * i + 1]]);
+        const uint64_t second = joined(kIq3xxsGrid.points[index[2 * i + 2]], kIq3xxsGrid.points[index[2 * i + 3]]);
+        const auto points = lanes_of<L>(with_signs(first, even_signs(word >> (7 * i) & 127)),
+                                        with_signs(second, even_signs(word >> (7 * i + 7) & 127)));
+        L::store(y + 32 * group + 8 * i, L::mul(scale, L::to_float(points)));
+      }
+    }
+  }
+};
+
+}  // namespace tsubu

@@ -1,0 +1,48 @@
+// Q4_1: 32 weights as unsigned 4-bit codes with an f16 scale and an f16 minimum; 5 bits per weight.   w = d · code + m.
+// Byte j of qs holds code j in its low nibble and code j + 16 in its high one. Source: ggml's block_q4_1.
+#pragma once
+
+#include "codec/affine_block.h"
+#include "codec/codec.h"
+
+namespace tsubu {
+
+struct Q4_1 {
+  static constexpr std::string_view kName = "Q4_1";
+  static constexpr uint32_t kGgufId = 3;
+  static constexpr uint32_t kBlockLen = 32;
+  static constexpr bool kIsQuantized = true;
+  static constexpr std::string_view kSummary = "4-bit, 32 weights a scale and minimum";
+  struct Block {
+    Half d;
+    Half m;
+    uint8_t qs[16];
+  };
+  static_assert(sizeof(Block) == 20 && alignof(Block) == 1);
+
+  static TSUBU_INLINE bool has_finite_scales(const Block& block) { return block.d.is_finite() && block.m.is_finite(); }
+
+  template <class L>
+  static TSUBU_INLINE void decode(const Block& block, float* y) {
+    const auto d = L::set1(block.d.value());
+    const auto m = L::set1(block.m.value());
+    const auto bytes = L::load_u8(block.qs);
+    L::store(y, L::add(L::mul(d, L::to_float(L::bit_and(bytes, L::set1_i(15)))), m));
+    L::store(y + 16, L::add(L::mul(d, L::to_float(L::template shift_right<4>(bytes))), m));
+  }
+
+  // A step where plain rounding keeps half of one (the range is at most twice the largest magnitude); and the rounding
+  // of d (up to 2 · 2^-11) and m to f16.
+  static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 15 + 3 * 0x1p-11);
+  template <class L>
+  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row& row) {
+    const auto k = encode_affine_block<L, 15>(x, importance, row, kAffineGrid, importance ? 1 : 0, kMaxRelativeError);
+    Block block;
+    block.d = k.d;
+    block.m = k.m;
+    pack_4bit<L>(k.codes, block.qs);
+    return block;
+  }
+};
+
+}  // namespace tsubu

@@ -1,0 +1,75 @@
+// Q5_K: 256 weights in 8 sub-blocks of 32; 5.5 bits per weight.
+//   w = (d · scale) · code - dmin · min, codes 0 … 31, scales and minimums 0 … 63 (packed: codec/k_scales.h).
+// Low four bits as in Q4_K; bit s of qh[j] is the fifth bit of code j of sub-block s. Source: ggml's block_q5_K.
+#pragma once
+
+#include "codec/affine_k.h"
+#include "codec/codec.h"
+#include "codec/k_scales.h"
+
+namespace tsubu {
+
+struct Q5_K {
+  static constexpr std::string_view kName = "Q5_K";
+  static constexpr uint32_t kGgufId = 13;
+  static constexpr uint32_t kBlockLen = 256;
+  static constexpr bool kIsQuantized = true;
+  static constexpr std::string_view kSummary = "5-bit, 8 sub-blocks of 32 with 6-bit scales and minimums";
+  struct Block {
+    Half d;
+    Half dmin;
+    uint8_t scales[12];
+    uint8_t qh[32];
+    uint8_t qs[128];
+  };
+  static_assert(sizeof(Block) == 176 && alignof(Block) == 1);
+
+  static TSUBU_INLINE bool has_finite_scales(const Block& b) { return b.d.is_finite() && b.dmin.is_finite(); }
+
+  template <class L>
+  static TSUBU_INLINE void decode(const Block& block, float* y) {
+    const float d = block.d.value();
+    const float dmin = block.dmin.value();
+    const KScales s = unpack_k_scales(block.scales);
+    for (int i = 0; i < 32; i += kLanes) {
+      const auto fifth = L::load_u8(block.qh + i);
+      for (int c = 0; c < 4; ++c) {
+        const auto bytes = L::load_u8(block.qs + 32 * c + i);
+        const auto bit0 = L::bit_and(L::shift_right(fifth, 2 * c), L::set1_i(1));
+        const auto bit1 = L::bit_and(L::shift_right(fifth, 2 * c + 1), L::set1_i(1));
+        const auto low = L::bit_or(L::bit_and(bytes, L::set1_i(15)), L::template shift_left<4>(bit0));
+        const auto high = L::bit_or(L::template shift_right<4>(bytes), L::template shift_left<4>(bit1));
+        const auto scale0 = L::set1(d * static_cast<float>(s.scale[2 * c]));
+        const auto scale1 = L::set1(d * static_cast<float>(s.scale[2 * c + 1]));
+        const auto min0 = L::set1(dmin * static_cast<float>(s.min[2 * c]));
+        const auto min1 = L::set1(dmin * static_cast<float>(s.min[2 * c + 1]));
+        L::store(y + 64 * c + i, L::sub(L::mul(scale0, L::to_float(low)), min0));
+        L::store(y + 64 * c + 32 + i, L::sub(L::mul(scale1, L::to_float(high)), min1));
+      }
+    }
+  }
+
+  static constexpr double kMaxRelativeError = kSearchSlack * plain_affine_k_bound(31, 63);
+  template <class L>
+  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
+    const auto k =
+        encode_affine_k<L, 8, 32, 31, 63>(x, importance, kAffineGrid, importance ? 1 : 0, 1, kMaxRelativeError);
+    Block block;
+    block.d = k.d;
+    block.dmin = k.dmin;
+    KScales s;
+    for (int i = 0; i < 8; ++i) s.scale[i] = k.scale[i], s.min[i] = k.min[i];
+    pack_k_scales(s, block.scales);
+    for (int c = 0; c < 4; ++c)
+      for (int j = 0; j < 32; ++j)
+        block.qs[32 * c + j] = static_cast<uint8_t>((k.codes[64 * c + j] & 15) | (k.codes[64 * c + 32 + j] & 15) << 4);
+    for (int j = 0; j < 32; ++j) {
+      unsigned bits = 0;
+      for (int s8 = 0; s8 < 8; ++s8) bits |= static_cast<unsigned>(k.codes[32 * s8 + j] >> 4) << s8;
+      block.qh[j] = static_cast<uint8_t>(bits);
+    }
+    return block;
+  }
+};
+
+}  // namespace tsubu

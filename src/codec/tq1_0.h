@@ -1,0 +1,52 @@
+// TQ1_0: 256 ternary weights in base 3, one f16 scale; 1.6875 bits per weight.
+//   w = d · (digit - 1).
+// A byte is the five-digit number t (first digit highest) as the fraction ceil(256 · t / 243): multiplying by 3 pushes
+// the next digit out above bit 8. The digits of one place sit side by side: bytes 0 … 31 of qs give weights 32k … 32k +
+// 31 for digit k, bytes 32 … 47 weights 160 + 16k …, and qh (four digits) weights 240 + 4k ….
+// Source: ggml's block_tq1_0.
+#pragma once
+
+#include "codec/bytes.h"
+#include "codec/codec.h"
+
+namespace tsubu {
+
+struct TQ1_0 {
+  static constexpr std::string_view kName = "TQ1_0";
+  static constexpr uint32_t kGgufId = 34;
+  static constexpr uint32_t kBlockLen = 256;
+  static constexpr bool kIsQuantized = true;
+  static constexpr std::string_view kSummary = "ternary, five weights a byte, 256 a scale";
+  struct Block {
+    uint8_t qs[48];
+    uint8_t qh[4];
+    Half d;
+  };
+  static_assert(sizeof(Block) == 54 && alignof(Block) == 1);
+
+  static TSUBU_INLINE bool has_finite_scales(const Block& block) { return block.d.is_finite(); }
+
+  template <class L>
+  static TSUBU_INLINE void store_digit(typename L::F d, typename L::I bytes, typename L::I power, float* y) {
+    const auto fraction = L::bit_and(L::mul(bytes, power), L::set1_i(255));
+    const auto digit = L::template shift_right<8>(L::mul(fraction, L::set1_i(3)));
+    L::store(y, L::mul(d, L::to_float(L::sub(digit, L::set1_i(1)))));
+  }
+
+  template <class L>
+  static TSUBU_INLINE void decode(const Block& block, float* y) {
+    const auto d = L::set1(block.d.value());
+    constexpr int kPower[5] = {1, 3, 9, 27, 81};
+    for (int digit = 0; digit < 5; ++digit) {
+      const auto power = L::set1_i(kPower[digit]);
+      store_digit<L>(d, L::load_u8(block.qs), power, y + 32 * digit);
+      store_digit<L>(d, L::load_u8(block.qs + 16), power, y + 32 * digit + 16);
+      store_digit<L>(d, L::load_u8(block.qs + 32), power, y + 160 + 16 * digit);
+    }
+    const uint64_t last = read_u32(block.qh) * 0x100000001u;
+    const auto powers = lanes_of<L>(0x0303030301010101u, 0x1b1b1b1b09090909u);
+    store_digit<L>(d, L::bit_and(lanes_of<L>(last, last), L::set1_i(255)), powers, y + 240);
+  }
+};
+
+}  // namespace tsubu

@@ -1,0 +1,29 @@
+# The sources of src/kernel/generic/ compiled once per instruction set. Each unit defines everything inside namespace
+# tsubu::<isa>, so no symbol of one ISA can stand in for another's (tests/symbols_test.py checks the objects).
+file(GLOB TSUBU_GENERIC_KERNELS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernel/generic/*.cc)
+set(TSUBU_ISAS)
+function(tsubu_isa name)
+  if(NOT TSUBU_GENERIC_KERNELS)
+    return()
+  endif()
+  string(TOUPPER ${name} upper)
+  add_library(tsubu_kernel_${name} OBJECT ${TSUBU_GENERIC_KERNELS})
+  target_link_libraries(tsubu_kernel_${name} PRIVATE tsubu_options tsubu_codec)
+  target_compile_definitions(tsubu_kernel_${name} PRIVATE TSUBU_ISA=${name} TSUBU_ISA_${upper})
+  target_compile_options(tsubu_kernel_${name} PRIVATE ${ARGN})
+  set(TSUBU_ISAS ${TSUBU_ISAS} ${name} PARENT_SCOPE)
+  set(TSUBU_ISA_DEFINES ${TSUBU_ISA_DEFINES} TSUBU_HAS_${upper} PARENT_SCOPE)
+  set(TSUBU_ISA_SOURCES ${TSUBU_ISA_SOURCES} $<TARGET_OBJECTS:tsubu_kernel_${name}> PARENT_SCOPE)
+endfunction()
+
+tsubu_isa(scalar)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  tsubu_isa(avx2 -mavx2 -mfma -mf16c)
+  # GCC 12 takes the deliberately undefined operand of its own AVX-512 intrinsics for a use of an uninitialized variable.
+  set(avx512_quiet $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
+  tsubu_isa(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c
+            -mprefer-vector-width=512 ${avx512_quiet})
+endif()
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  tsubu_isa(neon)
+endif()

@@ -1,0 +1,113 @@
+// The kernel tables, one per instruction set that was compiled in, and the choice between them.
+#include "kernel/kernels.h"
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "codec/type_info.h"
+
+#define TSUBU_DECLARE_ISA(isa_name)           \
+  namespace isa_name {                        \
+  void fill_codec_kernels(Kernels& k);        \
+  void fill_gemm_kernels(Kernels& k);         \
+  void fill_elementwise_kernels(Kernels& k);  \
+  void fill_norm_kernels(Kernels& k);         \
+  void fill_rounding_kernels(Kernels& k);     \
+  static void fill(Kernels& k) {              \
+    k.isa = #isa_name;                        \
+    fill_codec_kernels(k);                    \
+    fill_gemm_kernels(k);                     \
+    fill_elementwise_kernels(k);              \
+    fill_norm_kernels(k);                     \
+    fill_rounding_kernels(k);                 \
+  }                                           \
+  }
+
+namespace tsubu {
+
+TSUBU_DECLARE_ISA(scalar)
+#ifdef TSUBU_HAS_AVX2
+TSUBU_DECLARE_ISA(avx2)
+#endif
+#ifdef TSUBU_HAS_AVX512
+TSUBU_DECLARE_ISA(avx512)
+#endif
+#ifdef TSUBU_HAS_NEON
+TSUBU_DECLARE_ISA(neon)
+#endif
+
+namespace {
+
+struct Isa {
+  std::string_view name;
+  bool (*runs_here)();
+  void (*fill)(Kernels& k);
+};
+
+// From the simplest to the best.
+constexpr Isa kIsas[] = {
+    {"scalar", [] { return true; }, scalar::fill},
+#ifdef TSUBU_HAS_NEON
+    {"neon", [] { return true; }, neon::fill},
+#endif
+#ifdef TSUBU_HAS_AVX2
+    {"avx2",
+     [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); },
+     avx2::fill},
+#endif
+#ifdef TSUBU_HAS_AVX512
+    {"avx512",
+     [] {
+       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+              __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16") &&
+              __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+     },
+     avx512::fill},
+#endif
+};
+
+struct Tables {
+  std::vector<Kernels> all;
+  std::vector<const Kernels*> pointers;
+
+  Tables() {
+    if (types().size() > kMaxTypes)
+      fail(ExitCode::kUnsupported, "kernel tables: {} codecs, room for {}: raise kMaxTypes", types().size(), kMaxTypes);
+    for (const Isa& isa : kIsas) {
+      if (!isa.runs_here()) continue;
+      isa.fill(all.emplace_back(Kernels{}));
+    }
+    for (const Kernels& k : all) pointers.push_back(&k);
+  }
+};
+
+const Tables& tables() {
+  static const Tables instance;
+  return instance;
+}
+
+}  // namespace
+
+const Kernels& kernels_named(std::string_view name) {
+  std::string available;
+  for (const Kernels* k : tables().pointers) {
+    if (k->isa == name) return *k;
+    available += (available.empty() ? "" : ", ") + std::string(k->isa);
+  }
+  fail(ExitCode::kUsage, "TSUBU_ISA={}: no such instruction set on this machine (available: {})", name, available);
+}
+
+const Kernels& kernels() {
+  static const Kernels& chosen = [&]() -> const Kernels& {
+    const char* wanted = std::getenv("TSUBU_ISA");
+    return wanted && *wanted ? kernels_named(wanted) : *tables().pointers.back();
+  }();
+  return chosen;
+}
+
+std::span<const Kernels* const> runnable_kernels() { return tables().pointers; }
+
+}  // namespace tsubu
