@@ -1,0 +1,8 @@
+#include <cstdint>
+
+#include "container/fuzz_bodies.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  tsubu::try_safetensors(std::as_bytes(std::span(data, size)));
+  return 0;
+}
