@@ -1,0 +1,90 @@
+#include "engine/attention.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "kernel/kernels.h"
+
+namespace tsubu {
+namespace {
+
+constexpr size_t kLaneStep = 16;    // sums run over position % 16
+constexpr size_t kBlockRows = 48;   // query rows (token, head of a group) that share a pass over the keys
+constexpr size_t kKeyTile = 256;    // keys of one product: the tile and the queries stay in the first-level caches
+
+size_t tokens_per_block(const AttentionShape& s) { return std::max<size_t>(1, kBlockRows / (s.n_heads / s.n_kv_heads)); }
+size_t align_down(size_t n) { return n / kLaneStep * kLaneStep; }
+size_t align_up(size_t n) { return align_down(n + kLaneStep - 1); }
+
+// Scores of one query become weights: softmax over [low, high], 0 elsewhere in [start, end).
+void weigh(float* scores, size_t start, size_t end, size_t low, size_t high) {
+  const size_t aligned = align_down(low);
+  std::fill(scores, scores + (aligned - start), 0.0f);
+  std::fill(scores + (aligned - start), scores + (low - start), -std::numeric_limits<float>::infinity());
+  kernels().softmax(scores + (aligned - start), high + 1 - aligned);
+  std::fill(scores + (high + 1 - start), scores + (end - start), 0.0f);
+}
+
+}  // namespace
+
+void AttentionScratch::reserve(int n_workers, const AttentionShape& shape, size_t n_keys) {
+  const size_t n_rows = tokens_per_block(shape) * (shape.n_heads / shape.n_kv_heads);
+  workers_.resize(static_cast<size_t>(n_workers));
+  for (Worker& w : workers_) {
+    if (w.scores.size() < n_rows * align_up(n_keys)) w.scores.resize(n_rows * align_up(n_keys));
+    if (w.queries.size() < n_rows * shape.head_dim) w.queries.resize(n_rows * shape.head_dim);
+    if (w.outputs.size() < n_rows * shape.head_dim) w.outputs.resize(n_rows * shape.head_dim);
+  }
+}
+
+size_t AttentionScratch::size_bytes() const {
+  size_t n = 0;
+  for (const Worker& w : workers_) n += w.scores.size() + w.queries.size() + w.outputs.size();
+  return n * sizeof(float);
+}
+
+void attend(const AttentionShape& shape, const CacheLayer& cache, size_t first, const float* q, float* y,
+            size_t n_tokens, AttentionScratch& scratch, ThreadPool& pool) {
+  if (n_tokens == 0) return;
+  const Kernels& k = kernels();
+  const size_t group = shape.n_heads / shape.n_kv_heads, dim = shape.head_dim, width = shape.n_heads * dim;
+  const size_t block = tokens_per_block(shape), n_blocks = (n_tokens + block - 1) / block;
+  scratch.reserve(pool.size(), shape, first + n_tokens);
+  const auto lowest_key = [&](size_t position) {
+    return shape.sliding_window > 0 && position >= shape.sliding_window ? position + 1 - shape.sliding_window : 0;
+  };
+
+  const auto run = [&](size_t item, int worker) {
+    // The last blocks see the most keys: they come first.
+    const size_t kv_head = item % shape.n_kv_heads, begin = (n_blocks - 1 - item / shape.n_kv_heads) * block;
+    const size_t n_block = std::min(block, n_tokens - begin), n_rows = n_block * group;
+    const size_t start = align_down(lowest_key(first + begin)), end = first + begin + n_block;
+    const size_t n_keys = end - start, ld = align_up(n_keys);
+    auto& [scores, queries, outputs] = scratch.workers_[static_cast<size_t>(worker)];
+
+    for (size_t t = 0; t < n_block; ++t) {
+      const float* head = q + (begin + t) * width + kv_head * group * dim;
+      for (size_t i = 0; i < group * dim; ++i) queries[t * group * dim + i] = head[i] * shape.scale;
+    }
+    for (size_t key = 0; key < n_keys; key += kKeyTile)
+      k.gemm_nt(cache.keys_of(kv_head, start + key), dim, queries.data(), dim, scores.data() + key, ld,
+                std::min(kKeyTile, n_keys - key), n_rows, dim);
+    for (size_t row = 0; row < n_rows; ++row) {
+      const size_t position = first + begin + row / group;
+      weigh(scores.data() + row * ld, start, end, lowest_key(position), position);
+    }
+    k.gemm_nt(cache.values_of(kv_head, start), cache.value_stride, scores.data(), ld, outputs.data(), dim, dim, n_rows,
+              n_keys);
+    for (size_t t = 0; t < n_block; ++t)
+      std::copy_n(outputs.data() + t * group * dim, group * dim, y + (begin + t) * width + kv_head * group * dim);
+  };
+  const size_t n_items = shape.n_kv_heads * n_blocks;
+  constexpr size_t kWorthThreads = 1 << 16;  // multiplications
+  if (n_tokens * (first + n_tokens) * width < kWorthThreads) {
+    for (size_t i = 0; i < n_items; ++i) run(i, 0);
+  } else {
+    pool.parallel_for(n_items, run);
+  }
+}
+
+}  // namespace tsubu

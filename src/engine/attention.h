@@ -1,0 +1,39 @@
+// Causal grouped-query attention over the key/value cache.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "base/threads.h"
+#include "engine/kv_cache.h"
+
+namespace tsubu {
+
+struct AttentionShape {
+  size_t n_heads = 0, n_kv_heads = 0, head_dim = 0;
+  float scale = 1;
+  size_t sliding_window = 0;  // 0: none
+};
+
+// Scores, scaled queries and outputs of one block of queries, for each worker.
+class AttentionScratch {
+ public:
+  void reserve(int n_workers, const AttentionShape& shape, size_t n_keys);
+  size_t size_bytes() const;
+
+ private:
+  friend void attend(const AttentionShape&, const CacheLayer&, size_t, const float*, float*, size_t, AttentionScratch&,
+                     ThreadPool&);
+  struct Worker {
+    std::vector<float> scores, queries, outputs;
+  };
+  std::vector<Worker> workers_;
+};
+
+// q and y are (n_tokens, n_heads · head_dim); token t stands at position first + t, and the cache holds the keys and
+// values of all positions up to first + n_tokens - 1. Lanes of every sum go by absolute position, so the result of a
+// token does not depend on which tokens are computed with it.
+void attend(const AttentionShape& shape, const CacheLayer& cache, size_t first, const float* q, float* y,
+            size_t n_tokens, AttentionScratch& scratch, ThreadPool& pool);
+
+}  // namespace tsubu

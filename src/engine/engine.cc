@@ -1,0 +1,264 @@
+// The engine: walks a program's steps for batches of tokens. See engine.h for what its results do not depend on.
+#include "engine/engine.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/half.h"
+#include "base/progress.h"
+#include "engine/program.h"
+#include "kernel/kernels.h"
+
+namespace tsubu {
+namespace {
+
+constexpr size_t kMaxBatch = 512;              // tokens computed together
+constexpr size_t kWorthThreads = 1 << 15;      // values below which an elementwise step stays on one thread
+
+class GraphEngine : public Engine {
+ public:
+  GraphEngine(const Model& model, ThreadPool& pool, const EngineOptions& options)
+      : model_(model), pool_(pool), options_(options), program_(make_program(model)) {
+    size_t tile = 0;
+    for (const Step& step : program_.steps)
+      if (step.linear) tile = std::max(tile, step.linear->scratch_floats());
+    tiles_.resize(static_cast<size_t>(pool.size()));
+    for (auto& t : tiles_) t.resize(tile);
+    buffers_.resize(program_.buffer_widths.size());
+  }
+
+  std::unique_ptr<Session> new_session(size_t max_tokens) const override {
+    if (max_tokens > program_.max_positions)
+      fail(ExitCode::kUsage, "{}: a session of {} tokens: the model has {} positions", model_.path(), max_tokens,
+           program_.max_positions);
+    return std::make_unique<KvCache>(this, program_.caches, max_tokens);
+  }
+
+  void forward(Session& session, std::span<const TokenId> tokens, size_t n_logits, std::span<float> logits) override {
+    auto* cache = dynamic_cast<KvCache*>(&session);
+    if (!cache || cache->owner() != this) fail(ExitCode::kUsage, "a session of another engine");
+    if (n_logits > tokens.size() || logits.size() < n_logits * program_.n_vocab)
+      fail(ExitCode::kUsage, "logits of {} tokens into {} floats: {} tokens given, {} floats each", n_logits, logits.size(),
+           tokens.size(), program_.n_vocab);
+    if (tokens.size() > cache->capacity() - cache->n_past())
+      fail(ExitCode::kUsage, "the context is full: {} tokens after {}: room for {}", tokens.size(), cache->n_past(),
+           cache->capacity());
+    const size_t silent = tokens.size() - n_logits;
+    for (size_t begin = 0; begin < tokens.size(); begin += kMaxBatch) {
+      throw_if_interrupted();
+      Batch batch;
+      batch.tokens = tokens.subspan(begin, std::min(kMaxBatch, tokens.size() - begin));
+      batch.n = batch.tokens.size();
+      batch.first_logits = std::clamp(silent, begin, begin + batch.n) - begin;
+      batch.position = cache->n_past();
+      batch.logits = logits.data() + (begin + batch.first_logits - std::min(silent, begin + batch.first_logits)) * program_.n_vocab;
+      batch.cache = cache;
+      run(batch);
+      cache->advance(batch.n);
+    }
+  }
+
+  size_t n_vocab() const override { return program_.n_vocab; }
+
+  uint64_t scratch_bytes() const override {
+    uint64_t floats = rounded_.size();
+    for (const auto& b : buffers_) floats += b.size();
+    for (const auto& t : tiles_) floats += t.size();
+    uint64_t bytes = floats * sizeof(float) + attention_scratch_.size_bytes();
+    for (const Step& s : program_.steps) {
+      bytes += (s.weight.size() + s.bias.size()) * sizeof(float);
+      if (s.linear) bytes += s.linear->size_bytes();
+    }
+    for (const RopeTable& r : program_.ropes) bytes += r.size_bytes();
+    return bytes;
+  }
+
+ private:
+  struct Batch {
+    std::span<const TokenId> tokens;
+    size_t n = 0;             // tokens
+    size_t first_logits = 0;  // logits are wanted from this token on
+    size_t position = 0;      // of the first token
+    float* logits = nullptr;
+    KvCache* cache = nullptr;
+  };
+
+  size_t width(ValueId value) const { return model_.graph().widths[static_cast<size_t>(value)]; }
+  float* rows(ValueId value, size_t first) {
+    return buffers_[program_.buffer_of[static_cast<size_t>(value)]].data() + first * width(value);
+  }
+
+  // f(token) for tokens [first, n), on all threads when there are enough values.
+  template <class Fn>
+  void each_token(size_t first, size_t n, size_t token_width, Fn f) {
+    if ((n - first) * token_width < kWorthThreads) {
+      for (size_t t = first; t < n; ++t) f(t);
+      return;
+    }
+    const size_t chunk = std::max<size_t>(1, kWorthThreads / 4 / token_width);
+    pool_.parallel_for((n - first + chunk - 1) / chunk, [&](size_t item, int) {
+      const size_t end = std::min(n, first + (item + 1) * chunk);
+      for (size_t t = first + item * chunk; t < end; ++t) f(t);
+    });
+  }
+
+  void run(const Batch& batch) {
+    for (size_t b = 0; b < buffers_.size(); ++b)
+      if (buffers_[b].size() < batch.n * program_.buffer_widths[b]) buffers_[b].resize(batch.n * program_.buffer_widths[b]);
+    for (RopeTable& rope : program_.ropes) rope.reserve(batch.position + batch.n);
+    rounded_of_ = kNoValue;
+    for (size_t i = 0; i < program_.steps.size(); ++i) {
+      // From the last attention on tokens do not see each other's results: only those with logits go on, unless somebody watches.
+      const bool is_head = i + 1 == program_.steps.size();
+      const bool last_attention = program_.has_attention && i == program_.last_attention;
+      const bool alone = !program_.has_attention || i >= program_.last_attention;
+      const size_t first = is_head || (alone && !options_.observer) ? batch.first_logits : 0;
+      if (first < batch.n || last_attention) run(program_.steps[i], batch, first);  // keys and values are always stored
+    }
+  }
+
+  // Tokens [first, n) of one step.
+  void run(const Step& step, const Batch& batch, size_t first) {
+    const Op& op = *step.op;
+    const Kernels& k = kernels();
+    const size_t n = batch.n, w = width(op.output);
+    const auto in = [&](size_t i, size_t t) { return rows(op.inputs[i], t); };
+    switch (op.kind) {
+      case OpKind::kEmbed:
+        embed(step, batch);
+        break;
+      case OpKind::kAddPosition:
+        add_positions(step, batch, first);
+        break;
+      case OpKind::kRmsNorm:
+      case OpKind::kLayerNorm:
+        normalize(step, first, n);
+        break;
+      case OpKind::kLinear:
+        linear(step, batch, first);
+        break;
+      case OpKind::kSlice:
+        each_token(first, n, w, [&](size_t t) { std::copy_n(in(0, t) + op.offset, w, rows(op.output, t)); });
+        break;
+      case OpKind::kRope:
+        each_token(first, n, w, [&](size_t t) {
+          program_.ropes[static_cast<size_t>(op.rope)].rotate(in(0, t), rows(op.output, t), batch.position + t, op.n_heads,
+                                                              op.head_dim);
+        });
+        break;
+      case OpKind::kAttention:
+        attention(step, batch, first);
+        break;
+      case OpKind::kSiluMul:
+        each_token(first, n, w, [&](size_t t) { k.silu_mul(in(0, t), in(1, t), rows(op.output, t), w); });
+        break;
+      case OpKind::kGelu:
+        each_token(first, n, w, [&](size_t t) { k.gelu(in(0, t), rows(op.output, t), w); });
+        break;
+      case OpKind::kAdd:
+        each_token(first, n, w, [&](size_t t) { k.add(in(0, t), in(1, t), rows(op.output, t), w); });
+        break;
+    }
+    if (op.output == rounded_of_) rounded_of_ = kNoValue;
+  }
+
+  void embed(const Step& step, const Batch& batch) {
+    const size_t w = width(step.op->output);
+    for (TokenId id : batch.tokens)
+      if (id < 0 || static_cast<uint64_t>(id) >= step.table->n_rows())
+        fail(ExitCode::kBadInput, "token {}: the vocabulary has {}", id, step.table->n_rows());
+    each_token(0, batch.n, w, [&](size_t t) {
+      step.table->read_rows(static_cast<uint64_t>(batch.tokens[t]), 1, rows(step.op->output, t));
+    });
+  }
+
+  void add_positions(const Step& step, const Batch& batch, size_t first) {
+    const size_t w = width(step.op->output);
+    each_token(first, batch.n, w, [&](size_t t) {
+      float* out = rows(step.op->output, t);
+      step.table->read_rows(batch.position + t, 1, out);
+      kernels().add(rows(step.op->inputs[0], t), out, out, w);
+    });
+  }
+
+  void normalize(const Step& step, size_t first, size_t n) {
+    const Op& op = *step.op;
+    const size_t w = width(op.output), slice = op.head_dim > 0 ? op.head_dim : w;
+    const float* weight = step.weight.empty() ? nullptr : step.weight.data();
+    const float* bias = step.bias.empty() ? nullptr : step.bias.data();
+    each_token(first, n, w, [&](size_t t) {
+      const float* x = rows(op.inputs[0], t);
+      float* y = rows(op.output, t);
+      for (size_t i = 0; i < w; i += slice) {
+        if (op.kind == OpKind::kRmsNorm)
+          kernels().rms_norm(x + i, weight, y + i, slice, op.eps);
+        else
+          kernels().layer_norm(x + i, weight, bias, y + i, slice, op.eps);
+      }
+    });
+  }
+
+  void linear(const Step& step, const Batch& batch, size_t first) {
+    const Op& op = *step.op;
+    const size_t n_cols = step.linear->n_cols();
+    const float* x = rows(op.inputs[0], first);
+    if (options_.observer) options_.observer->on_linear_input(op, x, batch.n - first, n_cols);
+    const ActRounding rounding = options_.act_int8 ? step.linear->rounding() : ActRounding::kNone;
+    if (rounding != ActRounding::kNone) x = rounded(op.inputs[0], rounding, first, batch.n);
+    float* y = op.output == model_.graph().logits ? batch.logits : rows(op.output, first);
+    step.linear->run(x, y, batch.n - first, tiles_, pool_);
+  }
+
+  // Tokens [first, n) of a value, rounded; kept while the next linears read the same value.
+  const float* rounded(ValueId value, ActRounding rounding, size_t first, size_t n) {
+    const size_t w = width(value);
+    if (rounded_.size() < n * w) rounded_.resize(n * w);
+    if (rounded_of_ != value || rounded_as_ != rounding || rounded_first_ != first) {
+      each_token(first, n, w, [&](size_t t) { round_activations(rounding, rows(value, t), rounded_.data() + t * w, w); });
+      rounded_of_ = value;
+      rounded_as_ = rounding;
+      rounded_first_ = first;
+    }
+    return rounded_.data() + first * w;
+  }
+
+  void attention(const Step& step, const Batch& batch, size_t first) {
+    const Op& op = *step.op;
+    const CacheLayer& cache = batch.cache->layer(step.attention_index);
+    const size_t width_kv = cache.n_kv_heads * cache.head_dim;
+    each_token(0, batch.n, 2 * width_kv, [&](size_t t) {
+      float* k = rows(op.inputs[1], t);
+      float* v = rows(op.inputs[2], t);
+      if (options_.kv_f16) {
+        round_to_f16(k, width_kv);
+        round_to_f16(v, width_kv);
+      }
+      cache.store(k, v, batch.position + t);
+    });
+    attend(step.attention, cache, batch.position + first, rows(op.inputs[0], first), rows(op.output, first), batch.n - first,
+           attention_scratch_, pool_);
+  }
+
+  static void round_to_f16(float* x, size_t n) {
+    for (size_t i = 0; i < n; ++i) x[i] = f16_to_f32(f32_to_f16(x[i]));
+  }
+
+  const Model& model_;
+  ThreadPool& pool_;
+  EngineOptions options_;
+  Program program_;
+  std::vector<std::vector<float>> buffers_, tiles_;  // values; decoded weights, one for each worker
+  AttentionScratch attention_scratch_;
+  std::vector<float> rounded_;
+  ValueId rounded_of_ = kNoValue;
+  ActRounding rounded_as_ = ActRounding::kNone;
+  size_t rounded_first_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Engine> Engine::make(const Model& model, ThreadPool& pool, const EngineOptions& options) {
+  return std::make_unique<GraphEngine>(model, pool, options);
+}
+
+}  // namespace tsubu

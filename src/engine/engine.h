@@ -1,0 +1,54 @@
+// Runs a model's graph on the CPU: tokens in, logits out, with a KV cache. Weights stay in the file's form and are
+// decoded tile by tile; activations are f32 and are not rounded unless asked. Results do not depend on the number of
+// threads nor on how a sequence is cut into calls.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/threads.h"
+#include "model/model.h"
+
+namespace tsubu {
+
+// Sees the input of every linear: x is (n_tokens, n_cols). For calibration and perturbation studies.
+class LinearObserver {
+ public:
+  virtual ~LinearObserver() = default;
+  virtual void on_linear_input(const Op& op, const float* x, size_t n_tokens, size_t n_cols) = 0;
+};
+
+struct EngineOptions {
+  // Rounds the inputs of linears with quantized weights to 8 bits, as llama.cpp's CPU path does: Q8_0 blocks of 32 for
+  // the 32-weight types, Q8_K blocks of 256 for the 256-weight ones; F16/BF16 weights: inputs to F16/BF16.
+  bool act_int8 = false;
+  bool kv_f16 = false;  // rounds keys and values to f16 when they are stored, as llama.cpp does by default
+  LinearObserver* observer = nullptr;
+};
+
+// Keys and values of one sequence.
+class Session {
+ public:
+  virtual ~Session() = default;
+  virtual size_t n_past() const = 0;
+  virtual size_t capacity() const = 0;
+  virtual void truncate(size_t n_past) = 0;  // forget everything from that position on
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  // model and pool must outlive the engine.
+  static std::unique_ptr<Engine> make(const Model& model, ThreadPool& pool, const EngineOptions& options = {});
+
+  virtual std::unique_ptr<Session> new_session(size_t max_tokens) const = 0;
+  // Appends tokens to the session. Logits of the last n_logits of them go to `logits` (n_logits × n_vocab; 0: none are
+  // computed). Throws Error(kUsage) when the session is full, Error(kBadInput) on a token outside the vocabulary.
+  virtual void forward(Session& session, std::span<const TokenId> tokens, size_t n_logits, std::span<float> logits) = 0;
+  virtual size_t n_vocab() const = 0;
+  virtual uint64_t scratch_bytes() const = 0;  // memory besides the mapped weights and sessions
+};
+
+}  // namespace tsubu

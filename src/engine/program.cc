@@ -1,0 +1,151 @@
+#include "engine/program.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace tsubu {
+namespace {
+
+size_t width_of(const Graph& graph, ValueId value) { return graph.widths[static_cast<size_t>(value)]; }
+
+const ModelTensor& table_tensor(const Model& model, const std::string& name, size_t n_cols) {
+  const ModelTensor& t = model.tensor(name);
+  if (t.n_cols() != n_cols || t.n_rows() == 0)
+    fail(ExitCode::kBadInput, "{}: tensor {}: {} rows of {} columns: expected columns: {}", model.path(), name, t.n_rows(),
+         t.n_cols(), n_cols);
+  return t;
+}
+
+std::vector<float> vector_tensor(const Model& model, const std::string& name, size_t n) {
+  if (name.empty()) return {};
+  const ModelTensor& t = model.tensor(name);
+  if (t.n_elements() != n)
+    fail(ExitCode::kBadInput, "{}: tensor {}: {} values: expected {}", model.path(), name, t.n_elements(), n);
+  return read_vector(t);
+}
+
+std::unique_ptr<Linear> make_linear(const Model& model, const Op& op, size_t n_rows, size_t n_cols) {
+  const ModelTensor& weight = table_tensor(model, op.weight, n_cols);
+  if (weight.n_rows() != n_rows)
+    fail(ExitCode::kBadInput, "{}: tensor {}: {} rows: expected {}", model.path(), op.weight, weight.n_rows(), n_rows);
+  const ModelTensor* bias = op.bias.empty() ? nullptr : &model.tensor(op.bias);
+  if (bias && bias->n_elements() != n_rows)
+    fail(ExitCode::kBadInput, "{}: tensor {}: {} values: expected {}", model.path(), op.bias, bias->n_elements(), n_rows);
+  return std::make_unique<Linear>(weight, bias);
+}
+
+void check_heads(const Model& model, const Graph& graph, const Op& op) {
+  const auto bad = [&](const char* what, size_t found, size_t expected) {
+    fail(ExitCode::kBadInput, "{}: attention of block {}: {} is {}: expected {}", model.path(), op.layer, what, found, expected);
+  };
+  if (op.n_kv_heads == 0 || op.head_dim == 0 || op.n_heads % op.n_kv_heads != 0)
+    bad("the number of query heads", op.n_heads, op.n_kv_heads);
+  const size_t q = size_t{op.n_heads} * op.head_dim, kv = size_t{op.n_kv_heads} * op.head_dim;
+  if (width_of(graph, op.inputs[0]) != q) bad("the width of the queries", width_of(graph, op.inputs[0]), q);
+  for (size_t i : {1, 2})
+    if (width_of(graph, op.inputs[i]) != kv) bad("the width of keys or values", width_of(graph, op.inputs[i]), kv);
+}
+
+Step make_step(const Model& model, const Op& op, Program& program) {
+  const Graph& graph = model.graph();
+  Step step;
+  step.op = &op;
+  const size_t out = width_of(graph, op.output);
+  switch (op.kind) {
+    case OpKind::kEmbed:
+      step.table = &table_tensor(model, op.weight, out);
+      break;
+    case OpKind::kAddPosition:
+      step.table = &table_tensor(model, op.weight, out);
+      program.max_positions = std::min<size_t>(program.max_positions, step.table->n_rows());
+      break;
+    case OpKind::kRmsNorm:
+    case OpKind::kLayerNorm: {
+      const size_t slice = op.head_dim > 0 ? op.head_dim : out;
+      if (out % slice != 0)
+        fail(ExitCode::kBadInput, "{}: norm {}: width {} is no multiple of {}", model.path(), op.weight, out, slice);
+      step.weight = vector_tensor(model, op.weight, slice);
+      step.bias = vector_tensor(model, op.bias, slice);
+      break;
+    }
+    case OpKind::kLinear:
+      step.linear = make_linear(model, op, out, width_of(graph, op.inputs[0]));
+      break;
+    case OpKind::kRope:
+      if (size_t{op.n_heads} * op.head_dim != out ||
+          2 * graph.ropes[static_cast<size_t>(op.rope)].inverse_frequencies.size() > op.head_dim)
+        fail(ExitCode::kBadInput, "{}: rotary positions of block {} do not fit heads of {}", model.path(), op.layer, op.head_dim);
+      break;
+    case OpKind::kAttention:
+      check_heads(model, graph, op);
+      step.attention = {op.n_heads, op.n_kv_heads, op.head_dim, op.attention_scale, op.sliding_window};
+      step.attention_index = program.caches.size();
+      program.caches.push_back({op.n_kv_heads, op.head_dim});
+      program.last_attention = program.steps.size();
+      program.has_attention = true;
+      break;
+    case OpKind::kSlice:
+    case OpKind::kSiluMul:
+    case OpKind::kGelu:
+    case OpKind::kAdd:
+      break;
+  }
+  return step;
+}
+
+// Each value gets the free buffer that fits best (else the widest one, widened); a buffer is free again after the last
+// step that reads its value.
+void assign_buffers(const Graph& graph, Program& program) {
+  std::vector<size_t> last_use(graph.widths.size(), 0);
+  for (size_t i = 0; i < graph.ops.size(); ++i) {
+    last_use[static_cast<size_t>(graph.ops[i].output)] = i;
+    for (ValueId v : graph.ops[i].inputs) last_use[static_cast<size_t>(v)] = i;
+  }
+  program.buffer_of.assign(graph.widths.size(), 0);
+  std::vector<size_t>& widths = program.buffer_widths;
+  std::vector<bool> is_free;
+  for (size_t i = 0; i < graph.ops.size(); ++i) {
+    const Op& op = graph.ops[i];
+    if (op.output != graph.logits) {
+      const size_t need = width_of(graph, op.output);
+      size_t best = widths.size();
+      for (size_t b = 0; b < widths.size(); ++b) {
+        if (!is_free[b]) continue;
+        if (best == widths.size()) {
+          best = b;
+          continue;
+        }
+        const bool fits = widths[b] >= need, best_fits = widths[best] >= need;
+        if (fits != best_fits ? fits : (fits ? widths[b] < widths[best] : widths[b] > widths[best])) best = b;
+      }
+      if (best == widths.size()) {
+        widths.push_back(need);
+        is_free.push_back(true);
+      }
+      widths[best] = std::max(widths[best], need);
+      is_free[best] = false;
+      program.buffer_of[static_cast<size_t>(op.output)] = best;
+      if (last_use[static_cast<size_t>(op.output)] == i) is_free[best] = true;
+    }
+    for (ValueId v : op.inputs)
+      if (last_use[static_cast<size_t>(v)] == i) is_free[program.buffer_of[static_cast<size_t>(v)]] = true;
+  }
+}
+
+}  // namespace
+
+Program make_program(const Model& model) {
+  const Graph& graph = model.graph();
+  Program program;
+  if (graph.ops.empty() || graph.ops.back().kind != OpKind::kLinear || graph.ops.back().output != graph.logits)
+    fail(ExitCode::kUnsupported, "{}: the graph of {} does not end with the linear of the logits", model.path(),
+         model.architecture().name());
+  for (const RopeSpec& spec : graph.ropes) program.ropes.emplace_back(spec);
+  for (const Op& op : graph.ops) program.steps.push_back(make_step(model, op, program));
+  program.n_vocab = width_of(graph, graph.logits);
+  assign_buffers(graph, program);
+  return program;
+}
+
+}  // namespace tsubu

@@ -1,0 +1,169 @@
+// For tests: small models in memory with random weights, of the shapes that the architectures use, and their logits
+// computed in double, operation by operation over the whole sequence, as the definition says.
+#pragma once
+
+#include <cmath>
+#include <deque>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "model/model.h"
+
+namespace tsubu {
+
+struct RandomModelOptions {
+  uint32_t n_layers = 2, n_embd = 32, n_ff = 48, n_heads = 4, n_kv_heads = 2, head_dim = 8, n_vocab = 50, n_ctx = 1024;
+  uint32_t sliding_window = 0;
+  RopeSpec::Style rope = RopeSpec::Style::kInterleaved;
+  uint32_t n_rope_pairs = 4;   // at most head_dim / 2
+  bool head_norms = false;     // a norm for each head of q and k
+  bool gpt2 = false;           // layer norms, learned positions, one matrix for q, k and v, biases, gelu, tied head
+  std::string type = "F32";    // of the matrices
+  uint32_t seed = 1;
+  float head_scale = 1;        // 0: every token is equally likely
+};
+
+class RandomModel : public Model {
+ public:
+  explicit RandomModel(const RandomModelOptions& o) : random_(o.seed) {
+    architecture_ = architectures().front();
+    path_ = "random";
+    layout_ = "gguf";
+    hparams_.n_layers = o.n_layers;
+    hparams_.n_embd = o.n_embd;
+    hparams_.n_vocab = o.n_vocab;
+    hparams_.n_ctx = o.n_ctx;
+    for (uint32_t i = 0; i < o.n_vocab; ++i) vocabulary_.tokens.push_back("t" + std::to_string(i));
+    if (o.gpt2)
+      make_gpt2(o);
+    else
+      make_gated(o);
+  }
+
+  // Adds a tensor of random values of about the given size.
+  void add(const std::string& name, std::vector<uint64_t> shape, const std::string& type, float scale, float mean = 0) {
+    uint64_t n = 1;
+    for (uint64_t d : shape) n *= d;
+    std::normal_distribution<float> normal(mean, scale);
+    std::vector<float> values(n);
+    for (float& v : values) v = scale == 0 ? mean : normal(random_);
+    add(name, shape, type, values);
+  }
+
+  void add(const std::string& name, std::vector<uint64_t> shape, const std::string& type_name, const std::vector<float>& values) {
+    const TypeInfo& type = type_named(type_name);
+    const uint64_t n_cols = shape.back(), row_bytes = n_cols / type.block_len * type.block_bytes;
+    bytes_.emplace_back(values.size() / n_cols * row_bytes);
+    for (uint64_t r = 0; r < values.size() / n_cols; ++r)
+      type.encode(values.data() + r * n_cols, nullptr, bytes_.back().data() + r * row_bytes, n_cols);
+    TensorSpec spec;
+    spec.name = name;
+    spec.shape = std::move(shape);
+    if (name == "token_embd.weight") spec.role = Role::kTokenEmbedding;
+    bind(spec, type, bytes_.back());
+  }
+
+  void set_graph(Graph graph) { graph_ = std::move(graph); }
+  Vocabulary& vocabulary_to_change() { return vocabulary_; }
+  Hparams& hparams_to_change() { return hparams_; }
+
+ private:
+  void linear_weight(const std::string& name, uint64_t rows, uint64_t cols, const std::string& type, float scale = 1) {
+    add(name + ".weight", {rows, cols}, type, scale / std::sqrt(static_cast<float>(cols)));
+  }
+
+  RopeSpec rope_spec(const RandomModelOptions& o) const {
+    RopeSpec spec;
+    spec.style = o.rope;
+    for (uint32_t i = 0; i < o.n_rope_pairs; ++i)
+      spec.inverse_frequencies.push_back(static_cast<float>(std::pow(100.0, -static_cast<double>(i) / o.n_rope_pairs)));
+    return spec;
+  }
+
+  void make_gated(const RandomModelOptions& o) {
+    const uint32_t q = o.n_heads * o.head_dim, kv = o.n_kv_heads * o.head_dim;
+    const RopeSpec rope = rope_spec(o);
+    GraphBuilder g;
+    add("token_embd.weight", {o.n_vocab, o.n_embd}, o.type, 1);
+    ValueId x = g.embed("token_embd.weight", o.n_embd);
+    for (uint32_t l = 0; l < o.n_layers; ++l) {
+      const std::string p = "blk." + std::to_string(l) + ".";
+      g.set_layer(static_cast<int>(l));
+      add(p + "attn_norm.weight", {o.n_embd}, "F32", 0.2f, 1);
+      add(p + "ffn_norm.weight", {o.n_embd}, "F32", 0.2f, 1);
+      linear_weight(p + "attn_q", q, o.n_embd, o.type, 2);
+      linear_weight(p + "attn_k", kv, o.n_embd, o.type, 2);
+      linear_weight(p + "attn_v", kv, o.n_embd, o.type);
+      linear_weight(p + "attn_output", o.n_embd, q, o.type);
+      linear_weight(p + "ffn_gate", o.n_ff, o.n_embd, o.type);
+      linear_weight(p + "ffn_up", o.n_ff, o.n_embd, o.type);
+      linear_weight(p + "ffn_down", o.n_embd, o.n_ff, o.type);
+      const ValueId n = g.rms_norm(x, p + "attn_norm.weight", 1e-5f);
+      ValueId query = g.linear(n, p + "attn_q.weight", q), key = g.linear(n, p + "attn_k.weight", kv);
+      if (o.head_norms) {
+        add(p + "attn_q_norm.weight", {o.head_dim}, "F32", 0.2f, 1);
+        add(p + "attn_k_norm.weight", {o.head_dim}, "F32", 0.2f, 1);
+        query = g.rms_norm(query, p + "attn_q_norm.weight", 1e-5f, o.head_dim);
+        key = g.rms_norm(key, p + "attn_k_norm.weight", 1e-5f, o.head_dim);
+      }
+      const ValueId value = g.linear(n, p + "attn_v.weight", kv);
+      query = g.rope(query, rope, o.n_heads, o.head_dim);
+      key = g.rope(key, rope, o.n_kv_heads, o.head_dim);
+      const ValueId a = g.attention(query, key, value, o.n_heads, o.n_kv_heads, o.head_dim, o.sliding_window);
+      x = g.add(x, g.linear(a, p + "attn_output.weight", o.n_embd));
+      const ValueId m = g.rms_norm(x, p + "ffn_norm.weight", 1e-5f);
+      const ValueId gate = g.linear(m, p + "ffn_gate.weight", o.n_ff), up = g.linear(m, p + "ffn_up.weight", o.n_ff);
+      x = g.add(x, g.linear(g.silu_mul(gate, up), p + "ffn_down.weight", o.n_embd));
+    }
+    g.set_layer(-1);
+    add("output_norm.weight", {o.n_embd}, "F32", 0.2f, 1);
+    linear_weight("output", o.n_vocab, o.n_embd, o.type, 2 * o.head_scale);
+    graph_ = g.finish(g.linear(g.rms_norm(x, "output_norm.weight", 1e-5f), "output.weight", o.n_vocab));
+  }
+
+  void make_gpt2(const RandomModelOptions& o) {
+    const uint32_t q = o.n_heads * o.head_dim;
+    GraphBuilder g;
+    add("token_embd.weight", {o.n_vocab, o.n_embd}, o.type, 0.3f);
+    add("position_embd.weight", {o.n_ctx, o.n_embd}, "F32", 0.3f);
+    ValueId x = g.add_position(g.embed("token_embd.weight", o.n_embd), "position_embd.weight");
+    const auto norm = [&](ValueId v, const std::string& name) {
+      add(name + ".weight", {o.n_embd}, "F32", 0.2f, 1);
+      add(name + ".bias", {o.n_embd}, "F32", 0.2f);
+      return g.layer_norm(v, name + ".weight", name + ".bias", 1e-5f);
+    };
+    const auto linear = [&](ValueId v, const std::string& name, uint32_t rows, uint32_t cols) {
+      linear_weight(name, rows, cols, o.type);
+      add(name + ".bias", {rows}, "F32", 0.2f);
+      return g.linear(v, name + ".weight", rows, name + ".bias");
+    };
+    for (uint32_t l = 0; l < o.n_layers; ++l) {
+      const std::string p = "blk." + std::to_string(l) + ".";
+      g.set_layer(static_cast<int>(l));
+      const ValueId qkv = linear(norm(x, p + "attn_norm"), p + "attn_qkv", 3 * q, o.n_embd);
+      const ValueId a = g.attention(g.slice(qkv, 0, q), g.slice(qkv, q, q), g.slice(qkv, 2 * q, q), o.n_heads, o.n_heads,
+                                    o.head_dim);
+      x = g.add(x, linear(a, p + "attn_output", o.n_embd, q));
+      const ValueId up = linear(norm(x, p + "ffn_norm"), p + "ffn_up", o.n_ff, o.n_embd);
+      x = g.add(x, linear(g.gelu(up), p + "ffn_down", o.n_embd, o.n_ff));
+    }
+    g.set_layer(-1);
+    graph_ = g.finish(g.linear(norm(x, "output_norm"), "token_embd.weight", o.n_vocab));
+  }
+
+  std::deque<std::vector<std::byte>> bytes_;
+  std::mt19937 random_;
+};
+
+// Logits of every token, (n_tokens, n_vocab), in double.
+std::vector<double> reference_logits(const Model& model, const std::vector<TokenId>& tokens);
+
+inline std::vector<TokenId> random_tokens(size_t n, uint32_t n_vocab, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<TokenId> tokens(n);
+  for (TokenId& t : tokens) t = static_cast<TokenId>(random() % n_vocab);
+  return tokens;
+}
+
+}  // namespace tsubu

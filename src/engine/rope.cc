@@ -1,0 +1,41 @@
+#include "engine/rope.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tsubu {
+
+RopeTable::RopeTable(const RopeSpec& spec) : spec_(spec) {}
+
+void RopeTable::reserve(size_t n_positions) {
+  const size_t n_pairs = spec_.inverse_frequencies.size();
+  if (n_pairs == 0 || cosines_.size() >= n_positions * n_pairs) return;
+  const size_t first = cosines_.size() / n_pairs;
+  cosines_.resize(n_positions * n_pairs);
+  sines_.resize(n_positions * n_pairs);
+  for (size_t p = first; p < n_positions; ++p) {
+    for (size_t i = 0; i < n_pairs; ++i) {
+      const double angle = static_cast<double>(p) * static_cast<double>(spec_.inverse_frequencies[i]);
+      cosines_[p * n_pairs + i] = static_cast<float>(std::cos(angle) * static_cast<double>(spec_.magnitude));
+      sines_[p * n_pairs + i] = static_cast<float>(std::sin(angle) * static_cast<double>(spec_.magnitude));
+    }
+  }
+}
+
+void RopeTable::rotate(const float* x, float* y, size_t position, size_t n_heads, size_t head_dim) const {
+  const size_t n_pairs = spec_.inverse_frequencies.size();
+  const float* cosines = cosines_.data() + position * n_pairs;
+  const float* sines = sines_.data() + position * n_pairs;
+  const bool interleaved = spec_.style == RopeSpec::Style::kInterleaved;
+  const size_t pair_step = interleaved ? 2 : 1, partner = interleaved ? 1 : n_pairs;
+  for (size_t h = 0; h < n_heads; ++h, x += head_dim, y += head_dim) {
+    for (size_t i = 0; i < n_pairs; ++i) {
+      const float a = x[i * pair_step], b = x[i * pair_step + partner];
+      y[i * pair_step] = a * cosines[i] - b * sines[i];
+      y[i * pair_step + partner] = a * sines[i] + b * cosines[i];
+    }
+    std::copy(x + 2 * n_pairs, x + head_dim, y + 2 * n_pairs);
+  }
+}
+
+}  // namespace tsubu

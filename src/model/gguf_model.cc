@@ -1,0 +1,115 @@
+// A model in a GGUF file (or a split one): metadata and tensors as they are there, in the file's order.
+#include <map>
+
+#include "base/error.h"
+#include "checkpoint/gguf_vocabulary.h"
+#include "model/config_reader.h"
+#include "model/model_sources.h"
+
+namespace tsubu {
+namespace {
+
+std::vector<float> read_vector(const GgufTensor& tensor) {
+  std::vector<float> values(tensor.n_elements());
+  tensor.type->decode(tensor.data.data(), values.data(), values.size());
+  return values;
+}
+
+class GgufModel : public Model {
+ public:
+  explicit GgufModel(const std::string& path) : file_(GgufFile::open(path)) {
+    path_ = path;
+    layout_ = "gguf";
+    files_ = file_.paths();
+    metadata_ = file_.metadata();
+    choose_architecture();
+    hparams_ = architecture_->hparams_from_gguf(metadata_, path_);
+    complete_hparams();
+    bind_tensors();
+    vocabulary_ = vocabulary_from_gguf(metadata_);
+    graph_ = architecture_->graph(hparams_);
+  }
+
+ private:
+  void choose_architecture() {
+    const GgufValue* type = metadata_.find("general.type");
+    if (type && type->as_string() && *type->as_string() != "model")
+      fail(ExitCode::kUnsupported, "{}: this GGUF file holds no model but general.type \"{}\"", path_,
+           *type->as_string());
+    const GgufValue* value = metadata_.find("general.architecture");
+    const std::string* name = value ? value->as_string() : nullptr;
+    if (!name) fail(ExitCode::kBadInput, "{}: metadata general.architecture is missing: this is no model", path_);
+    architecture_ = find_architecture(*name);
+    if (!architecture_)
+      fail(ExitCode::kUnsupported, "{}: architecture \"{}\" is not supported; supported: {}", path_, *name,
+           supported_architectures());
+    if (file_.tensors().empty())
+      fail(ExitCode::kBadInput, "{}: no tensors: a file with the vocabulary only is no model", path_);
+  }
+
+  // What the metadata do not say but the tensors do.
+  void complete_hparams() {
+    const auto has = [&](std::string_view name) { return file_.find(name) != nullptr; };
+    hparams_.tied_embeddings = !has("output.weight");
+    hparams_.qkv_bias = has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias");
+    hparams_.attn_output_bias = has("blk.0.attn_output.bias");
+    hparams_.mlp_bias = has("blk.0.ffn_up.bias");
+    if (const GgufTensor* factors = file_.find("rope_freqs.weight")) {
+      if (hparams_.rope_dims == 0 || factors->n_elements() != hparams_.rope_dims / 2 || !factors->type->decode)
+        fail(ExitCode::kBadInput, "{}: tensor rope_freqs.weight: expected {} factors, found shape {}", path_,
+             hparams_.rope_dims / 2, shape_text(factors->shape));
+      hparams_.rope_scaling.frequency_factors = read_vector(*factors);
+      for (float factor : hparams_.rope_scaling.frequency_factors)
+        if (!(factor > 0) || factor > 1e9f)
+          fail(ExitCode::kBadInput, "{}: tensor rope_freqs.weight: expected positive factors, found {}", path_, factor);
+    }
+    const GgufTensor* embedding = file_.find("token_embd.weight");
+    if (!embedding || embedding->shape.size() != 2) return;  // reported when the tensors are bound
+    if (hparams_.n_vocab == 0 && embedding->shape[0] <= kMaxVocab)
+      hparams_.n_vocab = static_cast<uint32_t>(embedding->shape[0]);
+    if (hparams_.n_vocab != embedding->shape[0])
+      fail(ExitCode::kBadInput, "{}: the vocabulary has {} tokens, but token_embd.weight has {} rows", path_,
+           hparams_.n_vocab, embedding->shape[0]);
+  }
+
+  void bind_tensors() {
+    std::map<std::string, TensorSpec> wanted;
+    for (TensorSpec& spec : architecture_->tensors(hparams_)) {
+      const GgufTensor* tensor = file_.find(spec.name);
+      if (!tensor) {
+        if (spec.optional) continue;
+        fail(ExitCode::kBadInput, "{}: tensor {} is missing: architecture \"{}\" with {} layers needs it", path_,
+             spec.name, architecture_->name(), hparams_.n_layers);
+      }
+      if (tensor->shape != spec.shape)
+        fail(ExitCode::kBadInput, "{}@{:#x}: tensor {}: expected shape {}, found {}", path_, tensor->offset, spec.name,
+             shape_text(spec.shape), shape_text(tensor->shape));
+      if (!tensor->type->decode)
+        fail(ExitCode::kUnsupported, "{}@{:#x}: tensor {}: type {} cannot be decoded", path_, tensor->offset, spec.name,
+             tensor->type->name);
+      std::string name = spec.name;
+      wanted.emplace(std::move(name), std::move(spec));
+    }
+    std::vector<std::string> unknown;
+    for (const GgufTensor& tensor : file_.tensors()) {
+      const auto it = wanted.find(tensor.name);
+      if (it == wanted.end()) {
+        unknown.push_back(tensor.name);
+        continue;
+      }
+      TensorSpec spec = std::move(it->second);
+      spec.transform = HfTransform::kNone;
+      spec.computed.clear();
+      bind(spec, *tensor.type, tensor.data);
+    }
+    warn_unknown_tensors(path_, architecture_->name(), unknown);
+  }
+
+  GgufFile file_;
+};
+
+}  // namespace
+
+std::unique_ptr<Model> open_gguf_model(const std::string& path) { return std::make_unique<GgufModel>(path); }
+
+}  // namespace tsubu

@@ -1,0 +1,123 @@
+// A model in a Hugging Face directory, seen as the GGUF file that it would become.
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "base/error.h"
+#include "checkpoint/gguf_vocabulary.h"
+#include "checkpoint/hf_directory.h"
+#include "model/model_sources.h"
+
+namespace tsubu {
+namespace {
+
+// llama.cpp's numbers for general.file_type of unquantized files.
+constexpr uint32_t kFileTypeF32 = 0, kFileTypeF16 = 1, kFileTypeBF16 = 32;
+
+// Buffers that old checkpoints carry along: masks and frequencies, which follow from the configuration.
+bool is_known_buffer(std::string_view name) {
+  for (std::string_view suffix : {".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"})
+    if (name.ends_with(suffix)) return true;
+  return false;
+}
+
+class HfModel : public Model {
+ public:
+  explicit HfModel(const std::string& path) : directory_(HfDirectory::open(path)) {
+    path_ = path;
+    layout_ = "hf";
+    files_ = directory_.weights.paths();
+    choose_architecture();
+    hparams_ = architecture_->hparams_from_config(directory_.config, directory_.config_path);
+    bind_tensors();
+    vocabulary_ = vocabulary_from_directory(path_, hparams_.n_vocab);
+    graph_ = architecture_->graph(hparams_);
+    make_metadata();
+  }
+
+ private:
+  void choose_architecture() {
+    for (const std::string& wanted : directory_.architectures)
+      for (const Architecture* architecture : architectures()) {
+        const auto names = architecture->hf_architectures();
+        if (std::find(names.begin(), names.end(), wanted) == names.end()) continue;
+        architecture_ = architecture;
+        return;
+      }
+    if (directory_.architectures.empty())
+      fail(ExitCode::kBadInput, "{}: \"architectures\" is missing; expected a list with one of: {}",
+           directory_.config_path, supported_architectures());
+    fail(ExitCode::kUnsupported, "{}: architecture \"{}\" is not supported; supported: {}", directory_.config_path,
+         directory_.architectures[0], supported_architectures());
+  }
+
+  // A checkpoint of the bare model lacks the first part of each name ("model.", "transformer.").
+  const SafeTensor* find_source(const std::string& hf_name) const {
+    if (const SafeTensor* tensor = directory_.weights.find(hf_name)) return tensor;
+    const size_t dot = hf_name.find('.');
+    return hf_name.starts_with("lm_head.") ? nullptr : directory_.weights.find(hf_name.substr(dot + 1));
+  }
+
+  const std::string& file_of(const SafeTensor& tensor) const { return files_.at(tensor.shard); }
+
+  void check_shape(const TensorSpec& spec, const SafeTensor& source) const {
+    std::vector<uint64_t> expected = spec.shape;
+    if (spec.transform == HfTransform::kTranspose) std::reverse(expected.begin(), expected.end());
+    if (source.shape == expected) return;
+    if (spec.role == Role::kTokenEmbedding && source.shape.size() == 2 && source.shape[1] == expected[1])
+      fail(ExitCode::kBadInput, "{}: tensor {} has {} rows, but config.json's vocab_size is {}", file_of(source),
+           source.name, source.shape[0], expected[0]);
+    fail(ExitCode::kBadInput, "{}: tensor {}: config.json makes it {}, found {}", file_of(source), source.name,
+         shape_text(expected), shape_text(source.shape));
+  }
+
+  void bind_tensors() {
+    std::set<std::string_view> used;
+    for (const TensorSpec& spec : architecture_->tensors(hparams_)) {
+      if (spec.hf_name.empty()) {
+        bind(spec, type_named("F32"), {});
+        continue;
+      }
+      const SafeTensor* source = find_source(spec.hf_name);
+      if (!source && spec.optional) continue;
+      if (!source)
+        fail(ExitCode::kBadInput, "{}: tensor {} (GGUF: {}) is missing{}", path_, spec.hf_name, spec.name,
+             spec.role == Role::kOutput ? ": without it config.json must say \"tie_word_embeddings\": true" : "");
+      const TypeInfo& type = type_of_tensor(*source, file_of(*source));
+      check_shape(spec, *source);
+      used.insert(source->name);
+      bind(spec, type, source->data);
+    }
+    std::vector<std::string> unknown;
+    for (const SafeTensor& tensor : directory_.weights.tensors()) {
+      const bool tied_head = hparams_.tied_embeddings && tensor.name == "lm_head.weight";
+      if (!used.contains(tensor.name) && !tied_head && !is_known_buffer(tensor.name)) unknown.push_back(tensor.name);
+    }
+    warn_unknown_tensors(path_, architecture_->name(), unknown);
+  }
+
+  uint32_t file_type() const {
+    std::map<std::string_view, uint64_t> bytes_of;
+    for (const ModelTensor& tensor : tensors_) bytes_of[tensor.type().name] += tensor.size_bytes();
+    const uint64_t f16 = bytes_of["F16"], bf16 = bytes_of["BF16"], f32 = bytes_of["F32"];
+    if (bf16 >= f16 && bf16 >= f32) return kFileTypeBF16;
+    return f16 >= f32 ? kFileTypeF16 : kFileTypeF32;
+  }
+
+  void make_metadata() {
+    metadata_.set("general.architecture", GgufValue::string(std::string(architecture_->name())));
+    metadata_.set("general.type", GgufValue::string("model"));
+    metadata_.set("general.name", GgufValue::string(directory_.model_name()));
+    metadata_.set("general.file_type", GgufValue::u32(file_type()));
+    architecture_->hparams_to_gguf(hparams_, metadata_);
+    vocabulary_to_gguf(vocabulary_, metadata_);
+  }
+
+  HfDirectory directory_;
+};
+
+}  // namespace
+
+std::unique_ptr<Model> open_hf_model(const std::string& path) { return std::make_unique<HfModel>(path); }
+
+}  // namespace tsubu

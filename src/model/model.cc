@@ -1,0 +1,103 @@
+// Model: what is common to all layouts on disk. See model.h.
+#include "model/model.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "model/model_sources.h"
+
+namespace tsubu {
+
+namespace fs = std::filesystem;
+
+std::unique_ptr<Model> Model::open(const std::string& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status))
+    fail(ExitCode::kIo, "{}: no such file or directory: expected a GGUF file or a Hugging Face model directory", path);
+  if (fs::is_directory(status)) return open_hf_model(path);
+
+  const fs::path file(path);
+  const std::string extension = file.extension().string();
+  const std::string directory = file.has_parent_path() ? file.parent_path().string() : ".";
+  if (extension == ".safetensors" || extension == ".json")
+    fail(ExitCode::kUsage, "{}: one file of a Hugging Face model: give its directory instead: {}", path, directory);
+  for (const char* pickle : {".bin", ".pt", ".pth", ".ckpt", ".pkl"})
+    if (extension == pickle)
+      fail(
+          ExitCode::kUnsupported,
+          "{}: Python pickles are refused, because reading one means running code out of it: expected a GGUF file or a "
+          "directory with safetensors",
+          path);
+  return open_gguf_model(path);
+}
+
+void Model::bind(const TensorSpec& spec, const TypeInfo& type, std::span<const std::byte> data) {
+  ModelTensor tensor;
+  tensor.spec_ = spec;
+  tensor.type_ = &type;
+  tensor.data_ = data;
+  tensors_.push_back(std::move(tensor));
+  ModelTensor& bound = tensors_.back();
+  // Computed values live in the spec; moving a vector of floats does not move its elements.
+  if (!bound.spec_.computed.empty()) bound.data_ = std::as_bytes(std::span(bound.spec_.computed));
+}
+
+const ModelTensor* Model::find(std::string_view name) const {
+  const auto it =
+      std::find_if(tensors_.begin(), tensors_.end(), [&](const ModelTensor& t) { return t.name() == name; });
+  return it == tensors_.end() ? nullptr : &*it;
+}
+
+const ModelTensor& Model::tensor(std::string_view name) const {
+  const ModelTensor* found = find(name);
+  if (!found) fail(ExitCode::kBadInput, "{}: there is no tensor {}", path_, name);
+  return *found;
+}
+
+uint64_t Model::weight_bytes() const {
+  uint64_t total = 0;
+  for (const ModelTensor& tensor : tensors_) total += tensor.size_bytes();
+  return total;
+}
+
+uint64_t Model::n_parameters() const {
+  uint64_t total = 0;
+  for (const ModelTensor& tensor : tensors_) total += tensor.n_elements();
+  return total;
+}
+
+std::string head_weight_name(const Model& model) {
+  return model.find("output.weight") ? "output.weight" : "token_embd.weight";
+}
+
+std::string supported_architectures() {
+  std::string text;
+  for (const Architecture* architecture : architectures()) {
+    std::string names;
+    for (std::string_view name : architecture->hf_architectures())
+      names += (names.empty() ? "" : ", ") + std::string(name);
+    text += fmt::format("{}{} ({})", text.empty() ? "" : ", ", architecture->name(), names);
+  }
+  return text;
+}
+
+std::string shape_text(const std::vector<uint64_t>& shape) {
+  std::string text;
+  for (uint64_t n : shape) text += (text.empty() ? "" : ", ") + std::to_string(n);
+  return "(" + text + ")";
+}
+
+void warn_unknown_tensors(const std::string& where, std::string_view architecture,
+                          const std::vector<std::string>& names) {
+  if (names.empty()) return;
+  std::string list;
+  for (size_t i = 0; i < std::min<size_t>(names.size(), 3); ++i) list += (i ? ", " : "") + names[i];
+  if (names.size() > 3) list += ", …";
+  warn(fmt::format("{}: {} tensor(s) that architecture \"{}\" does not know are left out: {}", where, names.size(),
+                   architecture, list));
+}
+
+}  // namespace tsubu

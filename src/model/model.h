@@ -1,0 +1,81 @@
+// A model on disk, whatever its layout, seen in one way: tensors under their GGUF names and in GGUF's row order, by mmap.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "codec/type_info.h"
+#include "container/gguf.h"
+#include "model/architecture.h"
+#include "text/tokenizer.h"
+#include "text/vocabulary.h"
+
+namespace tsubu {
+
+class ModelTensor {
+ public:
+  const TensorSpec& spec() const { return spec_; }
+  const std::string& name() const { return spec_.name; }
+  const TypeInfo& type() const { return *type_; }  // as stored in the source
+  uint64_t n_rows() const { return spec_.shape.size() < 2 ? 1 : n_elements() / n_cols(); }
+  uint64_t n_cols() const { return spec_.shape.back(); }
+  uint64_t n_elements() const;
+  uint64_t size_bytes() const { return data_.size(); }
+  // The source bytes when they are the tensor as it is (no transform), else empty.
+  std::span<const std::byte> raw() const;
+  // Decodes rows [first, first + n) to out (n × n_cols), transforms applied. Thread-safe. Exact for F32/F16/BF16.
+  void read_rows(uint64_t first, uint64_t n, float* out) const;
+  // Rows whose source bytes are needed no more may leave memory (streaming).
+  void release_rows(uint64_t first, uint64_t n) const;
+
+ private:
+  friend class Model;
+  TensorSpec spec_;
+  const TypeInfo* type_ = nullptr;
+  std::span<const std::byte> data_;  // in the source's order
+};
+
+class Model {
+ public:
+  // A GGUF file (any shard of a split one) or a Hugging Face directory (config.json + safetensors + tokenizer files).
+  // Checks everything that the architecture declares: each tensor there, its shape, no unknown ones (a warning), the
+  // vocabulary against the embedding. Throws Error(kBadInput / kUnsupported / kIo).
+  static std::unique_ptr<Model> open(const std::string& path);
+  virtual ~Model() = default;
+
+  const Architecture& architecture() const { return *architecture_; }
+  const Hparams& hparams() const { return hparams_; }
+  const std::vector<ModelTensor>& tensors() const { return tensors_; }  // in the order a GGUF is written
+  const ModelTensor* find(std::string_view name) const;
+  const ModelTensor& tensor(std::string_view name) const;  // throws Error(kBadInput) when it is not there
+  const Graph& graph() const { return graph_; }
+  const Vocabulary& vocabulary() const { return vocabulary_; }
+  std::unique_ptr<Tokenizer> make_tokenizer() const { return Tokenizer::make(vocabulary_); }
+  // Metadata for a GGUF of this model: the source's own when it is a GGUF, else made from config and tokenizer files.
+  const GgufMetadata& gguf_metadata() const { return metadata_; }
+  const std::string& path() const { return path_; }
+  std::string_view layout() const { return layout_; }  // "gguf", "hf"
+  const std::vector<std::string>& files() const { return files_; }  // of weights
+  uint64_t weight_bytes() const;
+  uint64_t n_parameters() const;
+
+ protected:
+  Model() = default;
+  void bind(const TensorSpec& spec, const TypeInfo& type, std::span<const std::byte> data);
+  const Architecture* architecture_ = nullptr;
+  Hparams hparams_;
+  std::vector<ModelTensor> tensors_;
+  Graph graph_;
+  Vocabulary vocabulary_;
+  GgufMetadata metadata_;
+  std::string path_, layout_;
+  std::vector<std::string> files_;
+};
+
+// The one rule by which a tied head is found: "output.weight" when there, else "token_embd.weight".
+std::string head_weight_name(const Model& model);
+
+}  // namespace tsubu

@@ -1,0 +1,309 @@
+// Model::open on Hugging Face directories and GGUF files: names, shapes, row order, metadata, and that both layouts of
+// one model are the same model.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+#include "container/test_bytes.h"
+#include "model/model.h"
+#include "model/test_models.h"
+
+namespace tsubu {
+namespace {
+
+std::vector<float> all_rows(const ModelTensor& tensor) {
+  std::vector<float> values(tensor.n_elements());
+  tensor.read_rows(0, tensor.n_rows(), values.data());
+  return values;
+}
+
+std::unique_ptr<Model> open_tiny(const TinyModel& tiny, const TemporaryFolder& folder, int n_shards = 1) {
+  tiny.write(folder.path().string(), n_shards);
+  return Model::open(folder.path().string());
+}
+
+void write_gguf(const Model& model, const std::string& path, const TypeInfo* type = nullptr) {
+  GgufWriter writer(path);
+  for (const auto& [key, value] : model.gguf_metadata().items()) writer.metadata().set(key, value);
+  for (const ModelTensor& t : model.tensors())
+    writer.declare(t.name(), t.spec().shape, type && t.spec().quantizable ? *type : type_named("F32"));
+  writer.begin_data();
+  for (const ModelTensor& t : model.tensors()) {
+    const std::vector<float> values = all_rows(t);
+    if (!type || !t.spec().quantizable) {
+      writer.write(std::as_bytes(std::span(values)));
+      continue;
+    }
+    std::vector<std::byte> row(t.n_cols() / type->block_len * type->block_bytes);
+    for (uint64_t r = 0; r < t.n_rows(); ++r) {
+      type->encode(values.data() + r * t.n_cols(), nullptr, row.data(), t.n_cols());
+      writer.write(row);
+    }
+  }
+  writer.commit();
+}
+
+struct Case {
+  const char* name;
+  TinyModel (*make)();
+};
+class EveryArchitecture : public ::testing::TestWithParam<Case> {};
+INSTANTIATE_TEST_SUITE_P(Model, EveryArchitecture,
+                         ::testing::Values(Case{"llama", tiny_llama}, Case{"qwen2", tiny_qwen2},
+                                           Case{"qwen3", tiny_qwen3}, Case{"gpt2", tiny_gpt2}),
+                         [](const auto& param) { return param.param.name; });
+
+TEST(EveryArchitectureCovered, TheListHasNoOther) { EXPECT_EQ(architectures().size(), 4u); }
+
+TEST_P(EveryArchitecture, DtypesAndShardsGiveTheSameValues) {
+  TinyModel tiny = GetParam().make();
+  const TemporaryFolder plain_folder;
+  const auto plain = open_tiny(tiny, plain_folder);
+  EXPECT_EQ(plain->architecture().name(), GetParam().name);
+  EXPECT_EQ(plain->layout(), "hf");
+  EXPECT_EQ(plain->tensors().size(), tiny.tensors.size());
+  for (SafeDtype dtype : {SafeDtype::kF16, SafeDtype::kBF16}) {
+    tiny.set_dtype(dtype);
+    const TemporaryFolder folder;
+    const auto other = open_tiny(tiny, folder, 3);
+    EXPECT_EQ(other->files().size(), 3u);
+    EXPECT_EQ(other->weight_bytes() * 2, plain->weight_bytes());
+    ASSERT_EQ(other->tensors().size(), plain->tensors().size());
+    for (const ModelTensor& t : plain->tensors()) {
+      EXPECT_EQ(other->tensor(t.name()).type().name, safe_dtype_name(dtype));
+      EXPECT_EQ(all_rows(other->tensor(t.name())), all_rows(t)) << t.name();
+    }
+  }
+}
+
+TEST_P(EveryArchitecture, RowsOneByOneAreTheRows) {
+  const TemporaryFolder folder;
+  const auto model = open_tiny(GetParam().make(), folder);
+  for (const ModelTensor& t : model->tensors()) {
+    const std::vector<float> all = all_rows(t);
+    std::vector<float> row(t.n_cols());
+    for (uint64_t r = 0; r < t.n_rows(); ++r) {
+      t.read_rows(r, 1, row.data());
+      ASSERT_TRUE(std::equal(row.begin(), row.end(), all.begin() + static_cast<ptrdiff_t>(r * t.n_cols()))) << t.name();
+      t.release_rows(r, 1);
+    }
+    t.release_rows(0, t.n_rows());
+    EXPECT_EQ(all_rows(t), all) << t.name();
+    EXPECT_THROW(t.read_rows(t.n_rows(), 1, row.data()), Error);
+  }
+}
+
+// Directory → GGUF → the same model, metadata verbatim, and once more → the same file.
+TEST_P(EveryArchitecture, GgufOfTheDirectoryIsTheSameModel) {
+  const TemporaryFolder folder;
+  const auto hf = open_tiny(GetParam().make(), folder);
+  write_gguf(*hf, folder / "a.gguf");
+  const auto gguf = Model::open(folder / "a.gguf");
+  EXPECT_EQ(gguf->layout(), "gguf");
+  ASSERT_EQ(gguf->tensors().size(), hf->tensors().size());
+  for (size_t i = 0; i < hf->tensors().size(); ++i) {
+    const ModelTensor &a = hf->tensors()[i], &b = gguf->tensors()[i];
+    EXPECT_EQ(a.name(), b.name());
+    EXPECT_EQ(a.spec().shape, b.spec().shape);
+    EXPECT_EQ(a.spec().role, b.spec().role);
+    EXPECT_EQ(all_rows(a), all_rows(b)) << a.name();
+  }
+  const Hparams &a = hf->hparams(), &b = gguf->hparams();
+  EXPECT_EQ(a.n_layers, b.n_layers);
+  EXPECT_EQ(a.n_vocab, b.n_vocab);
+  EXPECT_EQ(a.head_dim, b.head_dim);
+  EXPECT_EQ(a.n_kv_heads, b.n_kv_heads);
+  EXPECT_EQ(a.tied_embeddings, b.tied_embeddings);
+  EXPECT_EQ(a.qkv_bias, b.qkv_bias);
+  EXPECT_EQ(static_cast<float>(a.norm_eps), static_cast<float>(b.norm_eps));
+  ASSERT_EQ(hf->graph().ops.size(), gguf->graph().ops.size());
+  for (size_t i = 0; i < hf->graph().ops.size(); ++i) {
+    EXPECT_EQ(hf->graph().ops[i].kind, gguf->graph().ops[i].kind);
+    EXPECT_EQ(hf->graph().ops[i].weight, gguf->graph().ops[i].weight);
+  }
+  EXPECT_EQ(hf->graph().widths, gguf->graph().widths);
+  EXPECT_EQ(hf->vocabulary().tokens, gguf->vocabulary().tokens);
+  EXPECT_EQ(hf->vocabulary().tokens.size(), kTinyVocab);
+  EXPECT_EQ(hf->make_tokenizer()->encode("a b"), gguf->make_tokenizer()->encode("a b"));
+  write_gguf(*gguf, folder / "b.gguf");
+  EXPECT_EQ(read_text_file(folder / "a.gguf"), read_text_file(folder / "b.gguf"));
+}
+
+// Every weight and bias that the graph names is a tensor of the right shape, and every tensor but rope_freqs is used.
+TEST_P(EveryArchitecture, TheGraphUsesExactlyTheTensors) {
+  const TemporaryFolder folder;
+  const auto model = open_tiny(GetParam().make(), folder);
+  const Graph& graph = model->graph();
+  std::set<std::string> used;
+  for (const Op& op : graph.ops) {
+    for (const std::string& name : {op.weight, op.bias}) {
+      if (name.empty()) continue;
+      ASSERT_NE(model->find(name), nullptr) << name;
+      used.insert(name);
+    }
+    const auto width = [&](ValueId id) { return graph.widths.at(static_cast<size_t>(id)); };
+    for (ValueId input : op.inputs) EXPECT_LT(input, op.output);
+    if (op.kind != OpKind::kLinear) continue;
+    EXPECT_EQ(model->tensor(op.weight).spec().shape, (std::vector<uint64_t>{width(op.output), width(op.inputs[0])}));
+  }
+  for (const ModelTensor& t : model->tensors()) EXPECT_TRUE(used.contains(t.name())) << t.name();
+  EXPECT_EQ(graph.widths.at(static_cast<size_t>(graph.logits)), kTinyVocab);
+}
+
+TEST(ModelOpen, LlamaQAndKRowsBecomePairs) {
+  TinyModel tiny = tiny_llama();
+  for (const char* name : {"q", "k", "v"})
+    for (int layer : {0, 1})
+      tiny.add(fmt::format("model.layers.{}.self_attn.{}_proj.bias", layer, name), {name[0] == 'q' ? 16u : 8u});
+  for (int layer : {0, 1}) tiny.add(fmt::format("model.layers.{}.self_attn.o_proj.bias", layer), {16});
+  tiny.config["attention_bias"] = true;
+  const TemporaryFolder folder;
+  const auto model = open_tiny(tiny, folder);
+  // Heads of 4: Hugging Face rotates (0, 2) and (1, 3); GGUF's llama rotates neighbors.
+  const uint64_t from[] = {0, 2, 1, 3};
+  const std::pair<const char*, const char*> names[] = {{"attn_q", "q_proj"}, {"attn_k", "k_proj"}};
+  for (const auto& [ours, theirs] : names) {
+    const ModelTensor& weight = model->tensor(fmt::format("blk.1.{}.weight", ours));
+    const std::vector<float> rows = all_rows(weight);
+    const TinyTensor& source = tiny.tensor(fmt::format("model.layers.1.self_attn.{}.weight", theirs));
+    EXPECT_TRUE(weight.raw().empty());
+    for (uint64_t r = 0; r < weight.n_rows(); ++r)
+      for (uint64_t c = 0; c < kTinyEmbd; ++c)
+        ASSERT_EQ(rows[r * kTinyEmbd + c], source.values[(r / 4 * 4 + from[r % 4]) * kTinyEmbd + c]);
+    const std::vector<float> bias = all_rows(model->tensor(fmt::format("blk.1.{}.bias", ours)));
+    const TinyTensor& bias_source = tiny.tensor(fmt::format("model.layers.1.self_attn.{}.bias", theirs));
+    for (uint64_t r = 0; r < bias.size(); ++r) ASSERT_EQ(bias[r], bias_source.values[r / 4 * 4 + from[r % 4]]);
+  }
+  EXPECT_EQ(all_rows(model->tensor("blk.1.attn_v.weight")),
+            tiny.tensor("model.layers.1.self_attn.v_proj.weight").values);
+  EXPECT_EQ(model->tensor("blk.1.attn_v.weight").raw().size(), 8 * kTinyEmbd * 4);
+  EXPECT_NE(model->find("blk.0.attn_output.bias"), nullptr);
+}
+
+TEST(ModelOpen, QwenRowsStayAsTheyAre) {
+  for (const TinyModel& tiny : {tiny_qwen2(), tiny_qwen3()}) {
+    TinyModel copy = tiny;
+    const TemporaryFolder folder;
+    const auto model = open_tiny(tiny, folder);
+    EXPECT_EQ(all_rows(model->tensor("blk.0.attn_q.weight")),
+              copy.tensor("model.layers.0.self_attn.q_proj.weight").values);
+    EXPECT_EQ(model->graph().ropes.at(0).style, RopeSpec::Style::kHalfSplit);
+  }
+}
+
+TEST(ModelOpen, Gpt2ProjectionsAreTransposed) {
+  TinyModel tiny = tiny_gpt2();
+  const TemporaryFolder folder;
+  const auto model = open_tiny(tiny, folder);
+  const ModelTensor& qkv = model->tensor("blk.0.attn_qkv.weight");
+  ASSERT_EQ(qkv.spec().shape, (std::vector<uint64_t>{48, 16}));
+  const std::vector<float> rows = all_rows(qkv);
+  const TinyTensor& source = tiny.tensor("transformer.h.0.attn.c_attn.weight");
+  for (uint64_t r = 0; r < 48; ++r)
+    for (uint64_t c = 0; c < 16; ++c) ASSERT_EQ(rows[r * 16 + c], source.values[c * 48 + r]);
+  EXPECT_EQ(head_weight_name(*model), "token_embd.weight");
+  EXPECT_EQ(model->find("output.weight"), nullptr);
+}
+
+TEST(ModelOpen, Gpt2WithoutTheTransformerPrefixAndWithMasks) {
+  TinyModel tiny = tiny_gpt2();
+  for (TinyTensor& t : tiny.tensors) t.name = t.name.substr(std::string("transformer.").size());
+  tiny.add("h.0.attn.bias", {1, 1, 4, 4});
+  const TemporaryFolder folder;
+  EXPECT_EQ(open_tiny(tiny, folder)->tensors().size(), tiny.tensors.size() - 1);
+}
+
+TEST(ModelOpen, MetadataOfLlama) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "my-model");
+  tiny_llama().write(folder / "my-model");
+  const auto model = Model::open(folder / "my-model/");
+  const auto uint_of = [&](const char* key) {
+    const GgufValue* value = model->gguf_metadata().find(key);
+    return value ? value->as_uint().value_or(999) : 998;
+  };
+  EXPECT_EQ(*model->gguf_metadata().find("general.architecture")->as_string(), "llama");
+  EXPECT_EQ(*model->gguf_metadata().find("general.name")->as_string(), "my-model");
+  EXPECT_EQ(uint_of("llama.block_count"), 2u);
+  EXPECT_EQ(uint_of("llama.context_length"), 128u);
+  EXPECT_EQ(uint_of("llama.embedding_length"), kTinyEmbd);
+  EXPECT_EQ(uint_of("llama.feed_forward_length"), kTinyFf);
+  EXPECT_EQ(uint_of("llama.attention.head_count"), 4u);
+  EXPECT_EQ(uint_of("llama.attention.head_count_kv"), 2u);
+  EXPECT_EQ(uint_of("llama.attention.key_length"), 4u);
+  EXPECT_EQ(uint_of("llama.rope.dimension_count"), 4u);
+  EXPECT_EQ(uint_of("llama.vocab_size"), kTinyVocab);
+  EXPECT_EQ(uint_of("general.file_type"), 0u);
+  EXPECT_EQ(*model->gguf_metadata().find("llama.rope.freq_base")->as_number(), 20000.0);
+  EXPECT_EQ(model->gguf_metadata().find("llama.attention.layer_norm_rms_epsilon")->type, GgufValueType::kF32);
+  EXPECT_NE(model->gguf_metadata().find("tokenizer.ggml.tokens"), nullptr);
+  EXPECT_EQ(head_weight_name(*model), "output.weight");
+}
+
+TEST(ModelOpen, TiedHeadIsNotWritten) {
+  TinyModel tiny = tiny_llama();
+  tiny.config["tie_word_embeddings"] = true;  // lm_head.weight is there all the same, as some tools write it
+  const TemporaryFolder folder;
+  const auto model = open_tiny(tiny, folder);
+  EXPECT_EQ(model->find("output.weight"), nullptr);
+  EXPECT_EQ(model->graph().ops.back().weight, "token_embd.weight");
+}
+
+TEST(ModelOpen, Llama3FactorsGoThroughTheFile) {
+  TinyModel tiny = tiny_llama();
+  tiny.config["rope_scaling"] = {{"rope_type", "llama3"},
+                                 {"factor", 8.0},
+                                 {"low_freq_factor", 1.0},
+                                 {"high_freq_factor", 4.0},
+                                 {"original_max_position_embeddings", 64}};
+  const TemporaryFolder folder;
+  const auto hf = open_tiny(tiny, folder);
+  EXPECT_EQ(hf->tensors()[0].name(), "rope_freqs.weight");
+  EXPECT_EQ(all_rows(hf->tensors()[0]), (std::vector<float>{1, 8}));
+  EXPECT_EQ(hf->tensors()[0].raw().size(), 8u);
+  write_gguf(*hf, folder / "a.gguf");
+  const auto gguf = Model::open(folder / "a.gguf");
+  // The base goes through the file as F32, which here holds it exactly.
+  EXPECT_EQ(hf->graph().ropes.at(0).inverse_frequencies, gguf->graph().ropes.at(0).inverse_frequencies);
+}
+
+TEST(ModelOpen, QuantizedGgufIsDecoded) {
+  TinyModel tiny = tiny_llama();
+  const TypeInfo& type = type_named("Q8_0");
+  // Rows of 32.
+  TinyModel wide;
+  wide.config = tiny.config;
+  for (const char* key : {"hidden_size", "intermediate_size"}) wide.config[key] = 32;
+  wide.config["head_dim"] = 8;
+  for (const TinyTensor& t : tiny.tensors) {
+    std::vector<uint64_t> shape = t.shape;
+    for (uint64_t& d : shape) d = d == kTinyVocab ? d : d == 8 ? 16 : 32;
+    wide.add(t.name, shape);
+  }
+  const TemporaryFolder folder;
+  const auto hf = open_tiny(wide, folder);
+  write_gguf(*hf, folder / "q.gguf", &type);
+  const auto model = Model::open(folder / "q.gguf");
+  for (const ModelTensor& t : model->tensors()) {
+    if (!t.spec().quantizable) continue;
+    EXPECT_EQ(t.type().name, "Q8_0");
+    const std::vector<float> found = all_rows(t), expected = all_rows(hf->tensor(t.name()));
+    for (size_t i = 0; i < found.size(); ++i)
+      ASSERT_LE(std::fabs(found[i] - expected[i]), 2 * type.max_relative_error) << t.name();  // |x| < 2
+  }
+}
+
+TEST(ModelOpen, RealModel) {
+  const char* data = std::getenv("TSUBU_DATA");
+  const std::string path = (data ? data : TSUBU_SOURCE_DIR "/../shared/data") + std::string("/models/mini21m");
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "needs TSUBU_DATA";
+  const auto model = Model::open(path);
+  EXPECT_EQ(model->n_parameters(), 20976128u);
+  EXPECT_EQ(model->tensor("blk.3.ffn_down.weight").spec().shape, (std::vector<uint64_t>{512, 1536}));
+  EXPECT_EQ(model->tensors().size(), 39u);
+  EXPECT_EQ(model->gguf_metadata().find("general.file_type")->as_uint(), 32u);
+}
+
+}  // namespace
+}  // namespace tsubu

@@ -1,0 +1,78 @@
+// ModelTensor: rows of a tensor in GGUF's order, whatever the order in the file. See model.h.
+#include <algorithm>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "kernel/kernels.h"
+#include "model/model.h"
+
+namespace tsubu {
+namespace {
+
+// Half-split heads (x0 … x(h-1), y0 … y(h-1)) as interleaved pairs (x0, y0, x1, y1, …): the source row of a row.
+uint64_t half_split_row(uint64_t row, uint64_t head_dim) {
+  const uint64_t head = row / head_dim, at = row % head_dim;
+  return head * head_dim + (at % 2) * (head_dim / 2) + at / 2;
+}
+
+}  // namespace
+
+uint64_t ModelTensor::n_elements() const {
+  uint64_t n = 1;
+  for (uint64_t d : spec_.shape) n *= d;  // checked against the file's size when it was opened
+  return n;
+}
+
+std::span<const std::byte> ModelTensor::raw() const {
+  return spec_.transform == HfTransform::kNone ? data_ : std::span<const std::byte>();
+}
+
+void ModelTensor::read_rows(uint64_t first, uint64_t n, float* out) const {
+  const uint64_t rows = n_rows(), cols = n_cols();
+  if (first > rows || n > rows - first)
+    fail(ExitCode::kUsage, "tensor {}: rows {} to {} of {} were asked for", name(), first, first + n, rows);
+  const auto decode = kernels().decode[type_->index];
+  const uint64_t row_bytes = cols / type_->block_len * type_->block_bytes;
+
+  if (spec_.transform == HfTransform::kNone) {
+    decode(data_.data() + first * row_bytes, out, n * cols);
+    return;
+  }
+  if (spec_.transform == HfTransform::kRopeInterleave) {
+    if (spec_.shape.size() == 1) {  // a bias: its elements are the rows
+      std::vector<float> source(cols);
+      decode(data_.data(), source.data(), cols);
+      for (uint64_t i = 0; i < n * cols; ++i) out[i] = source[half_split_row(i, cols / spec_.n_heads)];
+      return;
+    }
+    const uint64_t head_dim = rows / spec_.n_heads;
+    for (uint64_t i = 0; i < n; ++i)
+      decode(data_.data() + half_split_row(first + i, head_dim) * row_bytes, out + i * cols, cols);
+    return;
+  }
+  // Transposed: the file has (n_cols, n_rows) single elements.
+  std::vector<float> strip(n);
+  for (uint64_t col = 0; col < cols; ++col) {
+    decode(data_.data() + (col * rows + first) * type_->block_bytes, strip.data(), n);
+    for (uint64_t i = 0; i < n; ++i) out[i * cols + col] = strip[i];
+  }
+}
+
+void ModelTensor::release_rows(uint64_t first, uint64_t n) const {
+  if (!spec_.computed.empty()) return;
+  const uint64_t rows = n_rows();
+  const uint64_t row_bytes = data_.size() / rows;
+  const uint64_t end = std::min(rows, first + std::min(n, rows));
+  uint64_t from = first, to = end;
+  if (spec_.transform == HfTransform::kTranspose || spec_.shape.size() < 2) {
+    if (first != 0 || end != rows) return;                       // every source row is touched by every row
+  } else if (spec_.transform == HfTransform::kRopeInterleave) {  // whole heads only
+    const uint64_t head_dim = rows / spec_.n_heads;
+    from = (first + head_dim - 1) / head_dim * head_dim;
+    to = end / head_dim * head_dim;
+  }
+  if (from < to) release_mapped(data_.subspan(from * row_bytes, (to - from) * row_bytes));
+}
+
+}  // namespace tsubu

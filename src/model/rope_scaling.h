@@ -1,0 +1,21 @@
+// Rotary position embedding with its scaling rules, read from either world and folded into frequencies.
+// Sources: RoPE (arXiv:2104.09864); position interpolation (arXiv:2306.15595); YaRN (arXiv:2309.00071); Llama 3.1's
+// rule as published in its reference code (frequencies divided by wavelength-dependent factors).
+#pragma once
+
+#include "model/config_reader.h"
+#include "model/graph.h"
+
+namespace tsubu {
+
+// Sets rope_base and rope_scaling of h from "rope_theta" + "rope_scaling", or from the newer "rope_parameters". Needs
+// head_dim, rope_dims and n_ctx. Throws Error(kUnsupported) for a rule that is not known.
+void rope_from_config(const ConfigReader& config, Hparams& h);
+// The same from "<architecture>.rope.*". Llama 3's factors are a tensor there, rope_freqs.weight: the reader of the
+// tensors sets rope_scaling.frequency_factors.
+void rope_from_gguf(const GgufReader& metadata, Hparams& h);
+void rope_to_gguf(const Hparams& h, GgufMetadata& metadata);
+
+RopeSpec make_rope(const Hparams& h, RopeSpec::Style style);
+
+}  // namespace tsubu

@@ -1,0 +1,172 @@
+// The tiny models of test_models.h.
+#include "model/test_models.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/file.h"
+#include "base/half.h"
+#include "container/test_bytes.h"
+
+namespace tsubu {
+namespace {
+
+std::string as_bytes_of(const TinyTensor& tensor) {
+  Bytes bytes;
+  for (float value : tensor.values) {
+    if (tensor.dtype == SafeDtype::kF32) bytes.add(value);
+    if (tensor.dtype == SafeDtype::kF16) bytes.add(f32_to_f16(value));
+    if (tensor.dtype == SafeDtype::kBF16) bytes.add(f32_to_bf16(value));
+    if (safe_dtype_bits(tensor.dtype) == 8) bytes.add(uint8_t{0});
+  }
+  return bytes.text;
+}
+
+void write_weights(const std::string& path, const std::vector<TinyTensor>& tensors) {
+  SafetensorsWriter writer(path);
+  for (const TinyTensor& tensor : tensors) writer.declare(tensor.name, tensor.dtype, tensor.shape);
+  for (const std::string& name : writer.begin_data())
+    for (const TinyTensor& tensor : tensors)
+      if (tensor.name == name) writer.write(bytes_of(as_bytes_of(tensor)));
+  writer.commit();
+}
+
+std::string utf8(uint32_t c) {
+  if (c < 0x80) return std::string(1, static_cast<char>(c));
+  return {static_cast<char>(0xc0 | c >> 6), static_cast<char>(0x80 | (c & 0x3f))};
+}
+
+// GPT-2's byte alphabet: printable bytes stand for themselves, the others for U+0100 on; then one end token.
+void write_tokenizer(const std::string& folder) {
+  Json vocab = Json::object();
+  uint32_t next = 0x100;
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    const bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+    vocab[utf8(printable ? byte : next++)] = byte;
+  }
+  vocab["<|endoftext|>"] = 256;
+  write_text_file(folder + "/vocab.json", vocab.dump());
+  write_text_file(folder + "/merges.txt", "#version: 0.2\n");
+}
+
+TinyModel gated(const char* architecture, uint64_t head_dim, bool qkv_bias, bool qk_norm) {
+  TinyModel m;
+  m.config = {{"architectures", {architecture}},
+              {"hidden_size", kTinyEmbd},
+              {"intermediate_size", kTinyFf},
+              {"num_hidden_layers", 2},
+              {"num_attention_heads", 4},
+              {"num_key_value_heads", 2},
+              {"head_dim", head_dim},
+              {"vocab_size", kTinyVocab},
+              {"max_position_embeddings", 128},
+              {"rms_norm_eps", 1e-5},
+              {"rope_theta", 20000.0},
+              {"hidden_act", "silu"},
+              {"tie_word_embeddings", false}};
+  m.add("model.embed_tokens.weight", {kTinyVocab, kTinyEmbd});
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::string at = "model.layers." + std::to_string(layer) + ".";
+    const auto projection = [&](const std::string& name, uint64_t rows, uint64_t cols, bool bias) {
+      m.add(at + name + ".weight", {rows, cols});
+      if (bias) m.add(at + name + ".bias", {rows});
+    };
+    m.add(at + "input_layernorm.weight", {kTinyEmbd});
+    projection("self_attn.q_proj", 4 * head_dim, kTinyEmbd, qkv_bias);
+    projection("self_attn.k_proj", 2 * head_dim, kTinyEmbd, qkv_bias);
+    projection("self_attn.v_proj", 2 * head_dim, kTinyEmbd, qkv_bias);
+    projection("self_attn.o_proj", kTinyEmbd, 4 * head_dim, false);
+    if (qk_norm) m.add(at + "self_attn.q_norm.weight", {head_dim});
+    if (qk_norm) m.add(at + "self_attn.k_norm.weight", {head_dim});
+    m.add(at + "post_attention_layernorm.weight", {kTinyEmbd});
+    projection("mlp.gate_proj", kTinyFf, kTinyEmbd, false);
+    projection("mlp.up_proj", kTinyFf, kTinyEmbd, false);
+    projection("mlp.down_proj", kTinyEmbd, kTinyFf, false);
+  }
+  m.add("model.norm.weight", {kTinyEmbd});
+  m.add("lm_head.weight", {kTinyVocab, kTinyEmbd});
+  return m;
+}
+
+}  // namespace
+
+void TinyModel::add(const std::string& name, std::vector<uint64_t> shape) {
+  TinyTensor t;
+  t.name = name;
+  t.values.resize(std::accumulate(shape.begin(), shape.end(), uint64_t{1}, std::multiplies<>()));
+  // Multiples of 1/64 below 2: 8 significant bits. 251 is prime, so rows of one tensor differ, and so do tensors.
+  for (size_t i = 0; i < t.values.size(); ++i)
+    t.values[i] = (static_cast<float>((i * 7 + tensors.size() * 31) % 251) - 125) / 64;
+  t.shape = std::move(shape);
+  tensors.push_back(std::move(t));
+}
+
+TinyTensor& TinyModel::tensor(const std::string& name) {
+  const auto it = std::find_if(tensors.begin(), tensors.end(), [&](const TinyTensor& t) { return t.name == name; });
+  if (it == tensors.end()) throw std::runtime_error("no tensor " + name);
+  return *it;
+}
+
+void TinyModel::remove(const std::string& name) {
+  std::erase_if(tensors, [&](const TinyTensor& t) { return t.name == name; });
+}
+
+void TinyModel::set_dtype(SafeDtype dtype) {
+  for (TinyTensor& t : tensors) t.dtype = dtype;
+}
+
+void TinyModel::write(const std::string& folder, int n_shards) const {
+  write_text_file(folder + "/config.json", config.dump());
+  write_tokenizer(folder);
+  if (n_shards == 1) return write_weights(folder + "/model.safetensors", tensors);
+  Json index = {{"metadata", Json::object()}, {"weight_map", Json::object()}};
+  for (int shard = 0; shard < n_shards; ++shard) {
+    const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", shard + 1, n_shards);
+    std::vector<TinyTensor> part;
+    for (size_t i = static_cast<size_t>(shard); i < tensors.size(); i += static_cast<size_t>(n_shards)) {
+      part.push_back(tensors[i]);
+      index["weight_map"][tensors[i].name] = name;
+    }
+    write_weights(folder + "/" + name, part);
+  }
+  write_text_file(folder + "/model.safetensors.index.json", index.dump());
+}
+
+TinyModel tiny_llama() { return gated("LlamaForCausalLM", 4, false, false); }
+TinyModel tiny_qwen2() { return gated("Qwen2ForCausalLM", 4, true, false); }
+TinyModel tiny_qwen3() { return gated("Qwen3ForCausalLM", 6, false, true); }
+
+TinyModel tiny_gpt2() {
+  TinyModel m;
+  m.config = {{"architectures", {"GPT2LMHeadModel"}}, {"n_embd", kTinyEmbd}, {"n_layer", 2}, {"n_head", 4},
+              {"n_positions", 32},  {"vocab_size", kTinyVocab}, {"n_inner", kTinyFf}, {"layer_norm_epsilon", 1e-5},
+              {"activation_function", "gelu_new"}};
+  const auto both = [&](const std::string& name, std::vector<uint64_t> shape) {
+    const uint64_t n_outputs = shape.back();
+    m.add(name + ".weight", std::move(shape));
+    m.add(name + ".bias", {n_outputs});
+  };
+  m.add("transformer.wte.weight", {kTinyVocab, kTinyEmbd});
+  m.add("transformer.wpe.weight", {32, kTinyEmbd});
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::string at = "transformer.h." + std::to_string(layer) + ".";
+    both(at + "ln_1", {kTinyEmbd});
+    both(at + "attn.c_attn", {kTinyEmbd, 3 * kTinyEmbd});
+    both(at + "attn.c_proj", {kTinyEmbd, kTinyEmbd});
+    both(at + "ln_2", {kTinyEmbd});
+    both(at + "mlp.c_fc", {kTinyEmbd, kTinyFf});
+    both(at + "mlp.c_proj", {kTinyFf, kTinyEmbd});
+  }
+  both("transformer.ln_f", {kTinyEmbd});
+  return m;
+}
+
+TEST(TinyModels, ValuesAreExactInEveryDtype) {
+  for (const TinyTensor& t : tiny_gpt2().tensors)
+    for (float v : t.values) {
+      ASSERT_EQ(f16_to_f32(f32_to_f16(v)), v);
+      ASSERT_EQ(bf16_to_f32(f32_to_bf16(v)), v);
+    }
+}
+
+}  // namespace tsubu
