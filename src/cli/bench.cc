@@ -1,0 +1,85 @@
+// tsubu bench: prefill and decode speed beside the machine's measured limits, or the signature of all outputs.
+#include <memory>
+
+#include "base/size.h"
+#include "cli/command.h"
+#include "cli/output.h"
+#include "cli/signature.h"
+#include "cli/table.h"
+#include "evaluate/evaluate.h"
+#include "kernel/kernels.h"
+
+namespace tsubu {
+namespace {
+
+struct Options {
+  std::string model;
+  bool signature = false;
+  SpeedOptions speed;
+};
+
+void print_speed(const SpeedResult& r, const Options& o, int n_threads) {
+  const auto share = [](double value, double limit) {
+    return limit > 0 ? fmt::format("{:.0f} % of {}", 100 * value / limit, format_rate(limit)) : std::string("-");
+  };
+  Table table({"", ">median", "range", "of the machine's limit"});
+  table.add({fmt::format("prefill {}", o.speed.n_prefill), format_rate(r.prefill_tps),
+             fmt::format("{:.4g} … {:.4g}", r.prefill_min, r.prefill_max), share(r.prefill_tps, r.prefill_limit_tps)});
+  table.add({fmt::format("decode {}", o.speed.n_decode), format_rate(r.decode_tps),
+             fmt::format("{:.4g} … {:.4g}", r.decode_min, r.decode_max), share(r.decode_tps, r.decode_limit_tps)});
+  print_out(table.text());
+  print_out(fmt::format("limits: memory {:.1f} GB/s, f32 {:.1f} GFLOP/s; weights {}, peak memory {}, loaded in {}\n",
+                        r.bandwidth_gb_s, r.gflops_f32, format_size(r.weight_bytes), format_size(r.peak_rss_bytes),
+                        format_duration(r.load_seconds)));
+  print_out(fmt::format("median of {}, {} threads, kernels {}, activations {}\n", o.speed.repeats, n_threads, kernels().isa,
+                        o.speed.act_int8 ? "int8" : "f32"));
+}
+
+ExitCode run(const Options& o, const CommonOptions& common) {
+  const auto model = Model::open(o.model);
+  ThreadPool pool(common.threads);
+  if (o.signature) {
+    const Signature signature = make_signature(*model, pool);
+    if (common.json)
+      print_json(to_json(signature));
+    else
+      print_out(signature.hash + "\n");
+    return ExitCode::kDone;
+  }
+  const SpeedResult result = measure_speed(*model, o.speed, pool);
+  if (!common.json) {
+    print_speed(result, o, pool.size());
+    return ExitCode::kDone;
+  }
+  Json json = to_json(result);
+  json["model"] = o.model;
+  json["threads"] = pool.size();
+  json["kernels"] = kernels().isa;
+  print_json(json);
+  return ExitCode::kDone;
+}
+
+Action declare(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
+  app.add_option("-p,--prefill", o->speed.n_prefill, "Tokens of prefill (default 512)")
+      ->check(CLI::Range(1, 1 << 20))
+      ->type_name("N");
+  app.add_option("-n,--decode", o->speed.n_decode, "Tokens of decode (default 128)")
+      ->check(CLI::Range(1, 1 << 20))
+      ->type_name("N");
+  app.add_option("--repeats", o->speed.repeats, "Measurements, of which the median counts (default 3)")
+      ->check(CLI::Range(1, 1000))
+      ->type_name("N");
+  app.add_flag("--act-int8", o->speed.act_int8, "Round activations to 8 bits as llama.cpp's CPU path does");
+  app.add_flag("--signature", o->signature, "One hash over all codecs' bytes and 32 greedy tokens, instead of speed");
+  return [o](const CommonOptions& common) { return run(*o, common); };
+}
+
+}  // namespace
+
+extern const Command kBenchCommand;
+const Command kBenchCommand = {"bench", "MODEL", "Speed of prefill and decode, against the machine's limits",
+                               "tsubu bench model.gguf --repeats 5\ntsubu bench --signature model.gguf", declare};
+
+}  // namespace tsubu

@@ -1,0 +1,33 @@
+#include "cli/commands.h"
+
+#include <string>
+#include <vector>
+
+#include "base/size.h"
+
+namespace tsubu {
+
+// To add a command: write its file and put its name in both of these lines' lists.
+extern const Command kInspectCommand, kConvertCommand, kQuantizeCommand, kEvalCommand, kBenchCommand, kRunCommand,
+    kTokenizeCommand, kTypesCommand, kRecipesCommand, kArchsCommand;
+
+std::span<const Command* const> commands() {
+  static constexpr const Command* kCommands[] = {
+      &kInspectCommand, &kConvertCommand,  &kQuantizeCommand, &kEvalCommand,    &kBenchCommand,
+      &kRunCommand,     &kTokenizeCommand, &kTypesCommand,    &kRecipesCommand, &kArchsCommand,
+  };
+  return kCommands;
+}
+
+const Command& command_named(std::string_view name) {
+  std::vector<std::string> names;
+  for (const Command* command : commands()) {
+    if (command->name == name) return *command;
+    names.emplace_back(command->name);
+  }
+  const std::string nearest = nearest_name(name.substr(0, 64), names.data(), names.size());
+  fail(ExitCode::kUsage, "unknown command '{}'{} (tsubu --help lists the commands)", name.substr(0, 64),
+       nearest.empty() ? "" : ": did you mean '" + nearest + "'?");
+}
+
+}  // namespace tsubu

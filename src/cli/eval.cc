@@ -1,0 +1,150 @@
+// tsubu eval: perplexity, and divergence from a base model, over texts.
+#include <algorithm>
+#include <memory>
+#include <optional>
+
+#include "base/file.h"
+#include "base/progress.h"
+#include "base/size.h"
+#include "cli/checks.h"
+#include "cli/command.h"
+#include "cli/output.h"
+#include "cli/table.h"
+#include "evaluate/evaluate.h"
+
+namespace tsubu {
+namespace {
+
+struct Options {
+  std::string model, base, protocol = "llama.cpp";
+  std::vector<std::string> texts;
+  std::optional<uint32_t> context;
+  std::optional<double> max_perplexity, max_divergence;
+  EvalOptions eval;
+};
+
+struct Gate {
+  std::string name;
+  double value, limit;
+  bool ok() const { return value <= limit; }  // false for NaN too
+};
+
+// Each text is tokenized alone and cut to whole chunks, so that no chunk spans two texts.
+std::vector<TokenId> tokens_of(const Options& o, const Model& model, uint32_t context) {
+  const auto tokenizer = model.make_tokenizer();
+  std::vector<TokenId> all;
+  for (const std::string& path : o.texts) {
+    const std::vector<TokenId> tokens = tokenizer->encode(read_text_file(path));
+    uint64_t n_chunks = tokens.size() / context;
+    if (o.eval.max_chunks > 0) n_chunks = std::min<uint64_t>(n_chunks, o.eval.max_chunks);
+    if (n_chunks == 0)
+      fail(ExitCode::kUsage, "{}: {} tokens are fewer than one chunk of {}: give a longer text or a smaller --ctx", path,
+           tokens.size(), context);
+    all.insert(all.end(), tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(n_chunks * context));
+  }
+  return all;
+}
+
+std::vector<Gate> gates_of(const Options& o, const EvalResult& result) {
+  std::vector<Gate> gates;
+  if (o.max_perplexity) gates.push_back({"perplexity", result.perplexity.mean, *o.max_perplexity});
+  if (o.max_divergence) gates.push_back({"divergence", result.divergence.mean, *o.max_divergence});
+  return gates;
+}
+
+void print_result(const EvalResult& r, const EvalOptions& options, const std::vector<Gate>& gates) {
+  Table table({"", ""});
+  table.add({"perplexity", fmt::format("{:.4f} ± {:.4f}", r.perplexity.mean, r.perplexity.stderr_)});
+  if (r.has_base) {
+    const DivergenceResult& d = r.divergence;
+    table.add({"perplexity of the base", fmt::format("{:.4f} ± {:.4f}", r.base_perplexity.mean, r.base_perplexity.stderr_)});
+    table.add({"ln of their ratio", fmt::format("{:.5f} [{:.5f}, {:.5f}]", d.ln_ppl_ratio, d.ln_ppl_ratio_ci95.low,
+                                                d.ln_ppl_ratio_ci95.high)});
+    table.add({"divergence, mean", fmt::format("{:.6f} [{:.6f}, {:.6f}] nats", d.mean, d.mean_ci95.low, d.mean_ci95.high)});
+    table.add({"  median, 90 %, 95 %", fmt::format("{:.6f}, {:.6f}, {:.6f}", d.median, d.p90, d.p95)});
+    table.add({"  99 %, 99.9 %, max", fmt::format("{:.6f}, {:.6f}, {:.6f}", d.p99, d.p999, d.max)});
+    table.add({"same top token", fmt::format("{:.2f} % [{:.2f}, {:.2f}]", 100 * d.top1_agreement, 100 * d.top1_ci95.low,
+                                             100 * d.top1_ci95.high)});
+    table.add({"RMS change of p", fmt::format("{:.3f} %", 100 * d.rms_delta_p)});
+  }
+  table.add({"speed", fmt::format("{} in {}", format_rate(r.tokens_per_second), format_duration(r.seconds))});
+  print_out(table.text() + protocol_line(r, options) + "\n");
+  for (const Gate& gate : gates)
+    print_out(fmt::format("gate: {} {:.6g} ≤ {:.6g}: {}\n", gate.name, gate.value, gate.limit, gate.ok() ? "pass" : "FAIL"));
+}
+
+Json result_json(const Options& o, const EvalResult& result, const EvalOptions& options, const std::vector<Gate>& gates) {
+  Json json = to_json(result);
+  json["model"] = o.model;
+  if (!o.base.empty()) json["base"] = o.base;
+  json["texts"] = o.texts;
+  json["protocol"] = protocol_line(result, options);
+  json["gates"] = Json::array();
+  for (const Gate& gate : gates)
+    json["gates"].push_back(Json{{"name", gate.name}, {"value", gate.value}, {"limit", gate.limit}, {"ok", gate.ok()}});
+  return json;
+}
+
+ExitCode run(const Options& o, const CommonOptions& common) {
+  if (o.max_divergence && o.base.empty())
+    fail(ExitCode::kUsage, "eval: --max-kld needs a base to compare with: add --ref BASE");
+  EvalOptions options = o.eval;
+  options.protocol = o.protocol == "paper" ? EvalProtocol::kPaper : EvalProtocol::kLlamaCpp;
+  options.context = o.context.value_or(options.protocol == EvalProtocol::kPaper ? 2048 : 512);
+  options.act_int8_base = options.act_int8;
+
+  const auto model = Model::open(o.model);
+  const auto base = o.base.empty() ? nullptr : Model::open(o.base);
+  for (const Model* m : {model.get(), base.get()}) {
+    if (!m || m->hparams().n_ctx == 0 || m->hparams().n_ctx >= options.context) continue;
+    options.context = m->hparams().n_ctx;
+    note(fmt::format("context {} instead of the protocol's: {} has no more", options.context, m->path()));
+  }
+  const std::vector<TokenId> tokens = tokens_of(o, *model, options.context);
+  options.max_chunks = 0;  // the tokens are cut already, text by text
+  ThreadPool pool(common.threads);
+  const EvalResult result = evaluate(*model, base.get(), tokens, options, pool);
+
+  const std::vector<Gate> gates = gates_of(o, result);
+  if (common.json)
+    print_json(result_json(o, result, options, gates));
+  else
+    print_result(result, options, gates);
+  return std::all_of(gates.begin(), gates.end(), [](const Gate& gate) { return gate.ok(); }) ? ExitCode::kDone
+                                                                                            : ExitCode::kGateFailed;
+}
+
+Action declare(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
+  app.add_option("--ref", o->base, "Base model: measure the divergence from it")->type_name("BASE");
+  app.add_option("--text", o->texts, "UTF-8 text; repeatable, no chunk spans two texts")
+      ->required()
+      ->type_name("F")
+      ->allow_extra_args(false);
+  app.add_option("--ctx", o->context, "Tokens of a chunk (default: the protocol's)")
+      ->check(CLI::Range(8, 1 << 20))
+      ->type_name("N");
+  app.add_option("--chunks", o->eval.max_chunks, "At most so many chunks of each text (default: all)")->type_name("N");
+  app.add_option("--protocol", o->protocol,
+                 "llama.cpp: chunks of 512, second half scored (default); paper: windows of 2048, all scored")
+      ->check(CLI::IsMember({"llama.cpp", "paper"}).description(""))
+      ->type_name("NAME");
+  app.add_flag("--act-int8", o->eval.act_int8, "Round activations to 8 bits as llama.cpp's CPU path does");
+  app.add_option("--seed", o->eval.seed, "Of the bootstrap intervals (default 1)")->check(CLI::NonNegativeNumber)->type_name("N");
+  app.add_option("--max-ppl", o->max_perplexity, "Exit 1 when the perplexity is higher")
+      ->check(number_between(0, 1e300))
+      ->type_name("X");
+  app.add_option("--max-kld", o->max_divergence, "Exit 1 when the mean divergence is higher")
+      ->check(number_between(0, 1e300))
+      ->type_name("X");
+  return [o](const CommonOptions& common) { return run(*o, common); };
+}
+
+}  // namespace
+
+extern const Command kEvalCommand;
+const Command kEvalCommand = {"eval", "MODEL --text F", "Perplexity, and divergence from a base model",
+                              "tsubu eval model-q4.gguf --ref model-f16.gguf --text heldout.txt --max-kld 0.05", declare};
+
+}  // namespace tsubu

@@ -1,0 +1,339 @@
+#include "pipeline/quantize.h"
+
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <map>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "base/size.h"
+#include "kernel/kernels.h"
+#include "pipeline/pieces.h"
+
+namespace tsubu {
+namespace {
+
+constexpr uint64_t kPieceWeights = uint64_t{1} << 18;  // what one thread works on between hand-overs
+constexpr uint64_t kBatchWeights = uint64_t{1} << 14;  // rows decoded, encoded and compared while they are in cache
+
+struct Piece {
+  size_t tensor;
+  uint64_t first_row, n_rows;
+};
+
+struct ErrorSum {
+  double error = 0, reference = 0;  // Σ(x̂ − x)², Σx²
+};
+
+struct Scratch {
+  std::vector<float> x, decoded;
+};
+
+struct Job {
+  const PlannedTensor* plan;
+  const std::vector<float>* importance = nullptr;  // n_matrices × n_cols
+  uint64_t rows_per_matrix = 1;
+  bool copies = false;
+};
+
+void check_finite(const float* x, uint64_t n_rows, uint64_t n_cols, const ModelTensor& tensor, uint64_t first_row) {
+  uint32_t worst = 0;
+  const uint64_t n = n_rows * n_cols;
+  for (uint64_t i = 0; i < n; ++i) worst = std::max(worst, std::bit_cast<uint32_t>(x[i]) & 0x7f800000u);
+  if (worst != 0x7f800000u) return;
+  for (uint64_t i = 0; i < n; ++i)
+    if (!std::isfinite(x[i]))
+      fail(ExitCode::kBadInput,
+           "tensor {}: row {}, column {}: expected a finite weight, found {} (the checkpoint is damaged; get it again)",
+           tensor.name(), first_row + i / n_cols, i % n_cols, x[i]);
+}
+
+// Encodes one piece into out; returns its error sums (zeros when nothing was rounded or asked).
+ErrorSum encode_piece(const Job& job, const Piece& piece, bool measure, Scratch& scratch, std::vector<std::byte>& out) {
+  const ModelTensor& tensor = *job.plan->tensor;
+  const TypeInfo& type = *job.plan->type;
+  const uint64_t n_cols = tensor.n_cols();
+  const uint64_t row_bytes = n_cols / type.block_len * type.block_bytes;
+  out.resize(piece.n_rows * row_bytes);
+  if (job.copies) {
+    const auto source = tensor.raw().subspan(piece.first_row * row_bytes, out.size());
+    std::copy(source.begin(), source.end(), out.begin());
+    return {};
+  }
+  const auto encode = kernels().encode[type.index];
+  const auto decode = kernels().decode[type.index];
+  const uint64_t batch_rows = std::max<uint64_t>(1, kBatchWeights / n_cols);
+  scratch.x.resize(batch_rows * n_cols);
+  scratch.decoded.resize(batch_rows * n_cols);
+  ErrorSum sum;
+  for (uint64_t row = 0; row < piece.n_rows; row += batch_rows) {
+    const uint64_t n = std::min(batch_rows, piece.n_rows - row);
+    const uint64_t first = piece.first_row + row;
+    std::byte* blocks = out.data() + row * row_bytes;
+    tensor.read_rows(first, n, scratch.x.data());
+    check_finite(scratch.x.data(), n, n_cols, tensor, first);
+    for (uint64_t i = 0; i < n; ++i) {
+      const float* importance =
+          job.importance ? job.importance->data() + (first + i) / job.rows_per_matrix * n_cols : nullptr;
+      encode(scratch.x.data() + i * n_cols, importance, blocks + i * row_bytes, n_cols);
+    }
+    if (!measure) continue;
+    decode(blocks, scratch.decoded.data(), n * n_cols);
+    for (uint64_t i = 0; i < n; ++i) {
+      float* y = scratch.decoded.data() + i * n_cols;
+      const float* x = scratch.x.data() + i * n_cols;
+      for (uint64_t c = 0; c < n_cols; ++c) y[c] -= x[c];
+      sum.error += static_cast<double>(kernels().dot(y, y, n_cols));
+      sum.reference += static_cast<double>(kernels().dot(x, x, n_cols));
+    }
+  }
+  return sum;
+}
+
+std::vector<Piece> cut(const std::vector<PlannedTensor>& plan) {
+  std::vector<Piece> pieces;
+  for (size_t t = 0; t < plan.size(); ++t) {
+    const ModelTensor& tensor = *plan[t].tensor;
+    const uint64_t rows = std::max<uint64_t>(1, kPieceWeights / tensor.n_cols());
+    for (uint64_t row = 0; row < tensor.n_rows(); row += rows)
+      pieces.push_back({t, row, std::min(rows, tensor.n_rows() - row)});
+  }
+  return pieces;
+}
+
+// Mean squares for every tensor the statistics know; throws when a size does not fit.
+std::map<std::string, std::vector<float>> importance_of(const std::vector<PlannedTensor>& plan, const Imatrix& stats,
+                                                        const std::string& where) {
+  std::map<std::string, std::vector<float>> r;
+  for (const PlannedTensor& p : plan) {
+    const auto entry = stats.entries.find(p.tensor->name());
+    if (entry == stats.entries.end()) continue;
+    if (entry->second.n_cols() != p.tensor->n_cols())
+      fail(ExitCode::kBadInput,
+           "{}: {}: expected {} columns as in the model, found {} (were these statistics made with another model?)",
+           where, p.tensor->name(), p.tensor->n_cols(), entry->second.n_cols());
+    std::vector<float>& all = r[p.tensor->name()];
+    for (size_t m = 0; m < entry->second.counts.size(); ++m) {
+      const auto matrix = entry->second.mean_squares(m);
+      all.insert(all.end(), matrix.begin(), matrix.end());
+    }
+  }
+  return r;
+}
+
+void check_output(const Model& model, const std::string& output, uint64_t needed) {
+  for (const std::string& file : model.files())
+    if (same_file(file, output))
+      fail(ExitCode::kUsage, "{}: output and input are the same file (choose another -o)", output);
+  std::error_code ec;
+  auto directory = std::filesystem::path(output).parent_path();
+  if (directory.empty()) directory = ".";
+  struct statvfs fs {};
+  if (statvfs(directory.c_str(), &fs) != 0) return;  // AtomicFile will say what is wrong
+  const uint64_t available = uint64_t{fs.f_bavail} * fs.f_frsize;
+  if (available < needed)
+    fail(ExitCode::kIo, "{}: needs {}, the file system has {} left (free some space or write elsewhere)", output,
+         format_size(needed), format_size(available));
+}
+
+// Seconds one thread takes for the plan, from a short measurement of every (type, with or without statistics) in it.
+double estimate_seconds(const std::vector<Job>& jobs, bool measure) {
+  std::map<std::pair<uint32_t, bool>, double> per_weight;
+  double total = 0;
+  Scratch scratch;
+  std::vector<std::byte> out;
+  for (size_t t = 0; t < jobs.size(); ++t) {
+    const ModelTensor& tensor = *jobs[t].plan->tensor;
+    if (jobs[t].copies) {
+      total += static_cast<double>(tensor.size_bytes()) * 1e-9;
+      continue;
+    }
+    const auto key = std::pair(jobs[t].plan->type->index, jobs[t].importance != nullptr);
+    if (!per_weight.contains(key) && tensor.n_rows() > 1) {
+      const uint64_t rows = std::min(tensor.n_rows(), std::max<uint64_t>(1, (uint64_t{1} << 15) / tensor.n_cols()));
+      encode_piece(jobs[t], {t, 0, rows}, measure, scratch, out);  // touches the pages and warms the code
+      const auto start = std::chrono::steady_clock::now();
+      encode_piece(jobs[t], {t, 0, rows}, measure, scratch, out);
+      const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+      per_weight[key] = took.count() / static_cast<double>(rows * tensor.n_cols());
+    }
+    total += per_weight[key] * static_cast<double>(tensor.n_elements());
+  }
+  return total;
+}
+
+GgufMetadata output_metadata(const Model& model, const Recipe& recipe, const QuantizeOptions& options) {
+  GgufMetadata metadata = model.gguf_metadata();
+  metadata.set("general.file_type", GgufValue::u32(recipe.file_type));
+  metadata.set("general.quantization_version", GgufValue::u32(2));
+  metadata.set("tsubu.version", GgufValue::string(TSUBU_VERSION));
+  metadata.set("tsubu.recipe", GgufValue::string(recipe.name));
+  if (options.stats) {
+    metadata.set("quantize.imatrix.file",
+                 GgufValue::string(std::filesystem::path(options.stats_path).filename().string()));
+    if (!options.stats->datasets.empty())
+      metadata.set("quantize.imatrix.dataset", GgufValue::string(options.stats->datasets.front()));
+    metadata.set("quantize.imatrix.entries_count", GgufValue::u32(static_cast<uint32_t>(options.stats->entries.size())));
+    metadata.set("quantize.imatrix.chunks_count", GgufValue::u32(options.stats->chunk_count));
+  }
+  return metadata;
+}
+
+}  // namespace
+
+QuantizeResult quantize(const Model& model, const Recipe& recipe, const QuantizeOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  PlanOptions plan_options = options.plan;
+  plan_options.has_stats = options.stats != nullptr;
+  const std::vector<PlannedTensor> plan = assign_types(model, recipe, plan_options);
+
+  std::map<std::string, std::vector<float>> importance;
+  if (options.stats) importance = importance_of(plan, *options.stats, options.stats_path);
+
+  QuantizeResult result;
+  result.source_bytes = model.weight_bytes();
+  std::vector<Job> jobs;
+  uint64_t weight_bytes = 0, without_stats = 0;
+  for (const PlannedTensor& p : plan) {
+    Job job{&p};
+    job.copies = p.type == &p.tensor->type() && !p.tensor->raw().empty();
+    if (const auto it = importance.find(p.tensor->name()); it != importance.end() && p.type->is_quantized) {
+      job.importance = &it->second;
+      job.rows_per_matrix = p.tensor->n_rows() / (it->second.size() / p.tensor->n_cols());
+    } else if (options.stats && p.type->is_quantized && !job.copies) {
+      ++without_stats;
+    }
+    QuantizedTensor t;
+    t.name = p.tensor->name();
+    t.role = role_name(p.tensor->spec().role);
+    t.type = p.type->name;
+    t.source_type = p.tensor->type().name;
+    t.reason = p.reason;
+    t.shape = p.tensor->spec().shape;
+    t.size_bytes = p.size_bytes;
+    t.used_stats = job.importance != nullptr;
+    if (p.type != p.wanted) result.notes.push_back(fmt::format("{}: {}, now {}", t.name, t.reason, t.type));
+    if (p.tensor->type().is_quantized && !job.copies && p.type->is_quantized)
+      result.notes.push_back(fmt::format("{}: quantized again from {}: its loss adds up", t.name, t.source_type));
+    result.n_weights += p.tensor->n_elements();
+    weight_bytes += p.size_bytes;
+    result.tensors.push_back(std::move(t));
+    jobs.push_back(job);
+  }
+  if (without_stats > 0)
+    result.notes.push_back(fmt::format("{} of the quantized tensors have no entry in {} and were rounded without it",
+                                       without_stats, options.stats_path));
+  result.bits_per_weight = 8.0 * static_cast<double>(weight_bytes) / static_cast<double>(result.n_weights);
+
+  ThreadPool pool(options.n_threads);
+  if (options.dry_run) {
+    result.estimated_seconds = estimate_seconds(jobs, options.measure_error) / pool.size();
+    result.size_bytes = weight_bytes;
+    return result;
+  }
+
+  check_output(model, options.output, weight_bytes);
+  GgufWriter writer(options.output);
+  if (writer.found_leftover())
+    result.notes.push_back(fmt::format("{}: an earlier run was interrupted here; its part was replaced",
+                                       AtomicFile::temporary_name(options.output)));
+  writer.metadata() = output_metadata(model, recipe, options);
+  for (const PlannedTensor& p : plan) writer.declare(p.tensor->name(), p.tensor->spec().shape, *p.type);
+  writer.begin_data();
+
+  const std::vector<Piece> pieces = cut(plan);
+  std::vector<ErrorSum> sums(pieces.size());
+  std::vector<Scratch> scratch(static_cast<size_t>(pool.size()));
+  Progress progress("quantize", result.source_bytes, "B");
+  run_in_order(
+      pool, pieces.size(), static_cast<size_t>(4 * pool.size() + 4),
+      [&](size_t i, int worker, std::vector<std::byte>& out) {
+        const Piece& piece = pieces[i];
+        sums[i] = encode_piece(jobs[piece.tensor], piece, options.measure_error, scratch[static_cast<size_t>(worker)], out);
+        plan[piece.tensor].tensor->release_rows(piece.first_row, piece.n_rows);
+      },
+      [&](size_t i, const std::vector<std::byte>& bytes) {
+        writer.write(bytes);
+        const Piece& piece = pieces[i];
+        const ModelTensor& tensor = *plan[piece.tensor].tensor;
+        progress.advance(tensor.size_bytes() / tensor.n_rows() * piece.n_rows, tensor.name());
+      });
+  throw_if_interrupted();
+  writer.commit();
+  progress.finish();
+
+  std::vector<ErrorSum> by_tensor(plan.size());
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    by_tensor[pieces[i].tensor].error += sums[i].error;
+    by_tensor[pieces[i].tensor].reference += sums[i].reference;
+  }
+  for (size_t t = 0; t < plan.size(); ++t)
+    if (by_tensor[t].reference > 0) result.tensors[t].rel_rmse = std::sqrt(by_tensor[t].error / by_tensor[t].reference);
+  result.size_bytes = writer.size_bytes();
+  struct rusage usage {};
+  getrusage(RUSAGE_SELF, &usage);
+  result.peak_rss_bytes = static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return result;
+}
+
+QuantizeResult convert(const Model& model, const std::string& output, const std::string& dtype, int n_threads) {
+  static constexpr std::string_view kDtypes[] = {"F32", "F16", "BF16"};
+  QuantizeOptions options;
+  options.output = output;
+  options.n_threads = n_threads;
+  options.plan.pure = true;
+  std::string type = dtype;
+  if (type.empty()) {
+    // As it is: the type that most of the matrices have, when it is a float one.
+    std::map<std::string, uint64_t> weights;
+    for (const ModelTensor& t : model.tensors())
+      if (t.spec().quantizable) weights[std::string(t.type().name)] += t.n_elements();
+    uint64_t most = 0;
+    for (const auto& [name, n] : weights)
+      if (n > most) {
+        most = n;
+        type = name;
+      }
+    if (std::find(std::begin(kDtypes), std::end(kDtypes), type) == std::end(kDtypes)) type = "F16";
+  }
+  const TypeInfo& wanted = type_named(type);
+  if (std::find(std::begin(kDtypes), std::end(kDtypes), wanted.name) == std::end(kDtypes))
+    fail(ExitCode::kUsage, "--dtype {}: expected F32, F16 or BF16 (`tsubu quantize` makes the other types)", dtype);
+  return quantize(model, recipe_named(wanted.name), options);
+}
+
+Json to_json(const QuantizeResult& result) {
+  Json json;
+  json["source_bytes"] = result.source_bytes;
+  json["size_bytes"] = result.size_bytes;
+  json["bits_per_weight"] = result.bits_per_weight;
+  json["n_weights"] = result.n_weights;
+  json["seconds"] = result.seconds;
+  if (result.estimated_seconds > 0) json["estimated_seconds"] = result.estimated_seconds;
+  json["peak_rss_bytes"] = result.peak_rss_bytes;
+  json["notes"] = result.notes;
+  json["tensors"] = Json::array();
+  for (const QuantizedTensor& t : result.tensors) {
+    Json item;
+    item["name"] = t.name;
+    item["role"] = t.role;
+    item["shape"] = t.shape;
+    item["type"] = t.type;
+    item["source_type"] = t.source_type;
+    item["size_bytes"] = t.size_bytes;
+    item["rel_rmse"] = t.rel_rmse;
+    item["reason"] = t.reason;
+    item["used_stats"] = t.used_stats;
+    json["tensors"].push_back(std::move(item));
+  }
+  return json;
+}
+
+}  // namespace tsubu

@@ -1,0 +1,54 @@
+// The main job: a model in, a GGUF of planned types out. Streaming: a few rows for each thread and a ring of encoded
+// pieces are all the memory it takes; reading, computing and writing overlap. Same bytes for any number of threads.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/threads.h"
+#include "container/imatrix.h"
+#include "model/model.h"
+#include "plan/recipe.h"
+
+namespace tsubu {
+
+struct QuantizeOptions {
+  std::string output;
+  PlanOptions plan;
+  const Imatrix* stats = nullptr;
+  std::string stats_path;
+  bool measure_error = true;  // rel_rmse of each tensor (decodes what was encoded)
+  bool dry_run = false;       // only the plan: sizes and an estimate of the time from a short measurement
+  int n_threads = 0;
+};
+
+struct QuantizedTensor {
+  std::string name, role, type, source_type, reason;
+  std::vector<uint64_t> shape;
+  uint64_t size_bytes = 0;
+  double rel_rmse = 0;       // ‖x̂ − x‖ / ‖x‖; 0 when copied or not measured
+  bool used_stats = false;
+};
+
+struct QuantizeResult {
+  uint64_t source_bytes = 0, size_bytes = 0;  // size of the output file
+  double bits_per_weight = 0;                 // everything in the file that is not metadata, over the weights
+  uint64_t n_weights = 0;
+  std::vector<QuantizedTensor> tensors;
+  std::vector<std::string> notes;             // fallbacks, missing statistics, leftovers of an interrupted run
+  double seconds = 0, estimated_seconds = 0;
+  uint64_t peak_rss_bytes = 0;
+};
+
+// Throws Error: kUsage (output equals input, bad plan), kBadInput (NaN or infinite weights: tensor, row, column;
+// statistics of the wrong size), kIo, kInterrupted.
+QuantizeResult quantize(const Model& model, const Recipe& recipe, const QuantizeOptions& options);
+Json to_json(const QuantizeResult& result);
+
+// Layout and dtype conversion: every matrix to dtype ("F32", "F16", "BF16", or "" = as it is, floats kept), GGUF out.
+QuantizeResult convert(const Model& model, const std::string& output, const std::string& dtype, int n_threads);
+
+}  // namespace tsubu

@@ -1,0 +1,12 @@
+# plan/recipes/*.json become string literals in one generated source of tsubu_plan.
+file(GLOB TSUBU_RECIPES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/plan/recipes/*.json)
+set(content "// Generated from src/plan/recipes/*.json.\n#include \"plan/embedded_recipes.h\"\nnamespace tsubu {\n")
+string(APPEND content "const EmbeddedRecipe kEmbeddedRecipes[] = {\n")
+foreach(recipe ${TSUBU_RECIPES})
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${recipe})
+  get_filename_component(recipe_name ${recipe} NAME)
+  file(READ ${recipe} recipe_text)
+  string(APPEND content "  {\"${recipe_name}\", R\"json(${recipe_text})json\"},\n")
+endforeach()
+string(APPEND content "  {nullptr, nullptr}};\n}  // namespace tsubu\n")
+file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/generated/embedded_recipes.cc CONTENT "${content}" @ONLY)
