@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Runs the command-line tests in tests/cli/*.txt.   cli_test.py TSUBU SOURCE_DIR [NAME…]
+
+A test file is a list of steps; blank lines and lines with # are skipped:
+  $ COMMAND          run by bash in a scratch directory; `tsubu` is the program, $MODEL the bundled model's directory
+  exit N             its exit code (0 when not said)
+  stdout REGEX       found in its standard output (several lines: each must be found)
+  stderr REGEX       the same for standard error
+  no-file NAME       after the command there is no such file
+  file NAME          after the command there is
+  json KEY[.KEY…]    standard output is one JSON document that has this path (list indices are numbers)
+Fixtures: `fixture NAME` makes damaged copies of the bundled model; see class Fixtures."""
+import json
+import os
+import pathlib
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+
+
+def patched(source, target, change):
+    data = bytearray(pathlib.Path(source).read_bytes())
+    pathlib.Path(target).write_bytes(change(data) or data)
+
+
+def copy_model(model, target):
+    shutil.copytree(model, target)
+    return target
+
+
+def set_json(path, **values):
+    config = json.loads(path.read_text())
+    config.update(values)
+    path.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+
+
+class Fixtures:
+    def __init__(self, tsubu, model, work):
+        self.tsubu, self.model, self.work = tsubu, model, work
+
+    def base(self):
+        subprocess.run([self.tsubu, "convert", self.model, "-o", self.work / "base.gguf", "--dtype", "F16", "--quiet"], check=True,
+                       stdout=subprocess.DEVNULL)
+
+    def truncated(self):
+        patched(self.work / "base.gguf", self.work / "truncated.gguf", lambda d: d[: len(d) // 2])
+
+    def stub(self):
+        patched(self.work / "base.gguf", self.work / "stub.gguf", lambda d: d[:100])
+
+    def not_gguf(self):
+        (self.work / "not.gguf").write_bytes(b"hello, I am no GGUF file at all" * 10)
+
+    def absurd_count(self):
+        patched(self.work / "base.gguf", self.work / "absurd.gguf", lambda d: d[:8] + struct.pack("<Q", 1 << 62) + d[16:])
+
+    def other_architecture(self):
+        patched(self.work / "base.gguf", self.work / "other.gguf", lambda d: d.replace(b"\x05\0\0\0\0\0\0\0llama\x0c", b"\x05\0\0\0\0\0\0\0zebra\x0c", 1)
+                if d.count(b"\x05\0\0\0\0\0\0\0llama\x0c") else d.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0zebra", 1))
+
+    def other_vocabulary(self):
+        def token(text):
+            data = text.encode()
+            return struct.pack("<Q", len(data)) + data
+
+        patched(self.work / "base.gguf", self.work / "other-vocabulary.gguf", lambda d: d.replace(token("▁little"), token("▁lottle"), 1))
+
+    def nan(self):
+        target = copy_model(self.model, self.work / "nan")
+        # The last two bytes of the file are a BF16 weight: make it a NaN.
+        patched(target / "model.safetensors", target / "model.safetensors", lambda d: d[:-2] + b"\xc0\x7f")
+
+    def no_tokenizer(self):
+        os.remove(copy_model(self.model, self.work / "no-tokenizer") / "tokenizer.model")
+
+    def small_vocabulary(self):
+        set_json(copy_model(self.model, self.work / "small-vocabulary") / "config.json", vocab_size=4000)
+
+    def unknown_config(self):
+        set_json(copy_model(self.model, self.work / "unknown") / "config.json", architectures=["ZebraForCausalLM"])
+
+    def missing_shard(self):
+        target = copy_model(self.model, self.work / "missing-shard")
+        os.remove(target / "model.safetensors")
+        (target / "model.safetensors.index.json").write_text(json.dumps(
+            {"metadata": {}, "weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}))
+
+    def quantized_config(self):
+        set_json(copy_model(self.model, self.work / "gptq") / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
+
+    def pickle(self):
+        target = copy_model(self.model, self.work / "pickle")
+        os.remove(target / "model.safetensors")
+        (target / "pytorch_model.bin").write_bytes(b"PK\x03\x04")
+
+    def short_text(self):
+        (self.work / "short.txt").write_text("Too short.")
+
+
+def json_path(document, path):
+    for key in path.split("."):
+        document = document[int(key)] if isinstance(document, list) else document[key]
+    return document
+
+
+def run_file(path, tsubu, model, problems):
+    steps = 0
+    with tempfile.TemporaryDirectory() as name:
+        work = pathlib.Path(name)
+        fixtures = Fixtures(tsubu, model, work)
+        env = dict(os.environ, PATH=f"{pathlib.Path(tsubu).parent}:{os.environ['PATH']}", MODEL=str(model))
+        result, expected, where = None, 0, ""
+
+        def check_exit():
+            if result is not None and result.returncode != expected:
+                problems.append(f"{where}: exit {result.returncode}, expected {expected}\n{result.stdout}{result.stderr}")
+
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if not line.strip() or line.startswith("#"):
+                continue
+            word, _, rest = line.partition(" ")
+            if word == "fixture":
+                getattr(fixtures, rest)()
+            elif word == "$":
+                check_exit()
+                where, expected = f"{path.name}:{number}: {rest}", 0
+                steps += 1
+                result = subprocess.run(["bash", "-c", rest], cwd=work, env=env, capture_output=True, text=True, errors="replace", timeout=300)
+            elif word == "exit":
+                expected = int(rest)
+            elif word in ("stdout", "stderr"):
+                if not re.search(rest, getattr(result, word), re.M):
+                    problems.append(f"{where}: no /{rest}/ in {word}:\n{getattr(result, word)}")
+            elif word in ("file", "no-file"):
+                if (work / rest).exists() != (word == "file"):
+                    problems.append(f"{where}: {rest} is {'missing' if word == 'file' else 'there'}")
+            elif word == "json":
+                try:
+                    json_path(json.loads(result.stdout), rest)
+                except (ValueError, KeyError, IndexError, TypeError) as e:
+                    problems.append(f"{where}: JSON path {rest}: {e!r}\n{result.stdout[:500]}")
+            else:
+                problems.append(f"{path.name}:{number}: unknown step '{word}'")
+        check_exit()
+    return steps
+
+
+if __name__ == "__main__":
+    tsubu, source = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
+    files = [p for p in sorted((source / "tests/cli").glob("*.txt")) if len(sys.argv) < 4 or p.stem in sys.argv[3:]]
+    problems, steps = [], 0
+    for path in files:
+        steps += run_file(path, tsubu, source / "models/grain-7m", problems)
+    print("\n".join(problems))
+    print(f"{steps} commands in {len(files)} files, {len(problems)} problems")
+    sys.exit(1 if problems or not steps else 0)

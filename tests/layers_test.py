@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Holds the includes to src/layers.txt: a folder includes itself and folders on the lines above its own. Also: intrinsics
+only in kernel/, no source above 600 lines. layers_test.py SOURCE_DIR [--self-test]"""
+import pathlib
+import re
+import sys
+import tempfile
+
+MAX_LINES = 600
+
+
+def read_layers(path):
+    rank = {}
+    lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    for number, folders in enumerate(lines):
+        for folder in folders:
+            rank[folder] = number
+    return rank
+
+
+def findings(src):
+    rank = read_layers(src / "layers.txt")
+    for path in sorted(src.rglob("*")):
+        if path.suffix not in (".cc", ".h", ".inc"):
+            continue
+        folder = path.relative_to(src).parts[0]
+        if folder not in rank:
+            yield f"{path}: folder {folder}/ is not in layers.txt"
+            continue
+        text = path.read_text()
+        for number, line in enumerate(text.splitlines(), 1):
+            m = re.match(r'\s*#\s*include\s*"([^"/]+)/', line)
+            if m and m.group(1) != folder and not (m.group(1) in rank and rank[m.group(1)] < rank[folder]):
+                yield f"{path}:{number}: {folder}/ may not include {m.group(1)}/"
+            if folder != "kernel" and re.match(r"\s*#\s*include\s*<(\w*intrin|arm_neon)\.h>", line):
+                yield f"{path}:{number}: intrinsics outside kernel/"
+        if path.suffix != ".inc" and len(text.splitlines()) > MAX_LINES:
+            yield f"{path}: {len(text.splitlines())} lines, at most {MAX_LINES}"
+
+
+def self_test():
+    with tempfile.TemporaryDirectory() as name:
+        src = pathlib.Path(name)
+        (src / "layers.txt").write_text("base\ncodec\ncontainer text\n")
+        plants = {
+            "base/up.h": '#include "codec/codec.h"\n',
+            "text/sibling.h": '#include "container/gguf.h"\n',
+            "codec/simd.h": "#include <immintrin.h>\n",
+            "codec/long.cc": "\n" * (MAX_LINES + 1),
+            "nowhere/x.cc": "int x;\n",
+        }
+        fine = {"text/ok.cc": '#include "text/a.h"\n#include "base/error.h"\n', "kernel_free.txt": "x"}
+        for file, text in {**plants, **fine}.items():
+            (src / file).parent.mkdir(exist_ok=True)
+            (src / file).write_text(text)
+        found = list(findings(src))
+        for file in plants:
+            assert any(file in f for f in found), f"planted violation in {file} was not found: {found}"
+        assert len(found) == len(plants), found
+
+
+if __name__ == "__main__":
+    self_test()
+    problems = list(findings(pathlib.Path(sys.argv[1])))
+    print("\n".join(problems) or "the layer table is kept")
+    sys.exit(1 if problems else 0)
