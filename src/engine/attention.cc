@@ -8,11 +8,13 @@
 namespace tsubu {
 namespace {
 
-constexpr size_t kLaneStep = 16;    // sums run over position % 16
-constexpr size_t kBlockRows = 48;   // query rows (token, head of a group) that share a pass over the keys
-constexpr size_t kKeyTile = 256;    // keys of one product: the tile and the queries stay in the first-level caches
+constexpr size_t kLaneStep = 16;   // sums run over position % 16
+constexpr size_t kBlockRows = 48;  // query rows (token, head of a group) that share a pass over the keys
+constexpr size_t kKeyTile = 256;   // keys of one product: the tile and the queries stay in the first-level caches
 
-size_t tokens_per_block(const AttentionShape& s) { return std::max<size_t>(1, kBlockRows / (s.n_heads / s.n_kv_heads)); }
+size_t tokens_per_block(const AttentionShape& s) {
+  return std::max<size_t>(1, kBlockRows / (s.n_heads / s.n_kv_heads));
+}
 size_t align_down(size_t n) { return n / kLaneStep * kLaneStep; }
 size_t align_up(size_t n) { return align_down(n + kLaneStep - 1); }
 

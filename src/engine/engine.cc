@@ -12,8 +12,8 @@
 namespace tsubu {
 namespace {
 
-constexpr size_t kMaxBatch = 512;              // tokens computed together
-constexpr size_t kWorthThreads = 1 << 15;      // values below which an elementwise step stays on one thread
+constexpr size_t kMaxBatch = 512;          // tokens computed together
+constexpr size_t kWorthThreads = 1 << 15;  // values below which an elementwise step stays on one thread
 
 class GraphEngine : public Engine {
  public:
@@ -38,8 +38,8 @@ class GraphEngine : public Engine {
     auto* cache = dynamic_cast<KvCache*>(&session);
     if (!cache || cache->owner() != this) fail(ExitCode::kUsage, "a session of another engine");
     if (n_logits > tokens.size() || logits.size() < n_logits * program_.n_vocab)
-      fail(ExitCode::kUsage, "logits of {} tokens into {} floats: {} tokens given, {} floats each", n_logits, logits.size(),
-           tokens.size(), program_.n_vocab);
+      fail(ExitCode::kUsage, "logits of {} tokens into {} floats: {} tokens given, {} floats each", n_logits,
+           logits.size(), tokens.size(), program_.n_vocab);
     if (tokens.size() > cache->capacity() - cache->n_past())
       fail(ExitCode::kUsage, "the context is full: {} tokens after {}: room for {}", tokens.size(), cache->n_past(),
            cache->capacity());
@@ -51,7 +51,8 @@ class GraphEngine : public Engine {
       batch.n = batch.tokens.size();
       batch.first_logits = std::clamp(silent, begin, begin + batch.n) - begin;
       batch.position = cache->n_past();
-      batch.logits = logits.data() + (begin + batch.first_logits - std::min(silent, begin + batch.first_logits)) * program_.n_vocab;
+      batch.logits = logits.data() +
+                     (begin + batch.first_logits - std::min(silent, begin + batch.first_logits)) * program_.n_vocab;
       batch.cache = cache;
       run(batch);
       cache->advance(batch.n);
@@ -104,11 +105,13 @@ class GraphEngine : public Engine {
 
   void run(const Batch& batch) {
     for (size_t b = 0; b < buffers_.size(); ++b)
-      if (buffers_[b].size() < batch.n * program_.buffer_widths[b]) buffers_[b].resize(batch.n * program_.buffer_widths[b]);
+      if (buffers_[b].size() < batch.n * program_.buffer_widths[b])
+        buffers_[b].resize(batch.n * program_.buffer_widths[b]);
     for (RopeTable& rope : program_.ropes) rope.reserve(batch.position + batch.n);
     rounded_of_ = kNoValue;
     for (size_t i = 0; i < program_.steps.size(); ++i) {
-      // From the last attention on tokens do not see each other's results: only those with logits go on, unless somebody watches.
+      // From the last attention on tokens do not see each other's results: only those with logits go on, unless
+      // somebody watches.
       const bool is_head = i + 1 == program_.steps.size();
       const bool last_attention = program_.has_attention && i == program_.last_attention;
       const bool alone = !program_.has_attention || i >= program_.last_attention;
@@ -142,8 +145,8 @@ class GraphEngine : public Engine {
         break;
       case OpKind::kRope:
         each_token(first, n, w, [&](size_t t) {
-          program_.ropes[static_cast<size_t>(op.rope)].rotate(in(0, t), rows(op.output, t), batch.position + t, op.n_heads,
-                                                              op.head_dim);
+          program_.ropes[static_cast<size_t>(op.rope)].rotate(in(0, t), rows(op.output, t), batch.position + t,
+                                                              op.n_heads, op.head_dim);
         });
         break;
       case OpKind::kAttention:
@@ -214,7 +217,8 @@ class GraphEngine : public Engine {
     const size_t w = width(value);
     if (rounded_.size() < n * w) rounded_.resize(n * w);
     if (rounded_of_ != value || rounded_as_ != rounding || rounded_first_ != first) {
-      each_token(first, n, w, [&](size_t t) { round_activations(rounding, rows(value, t), rounded_.data() + t * w, w); });
+      each_token(first, n, w,
+                 [&](size_t t) { round_activations(rounding, rows(value, t), rounded_.data() + t * w, w); });
       rounded_of_ = value;
       rounded_as_ = rounding;
       rounded_first_ = first;
@@ -235,8 +239,8 @@ class GraphEngine : public Engine {
       }
       cache.store(k, v, batch.position + t);
     });
-    attend(step.attention, cache, batch.position + first, rows(op.inputs[0], first), rows(op.output, first), batch.n - first,
-           attention_scratch_, pool_);
+    attend(step.attention, cache, batch.position + first, rows(op.inputs[0], first), rows(op.output, first),
+           batch.n - first, attention_scratch_, pool_);
   }
 
   static void round_to_f16(float* x, size_t n) {

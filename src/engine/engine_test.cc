@@ -37,7 +37,10 @@ const Shape kShapes[] = {
     {"sliding_window", changed([](auto& o) { o.sliding_window = 7; })},
     {"long_sliding_window", changed([](auto& o) { o.sliding_window = 20; })},
     {"gpt2", changed([](auto& o) { o.gpt2 = true; })},
-    {"q8_0", changed([](auto& o) { o.type = "Q8_0"; o.n_ff = 64; })},
+    {"q8_0", changed([](auto& o) {
+       o.type = "Q8_0";
+       o.n_ff = 64;
+     })},
     {"f16", changed([](auto& o) { o.type = "F16"; })},
 };
 
@@ -54,7 +57,8 @@ std::vector<float> run(const Model& model, const std::vector<TokenId>& tokens, c
   std::vector<float> logits(tokens.size() * n_vocab);
   size_t begin = 0;
   const auto feed = [&](size_t n) {
-    engine->forward(*session, std::span(tokens).subspan(begin, n), n, std::span(logits).subspan(begin * n_vocab, n * n_vocab));
+    engine->forward(*session, std::span(tokens).subspan(begin, n), n,
+                    std::span(logits).subspan(begin * n_vocab, n * n_vocab));
     begin += n;
   };
   for (size_t n : cuts) feed(n);
@@ -64,7 +68,7 @@ std::vector<float> run(const Model& model, const std::vector<TokenId>& tokens, c
 }
 
 bool same_bytes(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 TEST_P(EveryShape, IsTheGraphInDoubleUpToRounding) {
@@ -81,7 +85,8 @@ TEST_P(EveryShape, IsTheGraphInDoubleUpToRounding) {
   // To first order every operation adds a relative error of at most (its sum's length + 16 roundings) units to what it
   // writes; the norm before each linear keeps errors from growing by more than the linears' own gain, which is about 1.
   const double unit = 0x1p-24, longest = std::max({GetParam().options.n_ff, GetParam().options.n_embd, 64u}) + 16;
-  EXPECT_LE(std::sqrt(error_square), static_cast<double>(model.graph().ops.size()) * longest * unit * std::sqrt(square));
+  EXPECT_LE(std::sqrt(error_square),
+            static_cast<double>(model.graph().ops.size()) * longest * unit * std::sqrt(square));
 }
 
 TEST_P(EveryShape, CutsOfTheSequenceChangeNothing) {
@@ -151,7 +156,10 @@ ExitCode code_of(const std::function<void()>& f) {
 }
 
 TEST(Engine, RefusesWhatDoesNotFit) {
-  const RandomModel model(RandomModelOptions{}), gpt2(changed([](auto& o) { o.gpt2 = true; o.n_ctx = 8; }));
+  const RandomModel model(RandomModelOptions{}), gpt2(changed([](auto&o) {
+    o.gpt2 = true;
+    o.n_ctx = 8;
+  }));
   ThreadPool pool(1);
   const auto engine = Engine::make(model, pool), other = Engine::make(gpt2, pool);
   const auto session = engine->new_session(4);
@@ -181,13 +189,19 @@ TEST(Engine, RefusesGraphsThatDoNotFitTheirWeights) {
     ThreadPool pool(1);
     return code_of([&] { Engine::make(model, pool); });
   };
-  EXPECT_EQ(code([](auto& m, auto& g) { m.set_graph(g.finish(g.linear(g.embed("token_embd.weight", 32), "missing", 50))); }),
+  EXPECT_EQ(
+      code([](auto& m, auto& g) { m.set_graph(g.finish(g.linear(g.embed("token_embd.weight", 32), "missing", 50))); }),
+      ExitCode::kBadInput);
+  EXPECT_EQ(code([](auto& m, auto& g) {
+              m.set_graph(g.finish(g.linear(g.embed("token_embd.weight", 31), "output.weight", 50)));
+            }),
             ExitCode::kBadInput);
-  EXPECT_EQ(code([](auto& m, auto& g) { m.set_graph(g.finish(g.linear(g.embed("token_embd.weight", 31), "output.weight", 50))); }),
+  EXPECT_EQ(code([](auto& m, auto& g) {
+              m.set_graph(g.finish(g.linear(g.embed("token_embd.weight", 32), "output.weight", 51)));
+            }),
             ExitCode::kBadInput);
-  EXPECT_EQ(code([](auto& m, auto& g) { m.set_graph(g.finish(g.linear(g.embed("token_embd.weight", 32), "output.weight", 51))); }),
-            ExitCode::kBadInput);
-  EXPECT_EQ(code([](auto& m, auto& g) { m.set_graph(g.finish(g.embed("token_embd.weight", 32))); }), ExitCode::kUnsupported);
+  EXPECT_EQ(code([](auto& m, auto& g) { m.set_graph(g.finish(g.embed("token_embd.weight", 32))); }),
+            ExitCode::kUnsupported);
 }
 
 // embed → linear: what the linear multiplies is known.
@@ -275,10 +289,12 @@ TEST(Engine, ObserversSeeTheInputOfEveryLinearForAllTokens) {
     kernels().rms_norm(x.data(), weight.data(), y.data(), 32, 1e-5f);
     EXPECT_TRUE(std::equal(y.begin(), y.end(), recorder.first.begin() + static_cast<ptrdiff_t>(t * 32)));
   }
-  EXPECT_TRUE(same_bytes(logits, [&] {
-    const std::vector<float> all = run(model, tokens);
-    return std::vector<float>(all.end() - 100, all.end());
-  }())) << "watching changes nothing";
+  EXPECT_TRUE(same_bytes(logits,
+                         [&] {
+                           const std::vector<float> all = run(model, tokens);
+                           return std::vector<float>(all.end() - 100, all.end());
+                         }()))
+      << "watching changes nothing";
 }
 
 }  // namespace

@@ -28,11 +28,13 @@ KvCache::KvCache(const void* owner, std::span<const CacheShape> shapes, size_t c
     return sum;
   }();
   // Keys and values each take per_position · stride floats at most.
-  const auto n_floats = stride && per_position ? checked_product(std::array<uint64_t, 3>{2, *stride, *per_position}) : std::nullopt;
+  const auto n_floats =
+      stride && per_position ? checked_product(std::array<uint64_t, 3>{2, *stride, *per_position}) : std::nullopt;
   const auto n_bytes = n_floats ? checked_mul(*n_floats, sizeof(float)) : std::nullopt;
   if (n_bytes) memory_.reset(static_cast<float*>(std::calloc(std::max<size_t>(*n_floats, 1), sizeof(float))));
   if (!memory_)
-    fail(ExitCode::kUsage, "a key/value cache for {} tokens does not fit into memory: ask for a shorter context", capacity);
+    fail(ExitCode::kUsage, "a key/value cache for {} tokens does not fit into memory: ask for a shorter context",
+         capacity);
   float* next = memory_.get();
   for (const CacheShape& s : shapes) {
     CacheLayer layer;
@@ -49,8 +51,7 @@ KvCache::KvCache(const void* owner, std::span<const CacheShape> shapes, size_t c
 }
 
 void KvCache::truncate(size_t n_past) {
-  if (n_past > n_past_)
-    fail(ExitCode::kUsage, "a session of {} tokens cannot be cut back to {}", n_past_, n_past);
+  if (n_past > n_past_) fail(ExitCode::kUsage, "a session of {} tokens cannot be cut back to {}", n_past_, n_past);
   n_past_ = n_past;
 }
 

@@ -7,7 +7,8 @@
 namespace tsubu {
 namespace {
 
-constexpr size_t kTileFloats = 64 * 1024;  // a decoded tile of 256 KiB leaves the second-level cache room for activations
+constexpr size_t kTileFloats =
+    64 * 1024;  // a decoded tile of 256 KiB leaves the second-level cache room for activations
 constexpr size_t kMinTileRows = 8, kMaxTileRows = 64;  // multiples of the kernels' row tiles
 constexpr size_t kWorthThreads = 1 << 15;              // multiplications below which waking threads costs more
 

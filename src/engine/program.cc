@@ -12,8 +12,8 @@ size_t width_of(const Graph& graph, ValueId value) { return graph.widths[static_
 const ModelTensor& table_tensor(const Model& model, const std::string& name, size_t n_cols) {
   const ModelTensor& t = model.tensor(name);
   if (t.n_cols() != n_cols || t.n_rows() == 0)
-    fail(ExitCode::kBadInput, "{}: tensor {}: {} rows of {} columns: expected columns: {}", model.path(), name, t.n_rows(),
-         t.n_cols(), n_cols);
+    fail(ExitCode::kBadInput, "{}: tensor {}: {} rows of {} columns: expected columns: {}", model.path(), name,
+         t.n_rows(), t.n_cols(), n_cols);
   return t;
 }
 
@@ -31,13 +31,15 @@ std::unique_ptr<Linear> make_linear(const Model& model, const Op& op, size_t n_r
     fail(ExitCode::kBadInput, "{}: tensor {}: {} rows: expected {}", model.path(), op.weight, weight.n_rows(), n_rows);
   const ModelTensor* bias = op.bias.empty() ? nullptr : &model.tensor(op.bias);
   if (bias && bias->n_elements() != n_rows)
-    fail(ExitCode::kBadInput, "{}: tensor {}: {} values: expected {}", model.path(), op.bias, bias->n_elements(), n_rows);
+    fail(ExitCode::kBadInput, "{}: tensor {}: {} values: expected {}", model.path(), op.bias, bias->n_elements(),
+         n_rows);
   return std::make_unique<Linear>(weight, bias);
 }
 
 void check_heads(const Model& model, const Graph& graph, const Op& op) {
   const auto bad = [&](const char* what, size_t found, size_t expected) {
-    fail(ExitCode::kBadInput, "{}: attention of block {}: {} is {}: expected {}", model.path(), op.layer, what, found, expected);
+    fail(ExitCode::kBadInput, "{}: attention of block {}: {} is {}: expected {}", model.path(), op.layer, what, found,
+         expected);
   };
   if (op.n_kv_heads == 0 || op.head_dim == 0 || op.n_heads % op.n_kv_heads != 0)
     bad("the number of query heads", op.n_heads, op.n_kv_heads);
@@ -75,7 +77,8 @@ Step make_step(const Model& model, const Op& op, Program& program) {
     case OpKind::kRope:
       if (size_t{op.n_heads} * op.head_dim != out ||
           2 * graph.ropes[static_cast<size_t>(op.rope)].inverse_frequencies.size() > op.head_dim)
-        fail(ExitCode::kBadInput, "{}: rotary positions of block {} do not fit heads of {}", model.path(), op.layer, op.head_dim);
+        fail(ExitCode::kBadInput, "{}: rotary positions of block {} do not fit heads of {}", model.path(), op.layer,
+             op.head_dim);
       break;
     case OpKind::kAttention:
       check_heads(model, graph, op);

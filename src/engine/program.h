@@ -14,23 +14,23 @@ namespace tsubu {
 
 struct Step {
   const Op* op = nullptr;
-  const ModelTensor* table = nullptr;     // embeddings: rows by token or position
+  const ModelTensor* table = nullptr;  // embeddings: rows by token or position
   std::unique_ptr<Linear> linear;
-  std::vector<float> weight, bias;        // norms
+  std::vector<float> weight, bias;  // norms
   AttentionShape attention;
-  size_t attention_index = 0;             // among the graph's attentions: its part of the cache
+  size_t attention_index = 0;  // among the graph's attentions: its part of the cache
 };
 
 struct Program {
   std::vector<Step> steps;
-  std::vector<size_t> buffer_of;          // by value; unused for the logits
+  std::vector<size_t> buffer_of;  // by value; unused for the logits
   std::vector<size_t> buffer_widths;
-  std::vector<CacheShape> caches;         // by attention
+  std::vector<CacheShape> caches;  // by attention
   std::vector<RopeTable> ropes;
-  size_t last_attention = 0;              // steps after it work token by token (0 as well when there is none)
+  size_t last_attention = 0;  // steps after it work token by token (0 as well when there is none)
   bool has_attention = false;
   size_t n_vocab = 0;
-  size_t max_positions = SIZE_MAX;        // rows of a learned position table
+  size_t max_positions = SIZE_MAX;  // rows of a learned position table
 };
 
 // Throws Error(kBadInput) when a weight is missing or does not fit its place, Error(kUnsupported) when the graph does

@@ -16,12 +16,12 @@ struct RandomModelOptions {
   uint32_t n_layers = 2, n_embd = 32, n_ff = 48, n_heads = 4, n_kv_heads = 2, head_dim = 8, n_vocab = 50, n_ctx = 1024;
   uint32_t sliding_window = 0;
   RopeSpec::Style rope = RopeSpec::Style::kInterleaved;
-  uint32_t n_rope_pairs = 4;   // at most head_dim / 2
-  bool head_norms = false;     // a norm for each head of q and k
-  bool gpt2 = false;           // layer norms, learned positions, one matrix for q, k and v, biases, gelu, tied head
-  std::string type = "F32";    // of the matrices
+  uint32_t n_rope_pairs = 4;  // at most head_dim / 2
+  bool head_norms = false;    // a norm for each head of q and k
+  bool gpt2 = false;          // layer norms, learned positions, one matrix for q, k and v, biases, gelu, tied head
+  std::string type = "F32";   // of the matrices
   uint32_t seed = 1;
-  float head_scale = 1;        // 0: every token is equally likely
+  float head_scale = 1;  // 0: every token is equally likely
 };
 
 class RandomModel : public Model {
@@ -51,7 +51,8 @@ class RandomModel : public Model {
     add(name, shape, type, values);
   }
 
-  void add(const std::string& name, std::vector<uint64_t> shape, const std::string& type_name, const std::vector<float>& values) {
+  void add(const std::string& name, std::vector<uint64_t> shape, const std::string& type_name,
+           const std::vector<float>& values) {
     const TypeInfo& type = type_named(type_name);
     const uint64_t n_cols = shape.back(), row_bytes = n_cols / type.block_len * type.block_bytes;
     bytes_.emplace_back(values.size() / n_cols * row_bytes);
@@ -142,8 +143,8 @@ class RandomModel : public Model {
       const std::string p = "blk." + std::to_string(l) + ".";
       g.set_layer(static_cast<int>(l));
       const ValueId qkv = linear(norm(x, p + "attn_norm"), p + "attn_qkv", 3 * q, o.n_embd);
-      const ValueId a = g.attention(g.slice(qkv, 0, q), g.slice(qkv, q, q), g.slice(qkv, 2 * q, q), o.n_heads, o.n_heads,
-                                    o.head_dim);
+      const ValueId a =
+          g.attention(g.slice(qkv, 0, q), g.slice(qkv, q, q), g.slice(qkv, 2 * q, q), o.n_heads, o.n_heads, o.head_dim);
       x = g.add(x, linear(a, p + "attn_output", o.n_embd, q));
       const ValueId up = linear(norm(x, p + "ffn_norm"), p + "ffn_up", o.n_ff, o.n_embd);
       x = g.add(x, linear(g.gelu(up), p + "ffn_down", o.n_embd, o.n_ff));

@@ -20,7 +20,8 @@ std::vector<double> norm(const std::vector<double>& x, const Op& op, const Model
     double mean = 0, square = 0;
     if (op.kind == OpKind::kLayerNorm)
       for (size_t i = 0; i < slice; ++i) mean += x[begin + i] / static_cast<double>(slice);
-    for (size_t i = 0; i < slice; ++i) square += (x[begin + i] - mean) * (x[begin + i] - mean) / static_cast<double>(slice);
+    for (size_t i = 0; i < slice; ++i)
+      square += (x[begin + i] - mean) * (x[begin + i] - mean) / static_cast<double>(slice);
     for (size_t i = 0; i < slice; ++i)
       y[begin + i] = (x[begin + i] - mean) / std::sqrt(square + static_cast<double>(op.eps)) * weight[i];
   }
@@ -85,26 +86,38 @@ std::vector<double> reference_logits(const Model& model, const std::vector<Token
     for (size_t t = 0; t < tokens.size(); ++t) {
       std::vector<double>& y = values[static_cast<size_t>(op.output)][t];
       switch (op.kind) {
-        case OpKind::kEmbed: y = row_of(model.tensor(op.weight), static_cast<uint64_t>(tokens[t])); break;
+        case OpKind::kEmbed:
+          y = row_of(model.tensor(op.weight), static_cast<uint64_t>(tokens[t]));
+          break;
         case OpKind::kAddPosition:
           y = row_of(model.tensor(op.weight), t);
           for (size_t i = 0; i < y.size(); ++i) y[i] += in(0)[t][i];
           break;
         case OpKind::kRmsNorm:
-        case OpKind::kLayerNorm: y = norm(in(0)[t], op, model); break;
-        case OpKind::kLinear: y = linear(in(0)[t], op, model); break;
+        case OpKind::kLayerNorm:
+          y = norm(in(0)[t], op, model);
+          break;
+        case OpKind::kLinear:
+          y = linear(in(0)[t], op, model);
+          break;
         case OpKind::kSlice: {
           const auto first = in(0)[t].begin() + op.offset;
           y.assign(first, first + graph.widths[static_cast<size_t>(op.output)]);
           break;
         }
-        case OpKind::kRope: y = rope(in(0)[t], op, graph.ropes[static_cast<size_t>(op.rope)], t); break;
-        case OpKind::kAttention: y = attention(op, in(0), in(1), in(2), t); break;
+        case OpKind::kRope:
+          y = rope(in(0)[t], op, graph.ropes[static_cast<size_t>(op.rope)], t);
+          break;
+        case OpKind::kAttention:
+          y = attention(op, in(0), in(1), in(2), t);
+          break;
         case OpKind::kSiluMul:
-          for (size_t i = 0; i < in(0)[t].size(); ++i) y.push_back(in(0)[t][i] / (1 + std::exp(-in(0)[t][i])) * in(1)[t][i]);
+          for (size_t i = 0; i < in(0)[t].size(); ++i)
+            y.push_back(in(0)[t][i] / (1 + std::exp(-in(0)[t][i])) * in(1)[t][i]);
           break;
         case OpKind::kGelu:
-          for (double x : in(0)[t]) y.push_back(0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))));
+          for (double x : in(0)[t])
+            y.push_back(0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))));
           break;
         case OpKind::kAdd:
           for (size_t i = 0; i < in(0)[t].size(); ++i) y.push_back(in(0)[t][i] + in(1)[t][i]);

@@ -58,7 +58,9 @@ TokenId Sampler::pick(std::span<const float> logits, std::span<const TokenId> re
   }
   const double best = candidates_.front().first;
   if (std::isinf(best)) return candidates_.front().second;
-  const auto weight = [&](const std::pair<float, TokenId>& c) { return std::exp((c.first - best) / options_.temperature); };
+  const auto weight = [&](const std::pair<float, TokenId>& c) {
+    return std::exp((c.first - best) / options_.temperature);
+  };
   double total = 0;
   for (const auto& c : candidates_) total += weight(c);
   if (options_.top_p < 1) {

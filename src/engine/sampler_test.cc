@@ -64,7 +64,9 @@ TEST(Sampler, FrequenciesAreTheSoftmax) {
   expect_frequencies(options(0.7, 0, 1), weights);
 }
 
-TEST(Sampler, TopKKeepsTheBest) { expect_frequencies(options(1, 3, 1), {0, std::exp(2.0), 0, std::exp(2.0), std::exp(1.0)}); }
+TEST(Sampler, TopKKeepsTheBest) {
+  expect_frequencies(options(1, 3, 1), {0, std::exp(2.0), 0, std::exp(2.0), std::exp(1.0)});
+}
 
 TEST(Sampler, TopPKeepsTheFewestThatReachIt) {
   // Shares in order: .391 .391 .144 .087 …; .8 needs three.
@@ -97,7 +99,10 @@ TEST(Sampler, RefusesWhatMakesNoSense) {
   EXPECT_EQ(code_of([] { Sampler(options(-1, 0, 1)); }), ExitCode::kUsage);
   EXPECT_EQ(code_of([] { Sampler(options(std::nan(""), 0, 1)); }), ExitCode::kUsage);
   EXPECT_EQ(code_of([] { Sampler(options(1, 0, 1)).pick({}, {}); }), ExitCode::kUsage);
-  EXPECT_EQ(code_of([] { Sampler(options(1, 0, 1)).pick(std::vector<float>{1.0f, std::nanf("")}, {}); }), ExitCode::kNumeric);
+  EXPECT_EQ(code_of([] {
+              Sampler(options(1, 0, 1)).pick(std::vector<float>{1.0f, std::nanf("")}, {});
+            }),
+            ExitCode::kNumeric);
 }
 
 }  // namespace

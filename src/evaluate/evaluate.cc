@@ -111,8 +111,8 @@ void check_same_vocabulary(const Model& candidate, const Model& base) {
          candidate.hparams().n_vocab, base.path(), base.hparams().n_vocab);
   for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
     if (a[i] != b[i])
-      fail(ExitCode::kBadInput, "token {} is '{}' in {} and '{}' in its base {}: divergence needs one vocabulary", i, a[i],
-           candidate.path(), b[i], base.path());
+      fail(ExitCode::kBadInput, "token {} is '{}' in {} and '{}' in its base {}: divergence needs one vocabulary", i,
+           a[i], candidate.path(), b[i], base.path());
 }
 
 uint32_t usable_context(const Model& candidate, const Model* base, uint32_t wanted) {
@@ -173,8 +173,8 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
     }
     std::vector<TokenScore> chunk_scores(n_scored);
     pool.parallel_for(n_scored, [&](size_t i, int) {
-      chunk_scores[i] = score_token(logits.data() + i * n_vocab, base ? base_logits.data() + i * n_vocab : nullptr, n_vocab,
-                                    input[first + i + 1], chunk * context + first + i);
+      chunk_scores[i] = score_token(logits.data() + i * n_vocab, base ? base_logits.data() + i * n_vocab : nullptr,
+                                    n_vocab, input[first + i + 1], chunk * context + first + i);
     });
     BlockSums sums;
     for (const TokenScore& s : chunk_scores) {
@@ -215,8 +215,10 @@ Json to_json(const EvalResult& r) {
   if (r.has_base) {
     const DivergenceResult& d = r.divergence;
     json["base_perplexity"] = perplexity(r.base_perplexity);
-    json["divergence"] = {{"mean", d.mean}, {"ci95", interval(d.mean_ci95)}, {"median", d.median}, {"p90", d.p90},
-                          {"p95", d.p95},   {"p99", d.p99},                  {"p999", d.p999},     {"max", d.max}};
+    json["divergence"] = {{"mean", d.mean},     {"ci95", interval(d.mean_ci95)},
+                          {"median", d.median}, {"p90", d.p90},
+                          {"p95", d.p95},       {"p99", d.p99},
+                          {"p999", d.p999},     {"max", d.max}};
     json["top1_agreement"] = d.top1_agreement;
     json["top1_agreement_ci95"] = interval(d.top1_ci95);
     json["rms_delta_p"] = d.rms_delta_p;
@@ -234,13 +236,16 @@ Json to_json(const EvalResult& r) {
 
 std::string protocol_line(const EvalResult& r, const EvalOptions& options) {
   const bool paper = options.protocol == EvalProtocol::kPaper;
-  std::string line = fmt::format("protocol {}: {} chunks of {} tokens, {}, {} tokens scored; activations {}",
-                                 paper ? "paper" : "llama.cpp", r.n_chunks, r.context,
-                                 paper ? "every position scored" : "BOS at each chunk where the vocabulary adds it, second half scored",
-                                 r.n_tokens_scored, options.act_int8 ? "rounded to 8 bits" : "f32");
+  std::string line = fmt::format(
+      "protocol {}: {} chunks of {} tokens, {}, {} tokens scored; activations {}", paper ? "paper" : "llama.cpp",
+      r.n_chunks, r.context,
+      paper ? "every position scored" : "BOS at each chunk where the vocabulary adds it, second half scored",
+      r.n_tokens_scored, options.act_int8 ? "rounded to 8 bits" : "f32");
   if (r.has_base)
-    line += fmt::format("; base: activations {}, logits f32 in the same run; intervals: block bootstrap over chunks, {} resamples, seed {}",
-                        options.act_int8_base ? "rounded to 8 bits" : "f32", options.n_bootstrap, options.seed);
+    line += fmt::format(
+        "; base: activations {}, logits f32 in the same run; intervals: block bootstrap over chunks, {} resamples, "
+        "seed {}",
+        options.act_int8_base ? "rounded to 8 bits" : "f32", options.n_bootstrap, options.seed);
   return line;
 }
 

@@ -33,7 +33,8 @@ class Evaluate : public ::testing::Test {
 };
 
 // Log-probabilities in double of what follows each of the given tokens.
-std::vector<std::vector<double>> log_probabilities(const Model& model, const std::vector<TokenId>& tokens, ThreadPool& pool) {
+std::vector<std::vector<double>> log_probabilities(const Model& model, const std::vector<TokenId>& tokens,
+                                                   ThreadPool& pool) {
   const auto engine = Engine::make(model, pool);
   const size_t n_vocab = engine->n_vocab();
   std::vector<float> logits(tokens.size() * n_vocab);
@@ -56,11 +57,12 @@ struct Expected {
 };
 
 // The protocol in plain words: chunks of `context`, positions `first` … context - 2 scored.
-Expected expected(const RandomModel& candidate, const RandomModel& base, const std::vector<TokenId>& tokens, size_t context,
-                  size_t first, TokenId bos, ThreadPool& pool) {
+Expected expected(const RandomModel& candidate, const RandomModel& base, const std::vector<TokenId>& tokens,
+                  size_t context, size_t first, TokenId bos, ThreadPool& pool) {
   Expected e;
   for (size_t begin = 0; begin + context <= tokens.size(); begin += context) {
-    std::vector<TokenId> chunk(tokens.begin() + static_cast<ptrdiff_t>(begin), tokens.begin() + static_cast<ptrdiff_t>(begin + context));
+    std::vector<TokenId> chunk(tokens.begin() + static_cast<ptrdiff_t>(begin),
+                               tokens.begin() + static_cast<ptrdiff_t>(begin + context));
     if (bos >= 0) chunk[0] = bos;
     const auto p = log_probabilities(base, chunk, pool), q = log_probabilities(candidate, chunk, pool);
     for (size_t t = first; t + 1 < context; ++t) {
@@ -108,7 +110,8 @@ void expect_result(const EvalResult& r, const Expected& e) {
   EXPECT_LE(d.p95, d.p99);
   EXPECT_LE(d.p99, d.p999);
   EXPECT_LE(d.p999, d.max);
-  for (const auto& [value, interval] : {std::pair(d.mean, d.mean_ci95), {d.top1_agreement, d.top1_ci95}, {d.ln_ppl_ratio, d.ln_ppl_ratio_ci95}}) {
+  for (const auto& [value, interval] :
+       {std::pair(d.mean, d.mean_ci95), {d.top1_agreement, d.top1_ci95}, {d.ln_ppl_ratio, d.ln_ppl_ratio_ci95}}) {
     EXPECT_LE(interval.low, value);
     EXPECT_GE(interval.high, value);
   }
@@ -267,7 +270,8 @@ TEST_F(Evaluate, SpeedIsMeasuredBesideItsLimits) {
     if (t.spec().shape.size() == 2) bytes += t.size_bytes();
   EXPECT_EQ(r.weight_bytes, bytes);
   // All matrices but the embedding are read for a token: 50 × 32 floats fewer.
-  EXPECT_NEAR(r.decode_limit_tps, r.bandwidth_gb_s * 1e9 / static_cast<double>(bytes - 50 * 32 * 4), 1e-6 * r.decode_limit_tps);
+  EXPECT_NEAR(r.decode_limit_tps, r.bandwidth_gb_s * 1e9 / static_cast<double>(bytes - 50 * 32 * 4),
+              1e-6 * r.decode_limit_tps);
   // Layer 0, and q, k, v of layer 1: 32·(32 + 16 + 16), 32·32, 3·32·48; multiply-add = 2 operations.
   const double weights = 2 * 32 * 64 + 32 * 32 + 3 * 32 * 48;
   EXPECT_NEAR(r.prefill_limit_tps, r.gflops_f32 * 1e9 / 2 / weights, 1e-6 * r.prefill_limit_tps);

@@ -52,8 +52,8 @@ double fma_rate(ThreadPool& pool) {
     constexpr size_t kRepeats = 40;
     const auto start = Clock::now();
     pool.parallel_for(n_threads * kRepeats, [&](size_t, int worker) {
-      kernels().gemm_nt(w.data(), kCols, x.data(), kCols, c.data() + static_cast<size_t>(worker) * kRows * kTokens, kRows, kRows,
-                        kTokens, kCols);
+      kernels().gemm_nt(w.data(), kCols, x.data(), kCols, c.data() + static_cast<size_t>(worker) * kRows * kTokens,
+                        kRows, kRows, kTokens, kCols);
     });
     best = std::max(best, static_cast<double>(n_threads * kRepeats * kRows * kTokens * kCols) / seconds_since(start));
   }
@@ -70,11 +70,13 @@ SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Threa
   const auto engine = Engine::make(model, pool, engine_options);
   r.load_seconds = seconds_since(loading);
   const uint32_t n_ctx = std::max(2u, model.hparams().n_ctx);
-  const uint32_t n_prefill = std::min(options.n_prefill, n_ctx / 2), n_decode = std::min(options.n_decode, n_ctx - n_prefill);
+  const uint32_t n_prefill = std::min(options.n_prefill, n_ctx / 2),
+                 n_decode = std::min(options.n_decode, n_ctx - n_prefill);
   if (n_prefill < options.n_prefill || n_decode < options.n_decode)
     note(fmt::format("the model's context is {}: measuring prefill {} and decode {}", n_ctx, n_prefill, n_decode));
   std::vector<TokenId> tokens(n_prefill);
-  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<TokenId>((i * 7919 + 11) % model.hparams().n_vocab);
+  for (size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<TokenId>((i * 7919 + 11) % model.hparams().n_vocab);
   std::vector<float> logits(engine->n_vocab());
   const auto session = engine->new_session(n_prefill + n_decode);
 
@@ -93,8 +95,10 @@ SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Threa
   }
   r.prefill_tps = median(prefill);
   r.decode_tps = median(decode);
-  std::tie(r.prefill_min, r.prefill_max) = std::pair(*std::min_element(prefill.begin(), prefill.end()), *std::max_element(prefill.begin(), prefill.end()));
-  std::tie(r.decode_min, r.decode_max) = std::pair(*std::min_element(decode.begin(), decode.end()), *std::max_element(decode.begin(), decode.end()));
+  std::tie(r.prefill_min, r.prefill_max) =
+      std::pair(*std::min_element(prefill.begin(), prefill.end()), *std::max_element(prefill.begin(), prefill.end()));
+  std::tie(r.decode_min, r.decode_max) =
+      std::pair(*std::min_element(decode.begin(), decode.end()), *std::max_element(decode.begin(), decode.end()));
 
   struct rusage usage {};
   getrusage(RUSAGE_SELF, &usage);
@@ -102,14 +106,15 @@ SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Threa
   const double bandwidth = read_bandwidth(pool), fma = fma_rate(pool);
   r.bandwidth_gb_s = bandwidth / 1e9;
   r.gflops_f32 = 2 * fma / 1e9;
-  // A decoded token reads every matrix once. A prefilled one costs a multiply-add for each weight of the linears up to the
-  // last attention: what comes after it is computed for the token with logits alone.
+  // A decoded token reads every matrix once. A prefilled one costs a multiply-add for each weight of the linears up to
+  // the last attention: what comes after it is computed for the token with logits alone.
   const std::string head = head_weight_name(model);
   uint64_t bytes = 0;
   for (const ModelTensor& t : model.tensors()) {
     if (t.spec().shape.size() < 2) continue;
     r.weight_bytes += t.size_bytes();
-    const bool only_looked_up = t.spec().role == Role::kPositionEmbedding || (t.spec().role == Role::kTokenEmbedding && t.name() != head);
+    const bool only_looked_up =
+        t.spec().role == Role::kPositionEmbedding || (t.spec().role == Role::kTokenEmbedding && t.name() != head);
     if (!only_looked_up) bytes += t.size_bytes();
   }
   uint64_t weights = 0, before_attention = 0;
@@ -124,12 +129,18 @@ SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Threa
 
 Json to_json(const SpeedResult& r) {
   Json json;
-  json["prefill"] = {{"tokens_per_second", r.prefill_tps}, {"min", r.prefill_min}, {"max", r.prefill_max},
+  json["prefill"] = {{"tokens_per_second", r.prefill_tps},
+                     {"min", r.prefill_min},
+                     {"max", r.prefill_max},
                      {"share_of_limit", r.prefill_limit_tps > 0 ? r.prefill_tps / r.prefill_limit_tps : 0}};
-  json["decode"] = {{"tokens_per_second", r.decode_tps}, {"min", r.decode_min}, {"max", r.decode_max},
+  json["decode"] = {{"tokens_per_second", r.decode_tps},
+                    {"min", r.decode_min},
+                    {"max", r.decode_max},
                     {"share_of_limit", r.decode_tps / r.decode_limit_tps}};
-  json["limits"] = {{"read_gb_per_second", r.bandwidth_gb_s}, {"f32_gflops", r.gflops_f32},
-                    {"prefill_tokens_per_second", r.prefill_limit_tps}, {"decode_tokens_per_second", r.decode_limit_tps}};
+  json["limits"] = {{"read_gb_per_second", r.bandwidth_gb_s},
+                    {"f32_gflops", r.gflops_f32},
+                    {"prefill_tokens_per_second", r.prefill_limit_tps},
+                    {"decode_tokens_per_second", r.decode_limit_tps}};
   json["weight_bytes"] = r.weight_bytes;
   json["peak_rss_bytes"] = r.peak_rss_bytes;
   json["load_seconds"] = r.load_seconds;

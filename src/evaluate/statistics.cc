@@ -32,7 +32,9 @@ Interval block_bootstrap(std::span<const BlockSums> blocks, uint32_t n_resamples
     values.push_back(statistic(sum));
   }
   std::sort(values.begin(), values.end());
-  const auto at = [&](double q) { return values[static_cast<size_t>(std::llround(q * static_cast<double>(values.size() - 1)))]; };
+  const auto at = [&](double q) {
+    return values[static_cast<size_t>(std::llround(q * static_cast<double>(values.size() - 1)))];
+  };
   return {at(0.025), at(0.975)};
 }
 

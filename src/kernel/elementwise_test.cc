@@ -73,9 +73,16 @@ TEST_P(Elementwise, GeluWithinItsBound) {
 
 TEST_P(Elementwise, GatesReachTheirLimits) {
   const float inf = std::numeric_limits<float>::infinity();
-  const Floats one = [] { Floats f(4, 0); for (size_t i = 0; i < 4; ++i) f[i] = 1.0f; return f; }();
+  const Floats one = [] {
+    Floats f(4, 0);
+    for (size_t i = 0; i < 4; ++i) f[i] = 1.0f;
+    return f;
+  }();
   Floats x(4, 0);
-  x[0] = 200.0f; x[1] = -200.0f; x[2] = inf; x[3] = 0.0f;
+  x[0] = 200.0f;
+  x[1] = -200.0f;
+  x[2] = inf;
+  x[3] = 0.0f;
   const Floats s = run(k(), 4, 0, [&](const Kernels& t, float* y) { t.silu_mul(x.data(), one.data(), y, 4); });
   EXPECT_EQ(s[0], 200.0f);
   EXPECT_EQ(s[1], 0.0f);
@@ -94,8 +101,10 @@ TEST_P(Elementwise, RmsNormWithinItsBound) {
     for (size_t i = 0; i < n; ++i) mean += static_cast<double>(x[i]) * x[i] / static_cast<double>(n);
     const double scale = 1 / std::sqrt(mean + static_cast<double>(1e-5f));
     const Floats y = run(k(), n, 2, [&](const Kernels& t, float* p) { t.rms_norm(x.data(), w.data(), p, n, 1e-5f); });
-    const Floats plain = run(k(), n, 2, [&](const Kernels& t, float* p) { t.rms_norm(x.data(), nullptr, p, n, 1e-5f); });
-    // Half the error of the sum of squares (positive terms), of its division and of eps; then root, reciprocal, products.
+    const Floats plain =
+        run(k(), n, 2, [&](const Kernels& t, float* p) { t.rms_norm(x.data(), nullptr, p, n, 1e-5f); });
+    // Half the error of the sum of squares (positive terms), of its division and of eps; then root, reciprocal,
+    // products.
     const double bound = gamma((n + 15) / 16 + 4 + 2) / 2 + gamma(4);
     for (size_t i = 0; i < n; ++i) {
       EXPECT_NEAR(y[i], x[i] * scale * w[i], bound * std::abs(x[i] * scale * w[i]));

@@ -75,7 +75,8 @@ TEST_P(Gemm, LongRowsAreTheScalarDotProducts) {
 }
 
 std::string isa_name(const ::testing::TestParamInfo<const Kernels*>& info) { return std::string(info.param->isa); }
-INSTANTIATE_TEST_SUITE_P(Isa, Gemm, ::testing::ValuesIn(runnable_kernels().begin(), runnable_kernels().end()), isa_name);
+INSTANTIATE_TEST_SUITE_P(Isa, Gemm, ::testing::ValuesIn(runnable_kernels().begin(), runnable_kernels().end()),
+                         isa_name);
 
 }  // namespace
 }  // namespace tsubu

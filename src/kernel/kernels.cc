@@ -8,21 +8,21 @@
 #include "base/error.h"
 #include "codec/type_info.h"
 
-#define TSUBU_DECLARE_ISA(isa_name)           \
-  namespace isa_name {                        \
-  void fill_codec_kernels(Kernels& k);        \
-  void fill_gemm_kernels(Kernels& k);         \
-  void fill_elementwise_kernels(Kernels& k);  \
-  void fill_norm_kernels(Kernels& k);         \
-  void fill_rounding_kernels(Kernels& k);     \
-  static void fill(Kernels& k) {              \
-    k.isa = #isa_name;                        \
-    fill_codec_kernels(k);                    \
-    fill_gemm_kernels(k);                     \
-    fill_elementwise_kernels(k);              \
-    fill_norm_kernels(k);                     \
-    fill_rounding_kernels(k);                 \
-  }                                           \
+#define TSUBU_DECLARE_ISA(isa_name)          \
+  namespace isa_name {                       \
+  void fill_codec_kernels(Kernels& k);       \
+  void fill_gemm_kernels(Kernels& k);        \
+  void fill_elementwise_kernels(Kernels& k); \
+  void fill_norm_kernels(Kernels& k);        \
+  void fill_rounding_kernels(Kernels& k);    \
+  static void fill(Kernels& k) {             \
+    k.isa = #isa_name;                       \
+    fill_codec_kernels(k);                   \
+    fill_gemm_kernels(k);                    \
+    fill_elementwise_kernels(k);             \
+    fill_norm_kernels(k);                    \
+    fill_rounding_kernels(k);                \
+  }                                          \
   }
 
 namespace tsubu {

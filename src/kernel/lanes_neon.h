@@ -69,6 +69,7 @@ struct NeonLanes {
     if constexpr (n > 0) TSUBU_EACH x.v[q] = vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(x.v[q]), n));
     return x;
   }
+  static TSUBU_INLINE I shift_left(I x, int n) { TSUBU_EACH x.v[q] = vshlq_s32(x.v[q], vdupq_n_s32(n)); return x; }
   static TSUBU_INLINE I shift_right(I x, int n) {
     TSUBU_EACH x.v[q] = vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(x.v[q]), vdupq_n_s32(-n)));
     return x;

@@ -11,35 +11,37 @@ namespace {
 constexpr float kMinusInfinity = -__builtin_inff();
 
 void add(const float* a, const float* b, float* y, size_t n) {
-  map2(a, b, y, n, [](F u, F v) __attribute__((always_inline)) { return Lanes::add(u, v); });
+  map2(
+      a, b, y, n, [](F u, F v) __attribute__((always_inline)) { return Lanes::add(u, v); });
 }
 
 void axpy(float a, const float* x, float* y, size_t n) {
   const F factor = Lanes::set1(a);
-  map2(x, y, y, n, [factor](F u, F v) __attribute__((always_inline)) { return Lanes::add(v, Lanes::mul(factor, u)); });
+  map2(
+      x, y, y, n, [factor](F u, F v) __attribute__((always_inline)) { return Lanes::add(v, Lanes::mul(factor, u)); });
 }
 
 // 1 / (1 + e^-x) times y; an exponential that overflows gives the limit, 0.
-TSUBU_INLINE F times_sigmoid(F y, F x) {
-  return Lanes::div(y, Lanes::add(Lanes::set1(1.0f), exp(Lanes::neg(x))));
-}
+TSUBU_INLINE F times_sigmoid(F y, F x) { return Lanes::div(y, Lanes::add(Lanes::set1(1.0f), exp(Lanes::neg(x)))); }
 
 void silu_mul(const float* gate, const float* up, float* y, size_t n) {
-  map2(gate, up, y, n,
-       [](F g, F u) __attribute__((always_inline)) { return Lanes::mul(times_sigmoid(g, g), u); });
+  map2(
+      gate, up, y, n, [](F g, F u) __attribute__((always_inline)) { return Lanes::mul(times_sigmoid(g, g), u); });
 }
 
 // x/2 · (1 + tanh(u)) = x · sigmoid(2u), u = √(2/π)·(x + 0.044715 x³).
 void gelu(const float* x, float* y, size_t n) {
-  map(x, y, n, [](F v) __attribute__((always_inline)) {
-    const F cubic = Lanes::fma(Lanes::mul(v, v), Lanes::mul(v, Lanes::set1(0.044715f)), v);
-    return times_sigmoid(v, Lanes::mul(Lanes::set1(1.5957691216057308f), cubic));
-  });
+  map(
+      x, y, n, [](F v) __attribute__((always_inline)) {
+        const F cubic = Lanes::fma(Lanes::mul(v, v), Lanes::mul(v, Lanes::set1(0.044715f)), v);
+        return times_sigmoid(v, Lanes::mul(Lanes::set1(1.5957691216057308f), cubic));
+      });
 }
 
 TSUBU_INLINE float max_of(const float* x, size_t n) {
-  const F lanes = fold(x, n, Lanes::set1(kMinusInfinity), kMinusInfinity,
-                       [](F acc, F v) __attribute__((always_inline)) { return Lanes::max(acc, v); });
+  const F lanes = fold(
+      x, n, Lanes::set1(kMinusInfinity), kMinusInfinity,
+      [](F acc, F v) __attribute__((always_inline)) { return Lanes::max(acc, v); });
   return Lanes::hmax(lanes);
 }
 
@@ -58,7 +60,8 @@ void softmax(float* x, size_t n) {
     sum = Lanes::add(sum, e);
   }
   const F inverse = Lanes::set1(1.0f / Lanes::hsum(sum));
-  map(x, x, n, [inverse](F v) __attribute__((always_inline)) { return Lanes::mul(v, inverse); });
+  map(
+      x, x, n, [inverse](F v) __attribute__((always_inline)) { return Lanes::mul(v, inverse); });
 }
 
 double log_sum_exp(const float* x, size_t n) {

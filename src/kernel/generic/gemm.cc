@@ -1,6 +1,6 @@
-// Matrix products as dot products: c(n_tokens, n_rows) = x(n_tokens, n_cols) · w(n_rows, n_cols)ᵀ. An element is one fma
-// chain over k in sixteen lanes (lane k % 16), the last partial step padded with zeros, then the fixed tree; tiles only
-// choose which elements are computed side by side.
+// Matrix products as dot products: c(n_tokens, n_rows) = x(n_tokens, n_cols) · w(n_rows, n_cols)ᵀ. An element is one
+// fma chain over k in sixteen lanes (lane k % 16), the last partial step padded with zeros, then the fixed tree; tiles
+// only choose which elements are computed side by side.
 #include "kernel/generic/vector_math.h"
 #include "kernel/kernels.h"
 

@@ -1,6 +1,7 @@
 // Activations rounded to 8 bits and back: what a CPU path that multiplies integers sees.
 //   Q8_0: blocks of 32, q = nearest(x · 127/amax), value q · f16(amax/127).
-//   Q8_K: blocks of 256, q = nearest(x · (-127/m)) with m the first value of greatest magnitude, value q / (-127/m) in f32.
+//   Q8_K: blocks of 256, q = nearest(x · (-127/m)) with m the first value of greatest magnitude, value q / (-127/m) in
+//   f32.
 // Source: ggml's x86 quantize_row_q8_0 and its quantize_row_q8_K (rules, not code).
 #include "base/half.h"
 #include "kernel/generic/vector_math.h"
@@ -13,16 +14,18 @@ void fill_rounding_kernels(Kernels& k);
 namespace {
 
 TSUBU_INLINE F max_magnitude(const float* x, size_t n) {
-  return fold(x, n, Lanes::zero(), 0.0f,
-              [](F acc, F v) __attribute__((always_inline)) { return Lanes::max(acc, Lanes::abs(v)); });
+  return fold(
+      x, n, Lanes::zero(), 0.0f,
+      [](F acc, F v) __attribute__((always_inline)) { return Lanes::max(acc, Lanes::abs(v)); });
 }
 
 TSUBU_INLINE void round_block(const float* x, float* y, size_t n, float to_code, float to_value) {
   const F code_scale = Lanes::set1(to_code), value_scale = Lanes::set1(to_value);
-  map(x, y, n, [code_scale, value_scale](F v) __attribute__((always_inline)) {
-    const F code = Lanes::round(Lanes::mul(v, code_scale));
-    return Lanes::mul(Lanes::min(code, Lanes::set1(127.0f)), value_scale);
-  });
+  map(
+      x, y, n, [ code_scale, value_scale ](F v) __attribute__((always_inline)) {
+        const F code = Lanes::round(Lanes::mul(v, code_scale));
+        return Lanes::mul(Lanes::min(code, Lanes::set1(127.0f)), value_scale);
+      });
 }
 
 void round_q8_0(const float* x, float* y, size_t n) {

@@ -1,5 +1,5 @@
-// What the kernels share: partial vectors, sums over rows in the fixed order, and exp. Included by the units of generic/
-// only; everything is inlined into the ISA's namespace.
+// What the kernels share: partial vectors, sums over rows in the fixed order, and exp. Included by the units of
+// generic/ only; everything is inlined into the ISA's namespace.
 #pragma once
 
 #include <cstddef>
@@ -71,10 +71,10 @@ TSUBU_INLINE void hsum4(float* out, typename L::F a, typename L::F b, typename L
   }
 }
 
-// e^x: x = n ln2 + r with |r| ≤ ln2/2, a degree-6 minimax polynomial in r (relative error 2^-28.3), scaled by 2^n in two
-// factors so that subnormal results and overflow to infinity come out right. Error < 1.5 ulp for normal results, and at
-// most one more half unit of the last place for subnormal ones. NaN stays NaN.
-// ln2 is split so that n times its upper part (9 trailing zero bits) is exact.
+// e^x: x = n ln2 + r with |r| ≤ ln2/2, a degree-6 minimax polynomial in r (relative error 2^-28.3), scaled by 2^n in
+// two factors so that subnormal results and overflow to infinity come out right. Error < 1.5 ulp for normal results,
+// and at most one more half unit of the last place for subnormal ones. NaN stays NaN. ln2 is split so that n times its
+// upper part (9 trailing zero bits) is exact.
 TSUBU_INLINE F exp(F x) {
   x = Lanes::min(Lanes::set1(100.0f), x);
   x = Lanes::max(Lanes::set1(-110.0f), x);
