@@ -13,7 +13,8 @@ namespace {
 
 struct Options {
   std::string model, to = "Q4_K_M", recipe_file, stats;
-  std::vector<std::string> tensor_types;
+  std::vector<std::string> tensor_types, texts;
+  CorpusOptions corpus;
   bool no_measure = false;
   QuantizeOptions quantize;
 };
@@ -39,6 +40,13 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.n_threads = common.threads;
 
   const auto model = Model::open(o.model);
+  std::optional<Corpus> corpus;
+  if (!o.texts.empty()) {
+    CorpusOptions corpus_options = o.corpus;
+    for (const std::string& text : o.texts) corpus_options.texts.push_back(parse_corpus_text(text));
+    corpus = read_corpus(*model, corpus_options);
+    options.corpus = &*corpus;
+  }
   const QuantizeResult result = quantize(*model, recipe, options);
   if (common.json)
     print_json(to_json(result));
@@ -58,6 +66,17 @@ Action declare(CLI::App& app) {
       ->type_name("R.json")
       ->excludes(to);
   app.add_option("--stats", o->stats, "Importance matrix, GGUF or .dat")->type_name("F");
+  app.add_option("--text", o->texts, "Calibration text, F or F:WEIGHT; repeatable")->type_name("F")->allow_extra_args(false);
+  app.add_option("--ctx", o->corpus.context, "Tokens of a calibration window")->type_name("N");
+  app.add_option("--chunks", o->corpus.max_chunks, "Calibration windows at most")->type_name("N");
+  CalibratedOptions& c = o->quantize.calibrated;
+  app.add_option("--damping", c.damping, "")->type_name("X")->group("");
+  app.add_option("--passes", c.round.descent_passes, "")->group("");
+  app.add_option("--asymmetric", c.asymmetric, "")->group("");
+  app.add_option("--residual", c.residual, "")->group("");
+  app.add_option("--residual-share", c.residual_share, "")->group("");
+  app.add_option("--feedback", c.round.feedback, "")->group("");
+  app.add_option("--choose-scales", c.round.choose_scales, "")->group("");
   app.add_flag("--pure", plan.pure, "The recipe's default type for every matrix");
   app.add_option("--tensor-type", o->tensor_types, "Type of the tensors whose name the regular expression matches; repeatable")
       ->type_name("PATTERN=TYPE")

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "codec/codec.h"
+#include "codec/grid.h"
 #include "codec/iq4.h"
 #include "codec/nibbles.h"
 #include "codec/symmetric_block.h"
@@ -42,6 +43,21 @@ struct IQ4_NL {
     block.d = k.d;
     pack_4bit<L>(k.codes, block.qs);
     return block;
+  }
+
+  static constexpr GridSpec kGridSpec = iq4_grid(32, 1);
+  static TSUBU_INLINE Block pack(const GridBlock& k) {
+    Block block;
+    block.d = k.d;
+    pack_codes<4>(k.codes, block.qs, nullptr);
+    return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = Half::of_bits(0);
+    k.scale[0] = 1;
+    k.min[0] = 0;
+    unpack_codes<4>(block.qs, nullptr, k.codes);
   }
 };
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "codec/codec.h"
+#include "codec/grid.h"
 #include "codec/iq4.h"
 #include "codec/nibbles.h"
 #include "codec/symmetric_k.h"
@@ -48,6 +49,13 @@ struct IQ4_XS {
   template <class L>
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
     const auto k = encode_symmetric_k<L, Iq4Codes, 8, -32, 31, false>(x, importance, kGrid, kMaxRelativeError);
+    return pack(k);
+  }
+
+  static constexpr GridSpec kGridSpec = iq4_grid(256, 8, {-32, 31});
+  // k: a grid block, or what a search returns; codes count from the lowest level.
+  template <class K>
+  static TSUBU_INLINE Block pack(const K& k) {
     Block block;
     block.d = k.d;
     int high = 0;
@@ -60,6 +68,17 @@ struct IQ4_XS {
       for (int j = 0; j < 16; ++j)
         block.qs[16 * s + j] = static_cast<uint8_t>(k.codes[32 * s + j] | k.codes[32 * s + 16 + j] << 4);
     return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = Half::of_bits(0);
+    const int high = block.scales_h[0] | block.scales_h[1] << 8;
+    for (int s = 0; s < 8; ++s) {
+      const int low = block.scales_l[s / 2] >> (4 * (s % 2)) & 15;
+      k.scale[s] = static_cast<int16_t>((low | (high >> (2 * s) & 3) << 4) - 32);
+      k.min[s] = 0;
+    }
+    for (int i = 0; i < 256; ++i) k.codes[i] = block.qs[i / 32 * 16 + i % 16] >> (4 * (i / 16 % 2)) & 15;
   }
 };
 

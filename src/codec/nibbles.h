@@ -47,4 +47,23 @@ TSUBU_INLINE void pack_5bit(Codes32<L> codes, uint8_t* qs, uint8_t* qh) {
   qh[3] = static_cast<uint8_t>(high_bits >> 8);
 }
 
+// The same packing for 32 codes in an array; `fifth` is used with five bits only.
+template <int bits>
+TSUBU_INLINE void pack_codes(const uint8_t* codes, uint8_t* qs, uint8_t* fifth) {
+  for (int j = 0; j < 16; ++j) qs[j] = static_cast<uint8_t>((codes[j] & 15) | (codes[j + 16] & 15) << 4);
+  if constexpr (bits == 5)
+    for (int b = 0; b < 4; ++b) {
+      unsigned byte = 0;
+      for (int j = 0; j < 8; ++j) byte |= static_cast<unsigned>(codes[8 * b + j] >> 4) << j;
+      fifth[b] = static_cast<uint8_t>(byte);
+    }
+}
+
+template <int bits>
+TSUBU_INLINE void unpack_codes(const uint8_t* qs, const uint8_t* fifth, uint8_t* codes) {
+  for (int j = 0; j < 16; ++j) codes[j] = qs[j] & 15, codes[j + 16] = qs[j] >> 4;
+  if constexpr (bits == 5)
+    for (int j = 0; j < 32; ++j) codes[j] = static_cast<uint8_t>(codes[j] | (fifth[j / 8] >> (j % 8) & 1) << 4);
+}
+
 }  // namespace tsubu

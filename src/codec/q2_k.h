@@ -5,6 +5,7 @@
 
 #include "codec/affine_k.h"
 #include "codec/codec.h"
+#include "codec/grid.h"
 
 namespace tsubu {
 
@@ -45,6 +46,13 @@ struct Q2_K {
   template <class L>
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
     const auto k = encode_affine_k<L, 16, 16, 3, 15>(x, importance, kAffineGrid, 1, 2, kMaxRelativeError);
+    return pack(k);
+  }
+
+  static constexpr GridSpec kGridSpec = integer_grid<0, 3>(256, 16, {0, 15}, {0, 15});
+  // k: a grid block, or what a search returns; codes count from the lowest level.
+  template <class K>
+  static TSUBU_INLINE Block pack(const K& k) {
     Block block;
     block.d = k.d;
     block.dmin = k.dmin;
@@ -55,6 +63,13 @@ struct Q2_K {
         block.qs[32 * h + j] = static_cast<uint8_t>(c[0] | c[32] << 2 | c[64] << 4 | c[96] << 6);
       }
     return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = block.dmin;
+    for (int s = 0; s < 16; ++s) k.scale[s] = block.scales[s] & 15, k.min[s] = block.scales[s] >> 4;
+    for (int i = 0; i < 256; ++i)
+      k.codes[i] = block.qs[i / 128 * 32 + i % 32] >> (2 * (i / 32 % 4)) & 3;
   }
 };
 

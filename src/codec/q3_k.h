@@ -6,6 +6,7 @@
 #pragma once
 
 #include "codec/codec.h"
+#include "codec/grid.h"
 #include "codec/symmetric_k.h"
 
 namespace tsubu {
@@ -58,6 +59,13 @@ struct Q3_K {
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
     using Codes = IntegerCodes<-4, 3>;
     const auto k = encode_symmetric_k<L, Codes, 16, -32, 31, false>(x, importance, kGrid, kMaxRelativeError);
+    return pack(k);
+  }
+
+  static constexpr GridSpec kGridSpec = integer_grid<-4, 3>(256, 16, {-32, 31});
+  // k: a grid block, or what a search returns; codes count from the lowest level.
+  template <class K>
+  static TSUBU_INLINE Block pack(const K& k) {
     Block block;
     block.d = k.d;
     uint8_t s[16];
@@ -78,6 +86,14 @@ struct Q3_K {
       block.hmask[j] = static_cast<uint8_t>(bits);
     }
     return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = Half::of_bits(0);
+    for (int s = 0; s < 16; ++s) k.scale[s] = static_cast<int16_t>(scale_of(block, s)), k.min[s] = 0;
+    for (int i = 0; i < 256; ++i)
+      k.codes[i] = static_cast<uint8_t>((block.qs[i / 128 * 32 + i % 32] >> (2 * (i / 32 % 4)) & 3) |
+                                        (block.hmask[i % 32] >> (i / 32) & 1) << 2);
   }
 };
 

@@ -4,6 +4,8 @@
 #pragma once
 
 #include "codec/codec.h"
+#include "codec/grid.h"
+#include "codec/nibbles.h"
 #include "codec/symmetric_block.h"
 
 namespace tsubu {
@@ -45,6 +47,21 @@ struct Q4_0 {
     block.d = k.d;
     pack_4bit<L>(k.codes, block.qs);
     return block;
+  }
+
+  static constexpr GridSpec kGridSpec = integer_grid<-8, 7>(32, 1);
+  static TSUBU_INLINE Block pack(const GridBlock& k) {
+    Block block;
+    block.d = k.d;
+    pack_codes<4>(k.codes, block.qs, nullptr);
+    return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = Half::of_bits(0);
+    k.scale[0] = 1;
+    k.min[0] = 0;
+    unpack_codes<4>(block.qs, nullptr, k.codes);
   }
 };
 

@@ -4,6 +4,8 @@
 
 #include "codec/affine_block.h"
 #include "codec/codec.h"
+#include "codec/grid.h"
+#include "codec/nibbles.h"
 
 namespace tsubu {
 
@@ -42,6 +44,22 @@ struct Q4_1 {
     block.m = k.m;
     pack_4bit<L>(k.codes, block.qs);
     return block;
+  }
+
+  static constexpr GridSpec kGridSpec = integer_grid<0, 15>(32, 1, {}, {1, 1});
+  static TSUBU_INLINE Block pack(const GridBlock& k) {
+    Block block;
+    block.d = k.d;
+    block.m = Half::of_bits(k.dmin.bits() ^ 0x8000u);  // m = -dmin
+    pack_codes<4>(k.codes, block.qs, nullptr);
+    return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = Half::of_bits(block.m.bits() ^ 0x8000u);
+    k.scale[0] = 1;
+    k.min[0] = 1;
+    unpack_codes<4>(block.qs, nullptr, k.codes);
   }
 };
 

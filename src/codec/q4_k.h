@@ -6,6 +6,7 @@
 
 #include "codec/affine_k.h"
 #include "codec/codec.h"
+#include "codec/grid.h"
 #include "codec/k_scales.h"
 
 namespace tsubu {
@@ -51,16 +52,30 @@ struct Q4_K {
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
     const auto k =
         encode_affine_k<L, 8, 32, 15, 63>(x, importance, kAffineGrid, importance ? 1 : 0, 1, kMaxRelativeError);
+    return pack(k);
+  }
+
+  static constexpr GridSpec kGridSpec = integer_grid<0, 15>(256, 8, {0, 63}, {0, 63});
+  // k: a grid block, or what a search returns; codes count from the lowest level.
+  template <class K>
+  static TSUBU_INLINE Block pack(const K& k) {
     Block block;
     block.d = k.d;
     block.dmin = k.dmin;
     KScales s;
-    for (int i = 0; i < 8; ++i) s.scale[i] = k.scale[i], s.min[i] = k.min[i];
+    for (int i = 0; i < 8; ++i) s.scale[i] = static_cast<uint8_t>(k.scale[i]), s.min[i] = static_cast<uint8_t>(k.min[i]);
     pack_k_scales(s, block.scales);
     for (int c = 0; c < 4; ++c)
       for (int j = 0; j < 32; ++j)
         block.qs[32 * c + j] = static_cast<uint8_t>(k.codes[64 * c + j] | k.codes[64 * c + 32 + j] << 4);
     return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = block.dmin;
+    const KScales s = unpack_k_scales(block.scales);
+    for (int i = 0; i < 8; ++i) k.scale[i] = s.scale[i], k.min[i] = s.min[i];
+    for (int i = 0; i < 256; ++i) k.codes[i] = block.qs[i / 64 * 32 + i % 32] >> (4 * (i / 32 % 2)) & 15;
   }
 };
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "codec/codec.h"
+#include "codec/grid.h"
 #include "codec/nibbles.h"
 #include "codec/symmetric_block.h"
 
@@ -45,6 +46,21 @@ struct Q5_0 {
     block.d = k.d;
     pack_5bit<L>(k.codes, block.qs, block.qh);
     return block;
+  }
+
+  static constexpr GridSpec kGridSpec = integer_grid<-16, 15>(32, 1);
+  static TSUBU_INLINE Block pack(const GridBlock& k) {
+    Block block;
+    block.d = k.d;
+    pack_codes<5>(k.codes, block.qs, block.qh);
+    return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = Half::of_bits(0);
+    k.scale[0] = 1;
+    k.min[0] = 0;
+    unpack_codes<5>(block.qs, block.qh, k.codes);
   }
 };
 

@@ -4,6 +4,7 @@
 
 #include "codec/affine_block.h"
 #include "codec/codec.h"
+#include "codec/grid.h"
 #include "codec/nibbles.h"
 
 namespace tsubu {
@@ -44,6 +45,22 @@ struct Q5_1 {
     block.m = k.m;
     pack_5bit<L>(k.codes, block.qs, block.qh);
     return block;
+  }
+
+  static constexpr GridSpec kGridSpec = integer_grid<0, 31>(32, 1, {}, {1, 1});
+  static TSUBU_INLINE Block pack(const GridBlock& k) {
+    Block block;
+    block.d = k.d;
+    block.m = Half::of_bits(k.dmin.bits() ^ 0x8000u);  // m = -dmin
+    pack_codes<5>(k.codes, block.qs, block.qh);
+    return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = Half::of_bits(block.m.bits() ^ 0x8000u);
+    k.scale[0] = 1;
+    k.min[0] = 1;
+    unpack_codes<5>(block.qs, block.qh, k.codes);
   }
 };
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "codec/codec.h"
+#include "codec/grid.h"
 #include "codec/symmetric_k.h"
 
 namespace tsubu {
@@ -52,9 +53,16 @@ struct Q6_K {
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
     using Codes = IntegerCodes<-32, 31>;
     const auto k = encode_symmetric_k<L, Codes, 16, -128, 127, true>(x, importance, kGrid, kMaxRelativeError);
+    return pack(k);
+  }
+
+  static constexpr GridSpec kGridSpec = integer_grid<-32, 31>(256, 16, {-128, 127});
+  // k: a grid block, or what a search returns; codes count from the lowest level.
+  template <class K>
+  static TSUBU_INLINE Block pack(const K& k) {
     Block block;
     block.d = k.d;
-    for (int i = 0; i < 16; ++i) block.scales[i] = k.scale[i];
+    for (int i = 0; i < 16; ++i) block.scales[i] = static_cast<int8_t>(k.scale[i]);
     for (int h = 0; h < 2; ++h)
       for (int j = 0; j < 32; ++j) {
         const uint8_t* c = k.codes + 128 * h + j;
@@ -64,6 +72,16 @@ struct Q6_K {
             static_cast<uint8_t>(c[0] >> 4 | (c[32] >> 4) << 2 | (c[64] >> 4) << 4 | (c[96] >> 4) << 6);
       }
     return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = Half::of_bits(0);
+    for (int s = 0; s < 16; ++s) k.scale[s] = block.scales[s], k.min[s] = 0;
+    for (int i = 0; i < 256; ++i) {
+      const int half = i / 128, r = i / 32 % 4, j = i % 32;
+      const int low = block.ql[64 * half + 32 * (r % 2) + j] >> (r / 2 * 4) & 15;
+      k.codes[i] = static_cast<uint8_t>(low | (block.qh[32 * half + j] >> (2 * r) & 3) << 4);
+    }
   }
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "codec/codec.h"
+#include "codec/grid.h"
 #include "codec/weights.h"
 
 namespace tsubu {
@@ -42,6 +43,21 @@ struct Q8_0 {
       L::store_u8(reinterpret_cast<uint8_t*>(block.qs) + i, code);
     }
     return block;
+  }
+
+  static constexpr GridSpec kGridSpec = integer_grid<-127, 127>(32, 1);
+  static TSUBU_INLINE Block pack(const GridBlock& k) {
+    Block block;
+    block.d = k.d;
+    for (int i = 0; i < 32; ++i) block.qs[i] = static_cast<int8_t>(k.codes[i] - 127);
+    return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = Half::of_bits(0);
+    k.scale[0] = 1;
+    k.min[0] = 0;
+    for (int i = 0; i < 32; ++i) k.codes[i] = static_cast<uint8_t>(block.qs[i] + 127);
   }
 };
 

@@ -7,9 +7,13 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "codec/codecs.h"
+#include "codec/grid.h"
 
 namespace tsubu {
 namespace {
+
+template <class C>
+constexpr GridAccess kGridAccess = grid_access<C>();
 
 template <class C>
 constexpr TypeInfo describe(uint32_t index) {
@@ -22,6 +26,7 @@ constexpr TypeInfo describe(uint32_t index) {
   info.index = index;
   info.decode = decode_blocks<C, PortableLanes>;
   info.summary = C::kSummary;
+  if constexpr (HasGrid<C>) info.grid = &kGridAccess<C>;
   if constexpr (Encodable<C>) {
     info.encode = encode_blocks<C, PortableLanes>;
     info.max_relative_error = C::kMaxRelativeError;

@@ -10,6 +10,8 @@
 
 namespace tsubu {
 
+struct GridAccess;
+
 struct TypeInfo {
   std::string_view name;   // public spelling: "Q4_K", "IQ4_XS", "F16"
   uint32_t gguf_id;        // ggml_type on disk
@@ -25,6 +27,7 @@ struct TypeInfo {
   // Upper bound of |decode(encode(x)) - x| / max|x of the block| for any finite x that the format's scale can express;
   // 0 when the type cannot be encoded.
   double max_relative_error;
+  const GridAccess* grid;  // its blocks as codes on a grid (codec/grid.h), or nullptr
   std::string_view summary;  // one line for `tsubu types`
 
   double bits_per_weight() const { return 8.0 * block_bytes / block_len; }

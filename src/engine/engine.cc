@@ -59,6 +59,39 @@ class GraphEngine : public Engine {
     }
   }
 
+  void run_steps(Session& session, std::span<const TokenId> tokens, size_t begin, size_t end,
+                 std::span<const StageValue> in, std::span<const StageValue> out) override {
+    auto* cache = dynamic_cast<KvCache*>(&session);
+    if (!cache || cache->owner() != this) fail(ExitCode::kUsage, "a session of another engine");
+    if (tokens.size() > cache->capacity() || end > program_.steps.size() || begin > end)
+      fail(ExitCode::kUsage, "steps {} to {} on {} tokens: the graph has {} steps, the session room for {}", begin, end,
+           tokens.size(), program_.steps.size(), cache->capacity());
+    throw_if_interrupted();
+    cache->truncate(0);
+    Batch batch;
+    batch.tokens = tokens;
+    batch.n = tokens.size();
+    batch.cache = cache;
+    prepare(batch);
+    for (const StageValue& v : in) std::copy_n(v.data, batch.n * width(v.id), rows(v.id, 0));
+    for (size_t i = begin; i < end; ++i) run(program_.steps[i], batch, 0);
+    for (const StageValue& v : out) std::copy_n(rows(v.id, 0), batch.n * width(v.id), v.data);
+  }
+
+  void replace_weight(std::string_view name, const ModelTensor& tensor) override {
+    bool found = false;
+    for (Step& step : program_.steps) {
+      if (step.op->weight != name) continue;
+      found = true;
+      if (step.table) step.table = &tensor;
+      if (step.linear)
+        step.linear = std::make_unique<Linear>(tensor, step.op->bias.empty() ? nullptr : &model_.tensor(step.op->bias));
+      if (!step.linear) continue;
+      for (auto& t : tiles_) t.resize(std::max(t.size(), step.linear->scratch_floats()));
+    }
+    if (!found) fail(ExitCode::kUsage, "{}: no operation uses a weight named {}", model_.path(), name);
+  }
+
   size_t n_vocab() const override { return program_.n_vocab; }
 
   uint64_t scratch_bytes() const override {
@@ -103,12 +136,16 @@ class GraphEngine : public Engine {
     });
   }
 
-  void run(const Batch& batch) {
+  void prepare(const Batch& batch) {
     for (size_t b = 0; b < buffers_.size(); ++b)
       if (buffers_[b].size() < batch.n * program_.buffer_widths[b])
         buffers_[b].resize(batch.n * program_.buffer_widths[b]);
     for (RopeTable& rope : program_.ropes) rope.reserve(batch.position + batch.n);
     rounded_of_ = kNoValue;
+  }
+
+  void run(const Batch& batch) {
+    prepare(batch);
     for (size_t i = 0; i < program_.steps.size(); ++i) {
       // From the last attention on tokens do not see each other's results: only those with logits go on, unless
       // somebody watches.

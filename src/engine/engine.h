@@ -28,6 +28,12 @@ struct EngineOptions {
   LinearObserver* observer = nullptr;
 };
 
+// A value of the graph for the tokens of one window: (n_tokens, width) floats.
+struct StageValue {
+  ValueId id = kNoValue;
+  float* data = nullptr;
+};
+
 // Keys and values of one sequence.
 class Session {
  public:
@@ -48,6 +54,14 @@ class Engine {
   // computed). Throws Error(kUsage) when the session is full, Error(kBadInput) on a token outside the vocabulary.
   virtual void forward(Session& session, std::span<const TokenId> tokens, size_t n_logits, std::span<float> logits) = 0;
   virtual size_t n_vocab() const = 0;
+
+  // Part of the graph on one window of tokens, for work that goes layer by layer: steps [begin, end) of Graph::ops. in:
+  // the values computed before `begin` that the part reads (live_values); out: values to copy when it is done. The
+  // session holds the keys and values of this window alone and is emptied by the call.
+  virtual void run_steps(Session& session, std::span<const TokenId> tokens, size_t begin, size_t end,
+                         std::span<const StageValue> in, std::span<const StageValue> out) = 0;
+  // From now on the operations that use weight `name` use this tensor, of the same shape; it must outlive the engine.
+  virtual void replace_weight(std::string_view name, const ModelTensor& tensor) = 0;
   virtual uint64_t scratch_bytes() const = 0;  // memory besides the mapped weights and sessions
 };
 

@@ -15,6 +15,8 @@
   void fill_elementwise_kernels(Kernels& k); \
   void fill_norm_kernels(Kernels& k);        \
   void fill_rounding_kernels(Kernels& k);    \
+  void fill_grid_kernels(Kernels& k);        \
+  void fill_factor_kernels(Kernels& k);      \
   static void fill(Kernels& k) {             \
     k.isa = #isa_name;                       \
     fill_codec_kernels(k);                   \
@@ -22,6 +24,8 @@
     fill_elementwise_kernels(k);             \
     fill_norm_kernels(k);                    \
     fill_rounding_kernels(k);                \
+    fill_grid_kernels(k);                    \
+    fill_factor_kernels(k);                  \
   }                                          \
   }
 

@@ -9,6 +9,8 @@
 
 namespace tsubu {
 
+struct GridPanel;
+
 inline constexpr size_t kMaxTypes = 64;  // more than the codec list holds; checked where the tables are made
 
 struct Kernels {
@@ -36,6 +38,22 @@ struct Kernels {
   // f16, amax/127; 256: f32 scale, signed max/-127 as Q8_K) — see engine for which type uses which.
   void (*round_q8_0)(const float* x, float* y, size_t n);
   void (*round_q8_k)(const float* x, float* y, size_t n);
+
+  // c(n_rows, n_cols) -= a(n_rows, n_k) · b(n_k, n_cols), row-major; every element one fma chain over k.
+  void (*subtract_product)(double* c, size_t ldc, const double* a, size_t lda, const double* b, size_t ldb,
+                           size_t n_rows, size_t n_cols, size_t n_k);
+  // x m = b and x mᵀ = b in place for sixteen rows x, stored (column, row); m unit upper triangular, n × n.
+  void (*solve_unit_upper)(float* x, const float* m, size_t ldm, size_t n);
+  void (*solve_unit_upper_transposed)(float* x, const float* m, size_t ldm, size_t n);
+
+  // Rounding on grids, sixteen rows at a time (kernel/grid_panel.h; arrays of (column, row)).
+  // Rounds one block's columns in order, each at its target t, and moves the targets of the span's later columns by
+  // residual · m (unit upper triangular, of the span). w: the weights themselves. choose: integer scales and minimums are
+  // chosen anew at each sub-block's entry by the error weighted with `weight` (one for each column).
+  void (*grid_feedback)(GridPanel& panel, int block, const float* w, float* t, const float* m, size_t ldm,
+                        const float* weight, bool choose);
+  // Lowers r H rᵀ, r = w - ŵ, for all blocks of the span; g = r H on entry and on return. h: the span's part of H.
+  void (*grid_descend)(GridPanel& panel, float* g, const float* h, size_t ldh, int n_passes, bool codes_only);
 };
 
 // The kernels in use: the best this machine runs, or the one TSUBU_ISA names (Error(kUsage) when that is unknown or not

@@ -29,6 +29,19 @@ std::string elementwise_producer(const Graph& graph, const std::vector<const Op*
 
 }  // namespace
 
+std::vector<ValueId> live_values(const Graph& graph, size_t step) {
+  std::vector<bool> computed(graph.widths.size(), false);
+  for (size_t i = 0; i < step; ++i) computed[static_cast<size_t>(graph.ops[i].output)] = true;
+  std::vector<ValueId> live;
+  for (size_t i = step; i < graph.ops.size(); ++i)
+    for (ValueId v : graph.ops[i].inputs)
+      if (computed[static_cast<size_t>(v)]) {
+        computed[static_cast<size_t>(v)] = false;
+        live.push_back(v);
+      }
+  return live;
+}
+
 std::vector<LinearGroup> linear_groups(const Graph& graph) {
   std::vector<const Op*> producers(graph.widths.size(), nullptr);
   for (const Op& op : graph.ops) producers[static_cast<size_t>(op.output)] = &op;

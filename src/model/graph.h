@@ -64,6 +64,9 @@ struct LinearGroup {
 };
 std::vector<LinearGroup> linear_groups(const Graph& graph);
 
+// Values computed before op `step` that it or a later op reads: what a computation cut there has to carry over.
+std::vector<ValueId> live_values(const Graph& graph, size_t step);
+
 class GraphBuilder {
  public:
   void set_layer(int layer) { layer_ = layer; }

@@ -17,6 +17,9 @@ namespace tsubu {
 
 class ModelTensor {
  public:
+  ModelTensor() = default;
+  // A tensor in memory, in GGUF's row order (spec.transform is ignored); bytes must outlive it.
+  ModelTensor(TensorSpec spec, const TypeInfo& type, std::span<const std::byte> bytes);
   const TensorSpec& spec() const { return spec_; }
   const std::string& name() const { return spec_.name; }
   const TypeInfo& type() const { return *type_; }  // as stored in the source

@@ -18,6 +18,11 @@ uint64_t half_split_row(uint64_t row, uint64_t head_dim) {
 
 }  // namespace
 
+ModelTensor::ModelTensor(TensorSpec spec, const TypeInfo& type, std::span<const std::byte> bytes)
+    : spec_(std::move(spec)), type_(&type), data_(bytes) {
+  spec_.transform = HfTransform::kNone;
+}
+
 uint64_t ModelTensor::n_elements() const {
   uint64_t n = 1;
   for (uint64_t d : spec_.shape) n *= d;  // checked against the file's size when it was opened

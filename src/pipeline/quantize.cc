@@ -40,6 +40,7 @@ struct Job {
   const std::vector<float>* importance = nullptr;  // n_matrices × n_cols
   uint64_t rows_per_matrix = 1;
   bool copies = false;
+  std::span<const std::byte> encoded = {};  // all rows, when they were rounded before
 };
 
 void check_finite(const float* x, uint64_t n_rows, uint64_t n_cols, const ModelTensor& tensor, uint64_t first_row) {
@@ -66,6 +67,11 @@ ErrorSum encode_piece(const Job& job, const Piece& piece, bool measure, Scratch&
     std::copy(source.begin(), source.end(), out.begin());
     return {};
   }
+  if (!job.encoded.empty()) {
+    const auto done = job.encoded.subspan(piece.first_row * row_bytes, out.size());
+    std::copy(done.begin(), done.end(), out.begin());
+    if (!measure) return {};
+  }
   const auto encode = kernels().encode[type.index];
   const auto decode = kernels().decode[type.index];
   const uint64_t batch_rows = std::max<uint64_t>(1, kBatchWeights / n_cols);
@@ -78,7 +84,7 @@ ErrorSum encode_piece(const Job& job, const Piece& piece, bool measure, Scratch&
     std::byte* blocks = out.data() + row * row_bytes;
     tensor.read_rows(first, n, scratch.x.data());
     check_finite(scratch.x.data(), n, n_cols, tensor, first);
-    for (uint64_t i = 0; i < n; ++i) {
+    for (uint64_t i = 0; i < n && job.encoded.empty(); ++i) {
       const float* importance =
           job.importance ? job.importance->data() + (first + i) / job.rows_per_matrix * n_cols : nullptr;
       encode(scratch.x.data() + i * n_cols, importance, blocks + i * row_bytes, n_cols);
@@ -218,6 +224,7 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
     t.shape = p.tensor->spec().shape;
     t.size_bytes = p.size_bytes;
     t.used_stats = job.importance != nullptr;
+    t.method = job.copies ? "copy" : p.type->is_quantized ? "search" : "convert";
     if (p.type != p.wanted) result.notes.push_back(fmt::format("{}: {}, now {}", t.name, t.reason, t.type));
     if (p.tensor->type().is_quantized && !job.copies && p.type->is_quantized)
       result.notes.push_back(fmt::format("{}: quantized again from {}: its loss adds up", t.name, t.source_type));
@@ -239,6 +246,15 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
   }
 
   check_output(model, options.output, weight_bytes);
+  std::map<std::string, CalibratedTensor> rounded;
+  if (options.corpus) {
+    rounded = round_calibrated(model, plan, *options.corpus, options.calibrated, pool, result.notes);
+    for (size_t t = 0; t < jobs.size(); ++t)
+      if (const auto it = rounded.find(plan[t].tensor->name()); it != rounded.end()) {
+        jobs[t].encoded = it->second.bytes;
+        result.tensors[t].method = it->second.method;
+      }
+  }
   GgufWriter writer(options.output);
   if (writer.found_leftover())
     result.notes.push_back(fmt::format("{}: an earlier run was interrupted here; its part was replaced",

@@ -11,6 +11,7 @@
 #include "base/threads.h"
 #include "container/imatrix.h"
 #include "model/model.h"
+#include "pipeline/calibrated.h"
 #include "plan/recipe.h"
 
 namespace tsubu {
@@ -20,6 +21,8 @@ struct QuantizeOptions {
   PlanOptions plan;
   const Imatrix* stats = nullptr;
   std::string stats_path;
+  const Corpus* corpus = nullptr;  // calibration text: rounding with error feedback (pipeline/calibrated.h)
+  CalibratedOptions calibrated;
   bool measure_error = true;  // rel_rmse of each tensor (decodes what was encoded)
   bool dry_run = false;       // only the plan: sizes and an estimate of the time from a short measurement
   int n_threads = 0;
@@ -31,6 +34,7 @@ struct QuantizedTensor {
   uint64_t size_bytes = 0;
   double rel_rmse = 0;       // ‖x̂ − x‖ / ‖x‖; 0 when copied or not measured
   bool used_stats = false;
+  std::string method;        // how it was rounded: "copy", "search", "gptq+descent" …
 };
 
 struct QuantizeResult {
