@@ -13,9 +13,9 @@ namespace {
 // Accumulators that stay in registers: rows × panels values, 24 of 32 registers with AVX-512; with
 // AVX2 a value takes two of 16 (8 in all: enough chains to hide the latency), with NEON four of 32.
 #if defined(TSUBU_ISA_AVX512)
-constexpr int kTileRows = 8, kTilePanels = 3;
+constexpr int kTileRows = 8, kTilePanels = 3, kMomentVectors = 4;
 #else
-constexpr int kTileRows = 4, kTilePanels = 1;
+constexpr int kTileRows = 4, kTilePanels = 1, kMomentVectors = 2;
 #endif
 static_assert(kLanes % kTileRows == 0);
 
@@ -66,34 +66,46 @@ void gram(const float* x, size_t n_x, const float* y, size_t n_y, size_t n_token
   for (; p < n_y; ++p) rows_of<1>(x, n_x, y + p * n_tokens * kStep, n_tokens, g + p * kStep, ldg);
 }
 
-// `columns` columns (at most 16) from x on.
-template <bool whole>
+// 16 · vectors columns from x on, or the first `columns` of 16.
+template <int vectors, bool whole>
 TSUBU_INLINE void moments_of(const float* x, size_t ldx, size_t n_tokens, size_t columns, double* sum, double* squares,
                              float* max_abs) {
-  F s = Lanes::zero(), q = Lanes::zero(), m = Lanes::zero();
+  F s[vectors], q[vectors], m[vectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; ++v) s[v] = q[v] = m[v] = Lanes::zero();
   for (size_t t = 0; t < n_tokens; ++t) {
-    const F v = whole ? Lanes::load(x + t * ldx) : load_part(x + t * ldx, columns, 0.0f);
-    s = Lanes::add(s, v);
-    q = Lanes::fma(v, v, q);
-    m = Lanes::max(Lanes::abs(v), m);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+      const float* p = x + t * ldx + static_cast<size_t>(v) * kStep;
+      const F value = whole ? Lanes::load(p) : load_part(p, columns, 0.0f);
+      s[v] = Lanes::add(s[v], value);
+      q[v] = Lanes::fma(value, value, q[v]);
+      m[v] = Lanes::max(Lanes::abs(value), m[v]);
+    }
   }
-  float values[3][kLanes];
-  Lanes::store(values[0], s);
-  Lanes::store(values[1], q);
-  Lanes::store(values[2], m);
-  for (size_t c = 0; c < columns; ++c) {
-    sum[c] += static_cast<double>(values[0][c]);
-    squares[c] += static_cast<double>(values[1][c]);
-    max_abs[c] = max_abs[c] < values[2][c] ? values[2][c] : max_abs[c];
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; ++v) {
+    float values[3][kLanes];
+    Lanes::store(values[0], s[v]);
+    Lanes::store(values[1], q[v]);
+    Lanes::store(values[2], m[v]);
+    const size_t at = static_cast<size_t>(v) * kStep, n = whole ? kStep : columns;
+    for (size_t c = 0; c < n; ++c) {
+      sum[at + c] += static_cast<double>(values[0][c]);
+      squares[at + c] += static_cast<double>(values[1][c]);
+      max_abs[at + c] = max_abs[at + c] < values[2][c] ? values[2][c] : max_abs[at + c];
+    }
   }
 }
 
 void column_moments(const float* x, size_t ldx, size_t n_tokens, size_t n_cols, double* sum, double* squares,
                     float* max_abs) {
   size_t c = 0;
+  for (; c + kMomentVectors * kStep <= n_cols; c += kMomentVectors * kStep)
+    moments_of<kMomentVectors, true>(x + c, ldx, n_tokens, 0, sum + c, squares + c, max_abs + c);
   for (; c + kStep <= n_cols; c += kStep)
-    moments_of<true>(x + c, ldx, n_tokens, kStep, sum + c, squares + c, max_abs + c);
-  if (c < n_cols) moments_of<false>(x + c, ldx, n_tokens, n_cols - c, sum + c, squares + c, max_abs + c);
+    moments_of<1, true>(x + c, ldx, n_tokens, 0, sum + c, squares + c, max_abs + c);
+  if (c < n_cols) moments_of<1, false>(x + c, ldx, n_tokens, n_cols - c, sum + c, squares + c, max_abs + c);
 }
 
 }  // namespace
