@@ -35,14 +35,10 @@ class GraphEngine : public Engine {
   }
 
   void forward(Session& session, std::span<const TokenId> tokens, size_t n_logits, std::span<float> logits) override {
-    auto* cache = dynamic_cast<KvCache*>(&session);
-    if (!cache || cache->owner() != this) fail(ExitCode::kUsage, "a session of another engine");
+    KvCache& cache = cache_of(session, tokens.size());
     if (n_logits > tokens.size() || logits.size() < n_logits * program_.n_vocab)
       fail(ExitCode::kUsage, "logits of {} tokens into {} floats: {} tokens given, {} floats each", n_logits,
            logits.size(), tokens.size(), program_.n_vocab);
-    if (tokens.size() > cache->capacity() - cache->n_past())
-      fail(ExitCode::kUsage, "the context is full: {} tokens after {}: room for {}", tokens.size(), cache->n_past(),
-           cache->capacity());
     const size_t silent = tokens.size() - n_logits;
     for (size_t begin = 0; begin < tokens.size(); begin += kMaxBatch) {
       throw_if_interrupted();
@@ -50,28 +46,26 @@ class GraphEngine : public Engine {
       batch.tokens = tokens.subspan(begin, std::min(kMaxBatch, tokens.size() - begin));
       batch.n = batch.tokens.size();
       batch.first_logits = std::clamp(silent, begin, begin + batch.n) - begin;
-      batch.position = cache->n_past();
+      batch.position = cache.n_past();
       batch.logits = logits.data() +
                      (begin + batch.first_logits - std::min(silent, begin + batch.first_logits)) * program_.n_vocab;
-      batch.cache = cache;
-      run(batch);
-      cache->advance(batch.n);
+      batch.cache = &cache;
+      run(batch, 0, program_.steps.size());
+      cache.advance(batch.n);
     }
   }
 
   void run_steps(Session& session, std::span<const TokenId> tokens, size_t begin, size_t end,
                  std::span<const StageValue> in, std::span<const StageValue> out) override {
-    auto* cache = dynamic_cast<KvCache*>(&session);
-    if (!cache || cache->owner() != this) fail(ExitCode::kUsage, "a session of another engine");
-    if (tokens.size() > cache->capacity() || end > program_.steps.size() || begin > end)
-      fail(ExitCode::kUsage, "steps {} to {} on {} tokens: the graph has {} steps, the session room for {}", begin, end,
-           tokens.size(), program_.steps.size(), cache->capacity());
     throw_if_interrupted();
-    cache->truncate(0);
+    session.truncate(0);
+    KvCache& cache = cache_of(session, tokens.size());
+    if (end > program_.steps.size() || begin > end)
+      fail(ExitCode::kUsage, "steps {} to {}: the graph has {}", begin, end, program_.steps.size());
     Batch batch;
     batch.tokens = tokens;
     batch.n = tokens.size();
-    batch.cache = cache;
+    batch.cache = &cache;
     prepare(batch);
     for (const StageValue& v : in) std::copy_n(v.data, batch.n * width(v.id), rows(v.id, 0));
     for (size_t i = begin; i < end; ++i) run(program_.steps[i], batch, 0);
@@ -91,6 +85,40 @@ class GraphEngine : public Engine {
     }
     if (!found) fail(ExitCode::kUsage, "{}: no operation uses a weight named {}", model_.path(), name);
   }
+
+  void forward_blocks(Session& session, std::span<const TokenId> tokens, size_t first, size_t last,
+                      std::span<float> stream) override {
+    throw_if_interrupted();
+    KvCache& cache = cache_of(session, tokens.size());
+    const size_t w = stream_width();
+    if (w == 0)
+      fail(ExitCode::kUnsupported, "{}: its blocks cannot be run one by one: more than one value passes between them",
+           model_.path());
+    const bool reads = first > 0, writes = last < n_blocks();
+    if (first >= last || last > n_blocks() || ((reads || writes) && stream.size() < tokens.size() * w))
+      fail(ExitCode::kUsage, "blocks {} to {} of {} on {} floats for {} tokens of {}", first, last, n_blocks(),
+           stream.size(), tokens.size(), w);
+    const size_t begin_step = reads ? program_.block_begin[first] : 0;
+    const size_t end_step = writes ? program_.block_begin[last] : program_.steps.size();
+    for (size_t begin = 0; begin < tokens.size(); begin += kMaxBatch) {
+      Batch batch;
+      batch.tokens = tokens.subspan(begin, std::min(kMaxBatch, tokens.size() - begin));
+      batch.n = batch.first_logits = batch.tokens.size();
+      batch.is_partial = writes;
+      batch.position = cache.n_past();
+      batch.cache = &cache;
+      if (reads) {
+        prepare(batch);
+        std::copy_n(stream.data() + begin * w, batch.n * w, rows(program_.streams[first], 0));
+      }
+      run(batch, begin_step, end_step);
+      if (writes) std::copy_n(rows(program_.streams[last], 0), batch.n * w, stream.data() + begin * w);
+      cache.advance(batch.n);
+    }
+  }
+
+  size_t n_blocks() const override { return program_.block_begin.empty() ? 0 : program_.block_begin.size() - 1; }
+  size_t stream_width() const override { return program_.streams.empty() ? 0 : width(program_.streams[0]); }
 
   size_t n_vocab() const override { return program_.n_vocab; }
 
@@ -112,6 +140,7 @@ class GraphEngine : public Engine {
     std::span<const TokenId> tokens;
     size_t n = 0;             // tokens
     size_t first_logits = 0;  // logits are wanted from this token on
+    bool is_partial = false;  // the steps end before the head: all tokens go on
     size_t position = 0;      // of the first token
     float* logits = nullptr;
     KvCache* cache = nullptr;
@@ -136,6 +165,15 @@ class GraphEngine : public Engine {
     });
   }
 
+  KvCache& cache_of(Session& session, size_t n_tokens) const {
+    auto* cache = dynamic_cast<KvCache*>(&session);
+    if (!cache || cache->owner() != this) fail(ExitCode::kUsage, "a session of another engine");
+    if (n_tokens > cache->capacity() - cache->n_past())
+      fail(ExitCode::kUsage, "the context is full: {} tokens after {}: room for {}", n_tokens, cache->n_past(),
+           cache->capacity());
+    return *cache;
+  }
+
   void prepare(const Batch& batch) {
     for (size_t b = 0; b < buffers_.size(); ++b)
       if (buffers_[b].size() < batch.n * program_.buffer_widths[b])
@@ -144,15 +182,18 @@ class GraphEngine : public Engine {
     rounded_of_ = kNoValue;
   }
 
-  void run(const Batch& batch) {
+  // Steps [begin, end).
+  void run(const Batch& batch, size_t begin, size_t end) {
     prepare(batch);
-    for (size_t i = 0; i < program_.steps.size(); ++i) {
+    for (size_t i = begin; i < end; ++i) {
       // From the last attention on tokens do not see each other's results: only those with logits go on, unless
-      // somebody watches.
+      // somebody watches or further blocks follow.
       const bool is_head = i + 1 == program_.steps.size();
       const bool last_attention = program_.has_attention && i == program_.last_attention;
       const bool alone = !program_.has_attention || i >= program_.last_attention;
-      const size_t first = is_head || (alone && !options_.observer) ? batch.first_logits : 0;
+      const bool all = options_.observer || batch.is_partial;
+      const size_t first = is_head || (alone && !all) ? batch.first_logits : 0;
+      if (is_head && options_.observer) observe(program_.steps[i], batch, 0);
       if (first < batch.n || last_attention) run(program_.steps[i], batch, first);  // keys and values are always stored
     }
   }
@@ -240,13 +281,18 @@ class GraphEngine : public Engine {
 
   void linear(const Step& step, const Batch& batch, size_t first) {
     const Op& op = *step.op;
-    const size_t n_cols = step.linear->n_cols();
     const float* x = rows(op.inputs[0], first);
-    if (options_.observer) options_.observer->on_linear_input(op, x, batch.n - first, n_cols);
+    const bool is_head = op.output == model_.graph().logits;
+    if (options_.observer && !is_head) observe(step, batch, first);  // the head's input has been shown
     const ActRounding rounding = options_.act_int8 ? step.linear->rounding() : ActRounding::kNone;
     if (rounding != ActRounding::kNone) x = rounded(op.inputs[0], rounding, first, batch.n);
-    float* y = op.output == model_.graph().logits ? batch.logits : rows(op.output, first);
+    float* y = is_head ? batch.logits : rows(op.output, first);
     step.linear->run(x, y, batch.n - first, tiles_, pool_);
+  }
+
+  void observe(const Step& step, const Batch& batch, size_t first) {
+    options_.observer->on_linear_input(*step.op, rows(step.op->inputs[0], first), batch.n - first,
+                                       step.linear->n_cols());
   }
 
   // Tokens [first, n) of a value, rounded; kept while the next linears read the same value.

@@ -13,7 +13,8 @@
 
 namespace tsubu {
 
-// Sees the input of every linear: x is (n_tokens, n_cols). For calibration and perturbation studies.
+// Sees the input of every linear, the head's included, for all tokens, whatever logits are wanted: x is
+// (n_tokens, n_cols). For calibration and perturbation studies.
 class LinearObserver {
  public:
   virtual ~LinearObserver() = default;
@@ -53,6 +54,17 @@ class Engine {
   // Appends tokens to the session. Logits of the last n_logits of them go to `logits` (n_logits × n_vocab; 0: none are
   // computed). Throws Error(kUsage) when the session is full, Error(kBadInput) on a token outside the vocabulary.
   virtual void forward(Session& session, std::span<const TokenId> tokens, size_t n_logits, std::span<float> logits) = 0;
+  // Part of the graph, for work that goes block by block: appends tokens to the session and runs blocks [first, last).
+  // What stands before the blocks (embeddings) runs when first is 0, what stands after them when last is n_blocks(), up
+  // to the input of the head: no logits. stream is (n_tokens, stream_width()): what passes from block to block, read
+  // unless first is 0, written unless last is n_blocks(). The session's tokens are those of its last call for every
+  // block: truncate it to 0 before a sequence is given to further blocks. An interrupt is
+  // looked for before the call's work only: it is done whole or not at all. Throws Error(kUnsupported) when more than one
+  // value passes from block to block.
+  virtual void forward_blocks(Session& session, std::span<const TokenId> tokens, size_t first, size_t last,
+                              std::span<float> stream) = 0;
+  virtual size_t n_blocks() const = 0;
+  virtual size_t stream_width() const = 0;  // 0 when more than one value passes from block to block
   virtual size_t n_vocab() const = 0;
 
   // Part of the graph on one window of tokens, for work that goes layer by layer: steps [begin, end) of Graph::ops. in:

@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <limits>
+#include <map>
 
 #include "base/error.h"
 #include "engine/act_rounding.h"
@@ -253,11 +254,13 @@ TEST(Engine, KvF16RoundsOnlyKeysAndValues) {
 
 struct Recorder : LinearObserver {
   std::vector<std::string> names;
+  std::vector<std::vector<float>> inputs;
   std::vector<size_t> n_tokens, n_cols;
   std::vector<float> first;
   void on_linear_input(const Op& op, const float* x, size_t n, size_t cols) override {
     if (names.empty()) first.assign(x, x + n * cols);
     names.push_back(op.weight);
+    inputs.emplace_back(x, x + n * cols);
     n_tokens.push_back(n);
     n_cols.push_back(cols);
   }
@@ -276,7 +279,7 @@ TEST(Engine, ObserversSeeTheInputOfEveryLinearForAllTokens) {
     if (op.kind != OpKind::kLinear) continue;
     ASSERT_LT(at, recorder.names.size());
     EXPECT_EQ(recorder.names[at], op.weight);
-    EXPECT_EQ(recorder.n_tokens[at], op.output == model.graph().logits ? 2u : 12u);
+    EXPECT_EQ(recorder.n_tokens[at], 12u) << "the head's too, whatever logits are wanted";
     EXPECT_EQ(recorder.n_cols[at], model.tensor(op.weight).n_cols());
     ++at;
   }
@@ -295,6 +298,62 @@ TEST(Engine, ObserversSeeTheInputOfEveryLinearForAllTokens) {
                            return std::vector<float>(all.end() - 100, all.end());
                          }()))
       << "watching changes nothing";
+}
+
+TEST_P(EveryShape, BlockByBlockIsTheSame) {
+  RandomModelOptions o = GetParam().options;
+  o.n_layers = 3;
+  const RandomModel model(o);
+  const std::vector<TokenId> tokens = random_tokens(530, 50, 13);  // more than a batch
+  ThreadPool pool(2);
+  const auto observed = [&](const std::vector<size_t>& cuts) {
+    Recorder recorder;
+    const auto engine = Engine::make(model, pool, {.observer = &recorder});
+    const auto session = engine->new_session(tokens.size());
+    EXPECT_EQ(engine->n_blocks(), 3u);
+    EXPECT_EQ(engine->stream_width(), 32u);
+    if (cuts.empty()) engine->forward(*session, tokens, 0, {});
+    std::vector<float> stream(tokens.size() * engine->stream_width());
+    for (size_t i = 0; i + 1 < cuts.size(); ++i) {
+      session->truncate(0);
+      engine->forward_blocks(*session, tokens, cuts[i], cuts[i + 1], stream);
+    }
+    std::map<std::string, std::vector<float>> inputs;
+    for (size_t i = 0; i < recorder.names.size(); ++i) {
+      auto& to = inputs[recorder.names[i]];
+      to.insert(to.end(), recorder.inputs[i].begin(), recorder.inputs[i].end());
+    }
+    return inputs;
+  };
+  const auto whole = observed({});
+  EXPECT_EQ(whole.at(model.graph().ops.back().weight).size(), tokens.size() * 32);
+  EXPECT_EQ(observed({0, 3}), whole);
+  EXPECT_EQ(observed({0, 1, 2, 3}), whole);
+  EXPECT_EQ(observed({0, 2, 3}), whole);
+}
+
+TEST(Engine, BlocksThatCannotBeRun) {
+  const RandomModel model(RandomModelOptions{});
+  ThreadPool pool(1);
+  const auto engine = Engine::make(model, pool);
+  const auto session = engine->new_session(4);
+  std::vector<float> stream(4 * 32);
+  const auto code = [&](size_t first, size_t last, size_t n_floats) {
+    return code_of([&] {
+      engine->forward_blocks(*session, std::vector<TokenId>{1, 2, 3, 4}, first, last, std::span(stream).first(n_floats));
+    });
+  };
+  EXPECT_EQ(code(1, 1, 128), ExitCode::kUsage);
+  EXPECT_EQ(code(0, 3, 128), ExitCode::kUsage);
+  EXPECT_EQ(code(0, 1, 127), ExitCode::kUsage);
+  EXPECT_EQ(code(0, 2, 0), ExitCode::kDone);
+  const OneLinear no_blocks("F32");
+  const auto other = Engine::make(no_blocks.model, pool);
+  EXPECT_EQ(other->n_blocks(), 0u);
+  EXPECT_EQ(code_of([&] {
+              other->forward_blocks(*other->new_session(1), std::vector<TokenId>{1}, 0, 1, std::span(stream));
+            }),
+            ExitCode::kUnsupported);
 }
 
 }  // namespace

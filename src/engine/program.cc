@@ -136,6 +136,45 @@ void assign_buffers(const Graph& graph, Program& program) {
   }
 }
 
+// The value written before step `at` that step `at` or a later one reads; kNoValue when it is not exactly one.
+ValueId value_across(const Graph& graph, size_t at) {
+  std::vector<bool> is_written(graph.widths.size(), false);
+  for (size_t i = 0; i < at; ++i) is_written[static_cast<size_t>(graph.ops[i].output)] = true;
+  ValueId found = kNoValue;
+  for (size_t i = at; i < graph.ops.size(); ++i) {
+    for (ValueId v : graph.ops[i].inputs) {
+      if (!is_written[static_cast<size_t>(v)] || v == found) continue;
+      if (found != kNoValue) return kNoValue;
+      found = v;
+    }
+  }
+  return found;
+}
+
+void find_blocks(const Graph& graph, Program& program) {
+  size_t end = 0;
+  for (size_t i = 0; i < graph.ops.size(); ++i) {
+    const int layer = graph.ops[i].layer;
+    if (layer < 0) continue;
+    if (static_cast<size_t>(layer) == program.block_begin.size()) program.block_begin.push_back(i);
+    end = i + 1;
+  }
+  if (program.block_begin.empty()) return;
+  program.block_begin.push_back(end);
+  for (size_t b = 0; b + 1 < program.block_begin.size(); ++b) {
+    const ValueId stream = value_across(graph, program.block_begin[b]);
+    const bool fits = stream != kNoValue && (b == 0 || width_of(graph, stream) == width_of(graph, program.streams[0]));
+    bool is_whole = true;  // all of its operations and no others
+    for (size_t i = program.block_begin[b]; i < program.block_begin[b + 1]; ++i)
+      is_whole &= graph.ops[i].layer == static_cast<int>(b);
+    if (!fits || !is_whole) {
+      program.streams.clear();
+      return;
+    }
+    program.streams.push_back(stream);
+  }
+}
+
 }  // namespace
 
 Program make_program(const Model& model) {
@@ -148,6 +187,7 @@ Program make_program(const Model& model) {
   for (const Op& op : graph.ops) program.steps.push_back(make_step(model, op, program));
   program.n_vocab = width_of(graph, graph.logits);
   assign_buffers(graph, program);
+  find_blocks(graph, program);
   return program;
 }
 

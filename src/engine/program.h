@@ -29,6 +29,10 @@ struct Program {
   std::vector<RopeTable> ropes;
   size_t last_attention = 0;  // steps after it work token by token (0 as well when there is none)
   bool has_attention = false;
+  // Blocks: block b is steps [block_begin[b], block_begin[b + 1]). streams[b] is the one value that enters block b from
+  // outside; empty when some block has none or several.
+  std::vector<size_t> block_begin;
+  std::vector<ValueId> streams;
   size_t n_vocab = 0;
   size_t max_positions = SIZE_MAX;  // rows of a learned position table
 };

@@ -12,6 +12,7 @@
   namespace isa_name {                       \
   void fill_codec_kernels(Kernels& k);       \
   void fill_gemm_kernels(Kernels& k);        \
+  void fill_gram_kernels(Kernels& k);        \
   void fill_elementwise_kernels(Kernels& k); \
   void fill_norm_kernels(Kernels& k);        \
   void fill_rounding_kernels(Kernels& k);    \
@@ -21,6 +22,7 @@
     k.isa = #isa_name;                       \
     fill_codec_kernels(k);                   \
     fill_gemm_kernels(k);                    \
+    fill_gram_kernels(k);                    \
     fill_elementwise_kernels(k);             \
     fill_norm_kernels(k);                    \
     fill_rounding_kernels(k);                \

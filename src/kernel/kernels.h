@@ -24,6 +24,14 @@ struct Kernels {
   // Each element is one fixed-order dot product: it does not depend on n_tokens, n_rows or on tiling.
   void (*gemm_nt)(const float* w, size_t ldw, const float* x, size_t ldx, float* c, size_t ldc, size_t n_rows,
                   size_t n_tokens, size_t n_cols);
+  // g (16·n_x rows, 16·n_y columns, double, leading dimension ldg) += sums over tokens of x_i y_j. x and y are panels: a
+  // panel holds sixteen columns of n_tokens tokens, token by token (p[16 t + c]); panels follow each other. An element is
+  // one f32 fma chain over the tokens in order, added once in double: relative error of a call at most
+  // n_tokens · 2^-24 · Σ|x_i y_j|, so keep n_tokens at some hundreds.
+  void (*gram)(const float* x, size_t n_x, const float* y, size_t n_y, size_t n_tokens, double* g, size_t ldg);
+  // Per column of x (n_tokens, n_cols): sum += Σx, squares += Σx² (chains as in gram), max_abs = max(max_abs, |x|).
+  void (*column_moments)(const float* x, size_t ldx, size_t n_tokens, size_t n_cols, double* sum, double* squares,
+                         float* max_abs);
   float (*dot)(const float* a, const float* b, size_t n);
   void (*axpy)(float a, const float* x, float* y, size_t n);  // y += a x, multiply then add
   // y = x / rms(x) * weight, rms over n with eps inside the root; sums in f32 lanes. weight may be nullptr.
