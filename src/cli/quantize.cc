@@ -75,6 +75,9 @@ Action declare(CLI::App& app) {
   app.add_option("--asymmetric", c.asymmetric, "")->group("");
   app.add_option("--residual", c.residual, "")->group("");
   app.add_option("--residual-share", c.residual_share, "")->group("");
+  app.add_option("--round-embeddings", c.embeddings, "")->group("");
+  app.add_option("--embedding-damping", c.embedding_damping, "")->group("");
+  app.add_option("--held-out", c.held_out, "")->group("");
   app.add_option("--feedback", c.round.feedback, "")->group("");
   app.add_option("--choose-scales", c.round.choose_scales, "")->group("");
   app.add_flag("--pure", plan.pure, "The recipe's default type for every matrix");

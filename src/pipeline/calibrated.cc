@@ -8,6 +8,7 @@
 #include "pipeline/calibrated.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "base/error.h"
@@ -15,12 +16,14 @@
 #include "calibrate/gram.h"
 #include "engine/engine.h"
 #include "kernel/kernels.h"
+#include "pipeline/stream_metric.h"
 
 namespace tsubu {
 namespace {
 
 constexpr double kStoredWidth = 2.5;         // activations are kept where they are at most so many embeddings wide
-constexpr size_t kSlabWeights = size_t{1} << 24;  // weights of a matrix in memory as floats
+constexpr uint64_t kReadRows = 64;  // read by one thread at a time
+constexpr uint64_t kSlabWeights = uint64_t{1} << 24;  // weights of a matrix in memory as floats
 
 struct Group {
   size_t first_step = 0, last_step = 0;
@@ -113,10 +116,31 @@ class Stream {
 
 // Sums of one group's input over some of the chunks.
 struct InputSums {
-  GramAccumulator h;                      // x̃ x̃ᵀ
-  std::optional<GramAccumulator> d;       // x̃ (x - x̃)ᵀ: D transposed
-  std::map<ValueId, GramAccumulator> e;   // (h - h̃) x̃ᵀ, by residual value
+  GramAccumulator h;                     // x̃ x̃ᵀ
+  std::optional<GramAccumulator> d;      // x̃ (x - x̃)ᵀ: D transposed
+  std::map<ValueId, GramAccumulator> e;  // (h - h̃) x̃ᵀ, by residual value
   explicit InputSums(size_t n) : h(n, n, true) {}
+};
+
+// The same as means, ready for products.
+struct InputMeans {
+  size_t n = 0;
+  float per_token = 0;
+  std::vector<float> h, d;  // n × n, d transposed; h not divided by the tokens yet
+  const std::map<ValueId, GramAccumulator>* e = nullptr;
+
+  explicit InputMeans(const InputSums& sums) : n(sums.h.n()), h(n * n), e(&sums.e) {
+    if (sums.h.n_tokens() > 0) per_token = 1.0f / static_cast<float>(sums.h.n_tokens());
+    sums.h.finish(h);
+    if (!sums.d) return;
+    d.resize(n * n);
+    sums.d->finish(d);
+  }
+};
+
+// What plain search and the method leave behind on the held-out chunks.
+struct Verdict {
+  double method = 0, search = 0;
 };
 
 class CalibratedRounding {
@@ -175,11 +199,17 @@ class CalibratedRounding {
       if (op.kind != OpKind::kEmbed) continue;
       const PlannedTensor& p = *planned_.at(op.weight);
       if (!p.type->is_quantized || p.type == &p.tensor->type()) continue;
-      keep(p, search(p), "search");
+      if (!options_.embeddings || !can_round(*p.type)) {
+        keep(p, search(p), "search");
+        continue;
+      }
+      const auto metric = stream_metric(model_, corpus_, pool_);
+      const size_t n = p.tensor->n_cols();
+      round_table(p, Curvature(metric, n, 1, options_.embedding_damping, pool_));
     }
   }
 
-  std::vector<std::byte> search(const PlannedTensor& p, const float* importance = nullptr) const {
+  std::vector<std::byte> search(const PlannedTensor& p, const float* importance = nullptr) {
     const uint64_t rows = p.tensor->n_rows(), cols = p.tensor->n_cols(), row_bytes = p.size_bytes / rows;
     std::vector<std::byte> bytes(p.size_bytes);
     constexpr uint64_t kRows = 64;
@@ -194,8 +224,10 @@ class CalibratedRounding {
   }
 
   // From here on the quantized model uses these bytes.
-  void keep(const PlannedTensor& p, std::vector<std::byte> bytes, const std::string& method) {
+  void keep(const PlannedTensor& p, std::vector<std::byte> bytes, const std::string& method, Verdict verdict = {}) {
     CalibratedTensor& t = result_[p.tensor->name()];
+    t.error = verdict.method;
+    t.search_error = verdict.search;
     t.bytes = std::move(bytes);
     t.method = method;
     ModelTensor& tensor = tensors_[p.tensor->name()];
@@ -209,88 +241,175 @@ class CalibratedRounding {
     bool any = false;
     for (const auto& l : group.linears) {
       any |= rounds(*l.plan);
-      if (options_.residual && l.residual != kNoValue &&
+      if (options_.asymmetric && options_.residual && l.residual != kNoValue &&
           std::find(wanted.begin(), wanted.end(), l.residual) == wanted.end())
         wanted.push_back(l.residual);
     }
-    InputSums sums(n);
-    if (options_.asymmetric) sums.d.emplace(n, n, false);
-    if (options_.asymmetric && options_.residual)
+    InputSums seen(n), held(n);
+    for (InputSums* sums : {&seen, &held}) {
+      if (!options_.asymmetric) continue;
+      sums->d.emplace(n, n, false);
       for (size_t i = 1; i < wanted.size(); ++i)
-        sums.e.emplace(wanted[i], GramAccumulator(graph_.widths[static_cast<size_t>(wanted[i])], n, false));
-
+        sums->e.emplace(wanted[i], GramAccumulator(graph_.widths[static_cast<size_t>(wanted[i])], n, false));
+    }
+    const size_t period = held_out_period();
     std::map<ValueId, std::vector<float>> x, xq;
     for (size_t c = 0; c < corpus_.chunks.size(); ++c) {
       base_.advance(c, position, keep_at, group.first_step, wanted, x);
       quantized_.advance(c, position, keep_at, group.first_step, wanted, xq);
-      if (any) add(sums, group, x, xq);
+      if (any) add(period > 0 && c % period == period - 1 ? held : seen, group, x, xq);
     }
     if (!any) return;
-    std::vector<float> gram(n * n);
-    sums.h.finish(gram);
-    const Curvature curvature(gram, n, sums.h.n_tokens(), options_.damping, pool_);
-    std::vector<float> d;
-    if (sums.d) {
-      d.resize(n * n);
-      sums.d->finish(d);
-    }
+    const InputMeans means(seen), held_means(held);
+    const Curvature curvature(means.h, n, seen.h.n_tokens(), options_.damping, pool_);
     for (const auto& l : group.linears)
-      if (rounds(*l.plan)) round_linear(l, sums, curvature, d);
+      if (rounds(*l.plan)) round_linear(l, means, held_means, curvature);
+  }
+
+  // Every so many chunks one is held out; 0: none is.
+  size_t held_out_period() const {
+    if (options_.held_out <= 0) return 0;
+    const auto period = static_cast<size_t>(std::max(2.0, std::round(1 / options_.held_out)));
+    return corpus_.chunks.size() >= 2 * period ? period : 0;
   }
 
   void add(InputSums& sums, const Group& group, const std::map<ValueId, std::vector<float>>& x,
-           std::map<ValueId, std::vector<float>>& xq) {
+           const std::map<ValueId, std::vector<float>>& xq) {
     const size_t n = sums.h.n(), n_tokens = corpus_.context;
     const std::vector<float>& input = xq.at(group.input);
     sums.h.add(input.data(), n, n_tokens, pool_);
     if (!sums.d) return;
-    difference_ = x.at(group.input);
-    for (size_t i = 0; i < difference_.size(); ++i) difference_[i] -= input[i];
-    sums.d->add(input.data(), n, difference_.data(), n, n_tokens, pool_);
-    for (auto& [value, e] : sums.e) {
-      difference_ = x.at(value);
-      const std::vector<float>& other = xq.at(value);
-      for (size_t i = 0; i < difference_.size(); ++i) difference_[i] -= other[i];
-      e.add(difference_.data(), e.n(), input.data(), n, n_tokens, pool_);
-    }
+    const auto difference = [&](ValueId value) {
+      const std::vector<float>&from = x.at(value), &take = xq.at(value);
+      difference_.resize(from.size());
+      for (size_t i = 0; i < from.size(); ++i) difference_[i] = from[i] - take[i];
+      return difference_.data();
+    };
+    sums.d->add(input.data(), n, difference(group.input), n, n_tokens, pool_);
+    for (auto& [value, e] : sums.e) e.add(difference(value), e.n(), input.data(), n, n_tokens, pool_);
   }
 
-  void round_linear(const Group::Linear& linear, const InputSums& sums, const Curvature& curvature,
-                    const std::vector<float>& d) {
-    const ModelTensor& tensor = *linear.plan->tensor;
-    const uint64_t rows = tensor.n_rows(), n = tensor.n_cols(), row_bytes = linear.plan->size_bytes / rows;
-    const float per_token = 1.0f / static_cast<float>(sums.h.n_tokens());
-    const auto residual = sums.e.find(linear.residual);
-    std::vector<std::byte> bytes(linear.plan->size_bytes);
-    const uint64_t slab = std::max<uint64_t>(64, kSlabWeights / n / 64 * 64);
-    std::vector<float> w, change;
+  // W D + E of rows [first, first + n_rows): minus half the gradient of the output error at w, per token.
+  void pull(const Group::Linear& linear, const InputMeans& means, const std::vector<float>& w, uint64_t first,
+            uint64_t n_rows, std::vector<float>& out) {
+    const size_t n = means.n;
+    out.assign(n_rows * n, 0.0f);
+    if (means.d.empty()) return;
+    const auto residual = means.e->find(linear.residual);
+    pool_.parallel_for((n_rows + kReadRows - 1) / kReadRows, [&](size_t item, int) {
+      const uint64_t begin = item * kReadRows, end = std::min(n_rows, begin + kReadRows);
+      kernels().gemm_nt(means.d.data(), n, w.data() + begin * n, n, out.data() + begin * n, n, n, end - begin, n);
+      std::vector<float> e(n);
+      for (uint64_t r = begin; r < end; ++r) {
+        float* row = out.data() + r * n;
+        if (residual != means.e->end()) {
+          residual->second.finish_row(first + r, e);
+          for (size_t c = 0; c < n; ++c) row[c] += static_cast<float>(options_.residual_share) * e[c];
+        }
+        for (size_t c = 0; c < n; ++c) row[c] *= means.per_token;
+      }
+    });
+  }
+
+  // Σ over rows of δ H δᵀ and of δ gᵀ, per token.
+  struct Form {
+    double quadratic = 0, linear = 0;
+  };
+  Form form(const std::vector<float>& delta, const std::vector<float>& g, const InputMeans& means, uint64_t n_rows) {
+    const size_t n = means.n;
+    std::vector<Form> parts((n_rows + kReadRows - 1) / kReadRows);
+    pool_.parallel_for(parts.size(), [&](size_t item, int) {
+      const uint64_t begin = item * kReadRows, end = std::min(n_rows, begin + kReadRows);
+      std::vector<float> product((end - begin) * n);
+      kernels().gemm_nt(means.h.data(), n, delta.data() + begin * n, n, product.data(), n, n, end - begin, n);
+      for (uint64_t r = begin; r < end; ++r) {
+        parts[item].quadratic +=
+            static_cast<double>(kernels().dot(delta.data() + r * n, product.data() + (r - begin) * n, n));
+        parts[item].linear += static_cast<double>(kernels().dot(delta.data() + r * n, g.data() + r * n, n));
+      }
+    });
+    Form sum;
+    for (const Form& part : parts) {
+      sum.quadratic += part.quadratic * static_cast<double>(means.per_token);
+      sum.linear += part.linear;
+    }
+    return sum;
+  }
+
+  void read_rows(const ModelTensor& tensor, uint64_t first, uint64_t n_rows, std::vector<float>& w) {
+    const uint64_t n = tensor.n_cols();
+    w.resize(n_rows * n);
+    pool_.parallel_for((n_rows + kReadRows - 1) / kReadRows, [&](size_t item, int) {
+      const uint64_t r = item * kReadRows;
+      tensor.read_rows(first + r, std::min(kReadRows, n_rows - r), w.data() + r * n);
+    });
+  }
+
+  static uint64_t slab_rows(uint64_t n_cols) {
+    return std::max<uint64_t>(kReadRows, kSlabWeights / n_cols / kReadRows * kReadRows);
+  }
+
+  void round_table(const PlannedTensor& p, const Curvature& curvature) {
+    const ModelTensor& tensor = *p.tensor;
+    const uint64_t rows = tensor.n_rows(), n = tensor.n_cols(), row_bytes = p.size_bytes / rows, slab = slab_rows(n);
+    std::vector<std::byte> bytes(p.size_bytes);
+    std::vector<float> w;
     for (uint64_t first = 0; first < rows; first += slab) {
       const uint64_t n_rows = std::min(slab, rows - first);
-      w.resize(n_rows * n);
-      pool_.parallel_for((n_rows + 63) / 64, [&](size_t item, int) {
-        tensor.read_rows(first + item * 64, std::min<uint64_t>(64, n_rows - item * 64), w.data() + item * 64 * n);
-      });
-      if (!d.empty()) {
-        change.resize(n_rows * n);
-        pool_.parallel_for((n_rows + 63) / 64, [&](size_t item, int) {
-          const uint64_t r0 = item * 64, r_n = std::min<uint64_t>(64, n_rows - r0);
-          kernels().gemm_nt(d.data(), n, w.data() + r0 * n, n, change.data() + r0 * n, n, n, r_n, n);
-          for (uint64_t r = r0; r < r0 + r_n; ++r) {
-            float* row = change.data() + r * n;
-            if (residual != sums.e.end()) {
-              std::vector<float> e(n);
-              residual->second.finish_row(first + r, e);
-              for (uint64_t c = 0; c < n; ++c) row[c] += static_cast<float>(options_.residual_share) * e[c];
-            }
-            for (uint64_t c = 0; c < n; ++c) row[c] *= per_token;
-          }
-        });
-        curvature.solve(change.data(), n_rows, pool_);
-        for (uint64_t i = 0; i < n_rows * n; ++i) w[i] += change[i];
-      }
-      round_rows(w.data(), n_rows, *linear.plan->type, curvature, options_.round, bytes.data() + first * row_bytes, pool_);
+      read_rows(tensor, first, n_rows, w);
+      round_rows(w.data(), n_rows, *p.type, curvature, options_.round, bytes.data() + first * row_bytes, pool_);
     }
-    keep(*linear.plan, std::move(bytes), options_.round.descent_passes > 0 ? "gptq+descent" : "gptq");
+    keep(p, std::move(bytes), method_name());
+  }
+
+  void round_linear(const Group::Linear& linear, const InputMeans& seen, const InputMeans& held,
+                    const Curvature& curvature) {
+    const PlannedTensor& p = *linear.plan;
+    const uint64_t rows = p.tensor->n_rows(), n = p.tensor->n_cols(), row_bytes = p.size_bytes / rows;
+    const uint64_t slab = slab_rows(n);
+    const bool judged = held.per_token > 0;
+    std::vector<std::byte> bytes(p.size_bytes), plain = judged ? search(p, curvature.diagonal().data()) : bytes;
+    Verdict verdict;
+    std::vector<float> w, target, change, held_pull, delta;
+    for (uint64_t first = 0; first < rows; first += slab) {
+      const uint64_t n_rows = std::min(slab, rows - first);
+      read_rows(*p.tensor, first, n_rows, w);
+      target = w;
+      if (judged) pull(linear, held, w, first, n_rows, held_pull);
+      if (!seen.d.empty()) {
+        pull(linear, seen, w, first, n_rows, change);
+        curvature.solve(change.data(), n_rows, pool_);
+        float share = 1;
+        if (judged) {  // as much of the change as is best on the held-out chunks
+          const Form f = form(change, held_pull, held, n_rows);
+          share = f.quadratic > 0 ? static_cast<float>(std::clamp(f.linear / f.quadratic, 0.0, 1.0)) : 0.0f;
+        }
+        for (uint64_t i = 0; i < n_rows * n; ++i) target[i] += share * change[i];
+      }
+      round_rows(target.data(), n_rows, *p.type, curvature, options_.round, bytes.data() + first * row_bytes, pool_);
+      if (!judged) continue;
+      for (const bool method : {true, false}) {
+        const std::byte* encoded = (method ? bytes : plain).data() + first * row_bytes;
+        delta.resize(n_rows * n);
+        pool_.parallel_for((n_rows + kReadRows - 1) / kReadRows, [&](size_t item, int) {
+          const uint64_t begin = item * kReadRows, count = std::min(kReadRows, n_rows - begin);
+          kernels().decode[p.type->index](encoded + begin * row_bytes, delta.data() + begin * n, count * n);
+          for (uint64_t i = begin * n; i < (begin + count) * n; ++i) delta[i] -= w[i];
+        });
+        const Form f = form(delta, held_pull, held, n_rows);
+        (method ? verdict.method : verdict.search) += f.quadratic - 2 * f.linear;
+      }
+    }
+    if (judged && verdict.method > verdict.search) {
+      notes_.push_back(fmt::format("{}: plain search is better on the held-out text and was kept", p.tensor->name()));
+      return keep(p, std::move(plain), "search", verdict);
+    }
+    keep(p, std::move(bytes), method_name(), verdict);
+  }
+
+  const char* method_name() const {
+    if (!options_.round.feedback) return "descent";
+    return options_.round.descent_passes > 0 ? "gptq+descent" : "gptq";
   }
 
   const Model& model_;

@@ -22,13 +22,17 @@ struct CalibratedOptions {
   bool asymmetric = true;    // the target is the float model's output on the float model's input
   bool residual = true;      // linears that add to the residual stream make up for its error so far as well
   double residual_share = 1; // how much of it
-  double held_out = 0.1;     // share of the chunks that only judge
+  bool embeddings = true;    // token embeddings with feedback against the stream's metric (stream_metric.h)
+  double embedding_damping = 0.1;
+  double held_out = 0.125;   // share of the chunks that only judge
 };
 
 struct CalibratedTensor {
   std::vector<std::byte> bytes;  // encoded rows
   std::string method;            // "gptq+descent", "search"
-  double error = 0, search_error = 0;  // output error on the held-out chunks, and that of plain search (0: not measured)
+  // Squared output error per token on the held-out chunks, against that of the float weights on the same inputs, and the
+  // same of plain search (both 0: not measured). Negative: nearer to the float model than the float weights here.
+  double error = 0, search_error = 0;
 };
 
 // Encoded rows for every matrix of the plan that error feedback can round (linears with a quantized type that has a grid).

@@ -141,16 +141,15 @@ void Curvature::solve(float* b, size_t n_rows, ThreadPool& pool) const {
         for (size_t r = 0; r < rows; ++r)
           x[r * n_ + first + c] = s.panel[c * kRows + r];
     };
-    // y M = b, then x Mᵀ = y / D.
-    for (size_t first = 0; first < n_; first += kSpan) span(first, m_.data() + first * n_, 0, first, false);
-    for (size_t r = 0; r < rows; ++r)
-      for (size_t c = 0; c < n_; ++c) x[r * n_ + c] /= pivots_[c];
-    const size_t last = (n_ - 1) / kSpan * kSpan;
-    for (size_t first = last + kSpan; first > 0;) {
+    // y Mᵀ = b, then x M = y / D.
+    for (size_t first = (n_ - 1) / kSpan * kSpan + kSpan; first > 0;) {
       first -= kSpan;
       const size_t after = std::min(n_, first + kSpan);
       span(first, m_.data() + first * n_ + after, after, n_ - after, true);
     }
+    for (size_t r = 0; r < rows; ++r)
+      for (size_t c = 0; c < n_; ++c) x[r * n_ + c] /= pivots_[c];
+    for (size_t first = 0; first < n_; first += kSpan) span(first, m_.data() + first * n_, 0, first, false);
   });
 }
 
