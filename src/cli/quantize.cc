@@ -1,4 +1,6 @@
 // tsubu quantize: a model in, a smaller GGUF out.
+#include <cstring>
+#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -12,40 +14,108 @@ namespace tsubu {
 namespace {
 
 struct Options {
-  std::string model, to = "Q4_K_M", recipe_file, stats;
+  std::string model, to = "Q4_K_M", recipe_file, stats, refine, effort = "default";
   std::vector<std::string> tensor_types, texts;
   CorpusOptions corpus;
   bool no_measure = false;
+  int passes = -1;  // of descent; -1: as the effort says
   QuantizeOptions quantize;
 };
+
+// How much work calibration text is turned into. tokens: of it at most, unless --chunks says otherwise.
+struct Effort {
+  std::string_view name;
+  uint64_t tokens;
+  int descent_passes;
+};
+constexpr Effort kEfforts[] = {{"fast", 0, 0}, {"default", uint64_t{1} << 16, 4}, {"best", uint64_t{1} << 18, 8}};
+
+const Effort& effort_named(const std::string& name) {
+  for (const Effort& e : kEfforts)
+    if (e.name == name) return e;
+  fail(ExitCode::kUsage, "--effort {}: expected fast, default or best", name);
+}
 
 Recipe chosen_recipe(const Options& o) {
   if (o.recipe_file.empty()) return recipe_named(o.to);
   return recipe_from_json(parse_json(read_text_file(o.recipe_file, uint64_t{1} << 24), o.recipe_file), o.recipe_file);
 }
 
+// The Gram matrices of a statistics file; none when it is a plain importance matrix.
+std::optional<Statistics> gram_statistics(const std::string& path, const Imatrix& stats) {
+  const MappedFile file(path);
+  constexpr std::string_view kMagic = "GGUF";
+  if (file.bytes().size() < kMagic.size() || std::memcmp(file.bytes().data(), kMagic.data(), kMagic.size()) != 0) return {};
+  Statistics statistics = Statistics::open(path);
+  for (const auto& [name, entry] : stats.entries)
+    if (statistics.has_gram(name)) return statistics;
+  return {};
+}
+
+// Overrides that give every tensor of the model the type it has in a file made from it.
+std::vector<TypeOverride> types_of(const Model& file, const Model& model) {
+  std::vector<TypeOverride> overrides;
+  for (const ModelTensor& tensor : model.tensors()) {
+    const ModelTensor* same = file.find(tensor.name());
+    if (!same || same->spec().shape != tensor.spec().shape)
+      fail(ExitCode::kBadInput, "{}: {}: expected a tensor of the model's shape (was it made from {}?)", file.path(),
+           tensor.name(), model.path());
+    if (!tensor.spec().quantizable) continue;
+    std::string pattern = "^";
+    for (char c : tensor.name()) pattern += c == '.' ? std::string("\\.") : std::string(1, c);
+    overrides.push_back({pattern + "$", std::string(same->type().name)});
+  }
+  return overrides;
+}
+
 ExitCode run(const Options& o, const CommonOptions& common) {
   QuantizeOptions options = o.quantize;
-  const Recipe recipe = chosen_recipe(o);
   for (const std::string& text : o.tensor_types) options.plan.overrides.push_back(parse_type_override(text));
   for (const std::string* type : {&options.plan.output_type, &options.plan.embedding_type, &options.plan.fallback})
     if (!type->empty()) type_named(*type);
 
+  const Effort& effort = effort_named(o.effort);
+  CalibratedOptions& calibrated = options.calibrated;
+  if (o.passes < 0) calibrated.round.descent_passes = effort.descent_passes;
+  else calibrated.round.descent_passes = o.passes;
+
   std::optional<Imatrix> stats;
-  if (!o.stats.empty()) stats = Imatrix::load(o.stats);
+  std::optional<Statistics> statistics;
+  if (!o.stats.empty()) {
+    stats = Imatrix::load(o.stats);
+    if (o.texts.empty() && effort.tokens > 0) statistics = gram_statistics(o.stats, *stats);
+  }
   options.stats = stats ? &*stats : nullptr;
+  options.statistics = statistics ? &*statistics : nullptr;
   options.stats_path = o.stats;
-  options.plan.has_stats = stats.has_value();
   options.measure_error = !o.no_measure;
   options.n_threads = common.threads;
 
   const auto model = Model::open(o.model);
   std::optional<Corpus> corpus;
   if (!o.texts.empty()) {
+    if (effort.tokens == 0)
+      fail(ExitCode::kUsage, "--effort fast reads no --text: leave one of them out, or give statistics with --stats");
     CorpusOptions corpus_options = o.corpus;
     for (const std::string& text : o.texts) corpus_options.texts.push_back(parse_corpus_text(text));
+    if (corpus_options.max_chunks == 0)
+      corpus_options.max_chunks = static_cast<uint32_t>(std::max<uint64_t>(1, effort.tokens / corpus_options.context));
     corpus = read_corpus(*model, corpus_options);
     options.corpus = &*corpus;
+  }
+  std::unique_ptr<Model> start;
+  Recipe recipe;
+  if (o.refine.empty()) {
+    recipe = chosen_recipe(o);
+  } else {
+    if (!corpus) fail(ExitCode::kUsage, "--refine {}: needs calibration text: add --text FILE", o.refine);
+    start = Model::open(o.refine);
+    calibrated.start = start.get();
+    options.plan.overrides = types_of(*start, *model);
+    recipe.name = "types of " + std::filesystem::path(o.refine).filename().string();
+    recipe.default_type = "F16";
+    if (const GgufValue* type = start->gguf_metadata().find("general.file_type"))
+      recipe.file_type = static_cast<uint32_t>(type->as_uint().value_or(0));
   }
   const QuantizeResult result = quantize(*model, recipe, options);
   if (common.json)
@@ -65,13 +135,24 @@ Action declare(CLI::App& app) {
   app.add_option("--recipe", o->recipe_file, "Recipe from a file (tsubu recipes NAME prints one)")
       ->type_name("R.json")
       ->excludes(to);
-  app.add_option("--stats", o->stats, "Importance matrix, GGUF or .dat")->type_name("F");
-  app.add_option("--text", o->texts, "Calibration text, F or F:WEIGHT; repeatable")->type_name("F")->allow_extra_args(false);
-  app.add_option("--ctx", o->corpus.context, "Tokens of a calibration window")->type_name("N");
-  app.add_option("--chunks", o->corpus.max_chunks, "Calibration windows at most")->type_name("N");
+  app.add_option("--stats", o->stats, "Importance matrix, GGUF or .dat; with Gram matrices (tsubu calibrate --gram): error feedback")->type_name("F");
+  app.add_option("--text", o->texts, "Calibration text: error feedback on the model's own activations; repeatable")
+      ->type_name("F[:WEIGHT]")
+      ->allow_extra_args(false);
+  app.add_option("--ctx", o->corpus.context, "Tokens of a calibration window (default 512)")
+      ->check(CLI::Range(8, 1 << 20))
+      ->type_name("N");
+  app.add_option("--chunks", o->corpus.max_chunks, "Calibration windows at most (default: 65536 tokens of them)")
+      ->check(CLI::Range(1, 1 << 30))
+      ->type_name("N");
+  app.add_option("--effort", o->effort, "fast: scale search alone; default; best: 262144 tokens, more descent")
+      ->type_name("fast|default|best");
+  app.add_option("--refine", o->refine, "Start from this quantized file and improve it in its own types (with --text)")
+      ->type_name("FILE.gguf")
+      ->excludes(to);
   CalibratedOptions& c = o->quantize.calibrated;
   app.add_option("--damping", c.damping, "")->type_name("X")->group("");
-  app.add_option("--passes", c.round.descent_passes, "")->group("");
+  app.add_option("--passes", o->passes, "")->group("");
   app.add_option("--asymmetric", c.asymmetric, "")->group("");
   app.add_option("--residual", c.residual, "")->group("");
   app.add_option("--residual-share", c.residual_share, "")->group("");
@@ -98,7 +179,8 @@ Action declare(CLI::App& app) {
 extern const Command kQuantizeCommand;
 const Command kQuantizeCommand = {"quantize", "MODEL -o OUT", "Make a model smaller, by a recipe",
                                   "tsubu quantize model-f16.gguf -o model-q4.gguf --to Q4_K_M\n"
-                                  "tsubu quantize hf_directory -o model-iq4.gguf --to IQ4_XS --stats imatrix.gguf",
+                                  "tsubu quantize hf_directory -o model-iq4.gguf --to IQ4_XS --text calibration.txt\n"
+                                  "tsubu quantize hf_directory -o model-q3.gguf --to Q3_K_M --stats imatrix.gguf",
                                   declare};
 
 }  // namespace tsubu

@@ -8,6 +8,7 @@
 #include "pipeline/calibrated.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <optional>
 
@@ -146,13 +147,14 @@ struct Verdict {
 class CalibratedRounding {
  public:
   CalibratedRounding(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
-                     const CalibratedOptions& options, ThreadPool& pool, std::vector<std::string>& notes)
-      : model_(model), graph_(model.graph()), corpus_(corpus), options_(options), pool_(pool), notes_(notes),
+                     const CalibratedOptions& options, ThreadPool& pool, RoundedStore& store,
+                     std::vector<std::string>& notes)
+      : model_(model), graph_(model.graph()), corpus_(corpus), options_(options), pool_(pool), store_(store), notes_(notes),
         groups_(groups_of(model, plan)), base_(model, corpus, pool), quantized_(model, corpus, pool) {
     for (const PlannedTensor& p : plan) planned_[p.tensor->name()] = &p;
   }
 
-  std::map<std::string, CalibratedTensor> run() {
+  void run() {
     quantize_tables();
     uint64_t total = 0;
     for (const Group& g : groups_)
@@ -169,7 +171,6 @@ class CalibratedRounding {
       progress.advance(weights, group.linears.front().op->weight);
     }
     progress.finish();
-    return std::move(result_);
   }
 
  private:
@@ -190,7 +191,7 @@ class CalibratedRounding {
 
   bool rounds(const PlannedTensor& p) const {
     return p.type->is_quantized && can_round(*p.type) && p.type != &p.tensor->type() &&
-           !result_.contains(p.tensor->name());  // a tied head was rounded as the table it is
+           !tensors_.contains(p.tensor->name());  // a tied head was rounded as the table it is
   }
 
   // Tables that are looked up (embeddings) are rounded first: everything after them can make up for their error.
@@ -198,7 +199,7 @@ class CalibratedRounding {
     for (const Op& op : graph_.ops) {
       if (op.kind != OpKind::kEmbed) continue;
       const PlannedTensor& p = *planned_.at(op.weight);
-      if (!p.type->is_quantized || p.type == &p.tensor->type()) continue;
+      if (!p.type->is_quantized || p.type == &p.tensor->type() || resume(p)) continue;
       if (!options_.embeddings || !can_round(*p.type)) {
         keep(p, search(p), "search");
         continue;
@@ -224,15 +225,18 @@ class CalibratedRounding {
   }
 
   // From here on the quantized model uses these bytes.
-  void keep(const PlannedTensor& p, std::vector<std::byte> bytes, const std::string& method, Verdict verdict = {}) {
-    CalibratedTensor& t = result_[p.tensor->name()];
-    t.error = verdict.method;
-    t.search_error = verdict.search;
-    t.bytes = std::move(bytes);
-    t.method = method;
+  void keep(const PlannedTensor& p, const std::vector<std::byte>& bytes, const std::string& method, Verdict verdict = {}) {
+    use(p, store_.put(p.tensor->name(), bytes, method, verdict.method, verdict.search));
+  }
+  void use(const PlannedTensor& p, const RoundedTensor& rounded) {
     ModelTensor& tensor = tensors_[p.tensor->name()];
-    tensor = ModelTensor(p.tensor->spec(), *p.type, t.bytes);
+    tensor = ModelTensor(p.tensor->spec(), *p.type, rounded.bytes);
     quantized_.engine().replace_weight(p.tensor->name(), tensor);
+  }
+  bool resume(const PlannedTensor& p) {
+    const RoundedTensor* rounded = store_.find(p.tensor->name());
+    if (rounded) use(p, *rounded);
+    return rounded != nullptr;
   }
 
   void round_group(const Group& group, size_t position, size_t keep_at) {
@@ -240,7 +244,7 @@ class CalibratedRounding {
     std::vector<ValueId> wanted = {group.input};
     bool any = false;
     for (const auto& l : group.linears) {
-      any |= rounds(*l.plan);
+      any |= rounds(*l.plan) && !store_.find(l.plan->tensor->name());
       if (options_.asymmetric && options_.residual && l.residual != kNoValue &&
           std::find(wanted.begin(), wanted.end(), l.residual) == wanted.end())
         wanted.push_back(l.residual);
@@ -259,11 +263,13 @@ class CalibratedRounding {
       quantized_.advance(c, position, keep_at, group.first_step, wanted, xq);
       if (any) add(period > 0 && c % period == period - 1 ? held : seen, group, x, xq);
     }
+    for (const auto& l : group.linears)
+      if (rounds(*l.plan)) resume(*l.plan);
     if (!any) return;
     const InputMeans means(seen), held_means(held);
     const Curvature curvature(means.h, n, seen.h.n_tokens(), options_.damping, pool_);
     for (const auto& l : group.linears)
-      if (rounds(*l.plan)) round_linear(l, means, held_means, curvature);
+      if (rounds(*l.plan) && !store_.find(l.plan->tensor->name())) round_linear(l, means, held_means, curvature);
   }
 
   // Every so many chunks one is held out; 0: none is.
@@ -351,15 +357,15 @@ class CalibratedRounding {
 
   void round_table(const PlannedTensor& p, const Curvature& curvature) {
     const ModelTensor& tensor = *p.tensor;
-    const uint64_t rows = tensor.n_rows(), n = tensor.n_cols(), row_bytes = p.size_bytes / rows, slab = slab_rows(n);
+    const uint64_t rows = tensor.n_rows(), n = tensor.n_cols(), slab = slab_rows(n);
     std::vector<std::byte> bytes(p.size_bytes);
     std::vector<float> w;
     for (uint64_t first = 0; first < rows; first += slab) {
       const uint64_t n_rows = std::min(slab, rows - first);
       read_rows(tensor, first, n_rows, w);
-      round_rows(w.data(), n_rows, *p.type, curvature, options_.round, bytes.data() + first * row_bytes, pool_);
+      round_slab(p, w, first, n_rows, curvature, bytes);
     }
-    keep(p, std::move(bytes), method_name());
+    keep(p, bytes, method_name());
   }
 
   void round_linear(const Group::Linear& linear, const InputMeans& seen, const InputMeans& held,
@@ -386,7 +392,7 @@ class CalibratedRounding {
         }
         for (uint64_t i = 0; i < n_rows * n; ++i) target[i] += share * change[i];
       }
-      round_rows(target.data(), n_rows, *p.type, curvature, options_.round, bytes.data() + first * row_bytes, pool_);
+      round_slab(p, target, first, n_rows, curvature, bytes);
       if (!judged) continue;
       for (const bool method : {true, false}) {
         const std::byte* encoded = (method ? bytes : plain).data() + first * row_bytes;
@@ -402,12 +408,23 @@ class CalibratedRounding {
     }
     if (judged && verdict.method > verdict.search) {
       notes_.push_back(fmt::format("{}: plain search is better on the held-out text and was kept", p.tensor->name()));
-      return keep(p, std::move(plain), "search", verdict);
+      return keep(p, plain, "search", verdict);
     }
-    keep(p, std::move(bytes), method_name(), verdict);
+    keep(p, bytes, method_name(), verdict);
+  }
+
+  void round_slab(const PlannedTensor& p, const std::vector<float>& target, uint64_t first, uint64_t n_rows,
+                  const Curvature& curvature, std::vector<std::byte>& bytes) {
+    const uint64_t row_bytes = p.size_bytes / p.tensor->n_rows();
+    std::byte* out = bytes.data() + first * row_bytes;
+    if (!options_.start) return round_rows(target.data(), n_rows, *p.type, curvature, options_.round, out, pool_);
+    const auto start = options_.start->tensor(p.tensor->name()).raw().subspan(first * row_bytes, n_rows * row_bytes);
+    std::copy(start.begin(), start.end(), out);
+    refine_rows(target.data(), n_rows, *p.type, curvature, options_.round, out, pool_);
   }
 
   const char* method_name() const {
+    if (options_.start) return "refine";
     if (!options_.round.feedback) return "descent";
     return options_.round.descent_passes > 0 ? "gptq+descent" : "gptq";
   }
@@ -417,21 +434,54 @@ class CalibratedRounding {
   const Corpus& corpus_;
   const CalibratedOptions& options_;
   ThreadPool& pool_;
+  RoundedStore& store_;
   std::vector<std::string>& notes_;
   std::vector<Group> groups_;
   std::map<std::string, const PlannedTensor*> planned_;
   Stream base_, quantized_;
-  std::map<std::string, CalibratedTensor> result_;
   std::map<std::string, ModelTensor> tensors_;
   std::vector<float> difference_;
 };
 
 }  // namespace
 
-std::map<std::string, CalibratedTensor> round_calibrated(const Model& model, const std::vector<PlannedTensor>& plan,
-                                                         const Corpus& corpus, const CalibratedOptions& options,
-                                                         ThreadPool& pool, std::vector<std::string>& notes) {
-  return CalibratedRounding(model, plan, corpus, options, pool, notes).run();
+void round_calibrated(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
+                      const CalibratedOptions& options, ThreadPool& pool, RoundedStore& store,
+                      std::vector<std::string>& notes) {
+  CalibratedRounding(model, plan, corpus, options, pool, store, notes).run();
+}
+
+double estimate_calibrated_seconds(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
+                                   const CalibratedOptions& options, ThreadPool& pool) {
+  constexpr double kRecomputed = 1.35;  // of the forward passes, where activations are too wide to be kept
+  const Graph& graph = model.graph();
+  const double tokens = static_cast<double>(corpus.n_tokens());
+  double products = 0;
+  for (const Group& group : groups_of(model, plan)) {
+    const double n = graph.widths[static_cast<size_t>(group.input)];
+    products += tokens * n * n * (options.asymmetric ? 1.5 : 0.5);
+    for (const auto& l : group.linears) {
+      const double weights = static_cast<double>(l.plan->tensor->n_elements());
+      if (l.op->output != graph.logits) products += 2 * kRecomputed * tokens * weights;
+      if (options.asymmetric && options.residual && l.residual != kNoValue)
+        products += tokens * static_cast<double>(l.plan->tensor->n_rows()) * n;
+      products += weights * n * (options.round.descent_passes + 0.5 + (options.asymmetric ? 2 : 0) + 3);
+    }
+  }
+  // A product of (256, 1024) by (1024, 256) on every thread.
+  constexpr size_t kSide = 256, kDepth = 1024;
+  std::vector<float> a(kSide * kDepth, 1.0f);
+  std::vector<std::vector<float>> c(static_cast<size_t>(pool.size()), std::vector<float>(kSide * kSide));
+  double best = 0;
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    const auto start = std::chrono::steady_clock::now();
+    pool.parallel_for(c.size(), [&](size_t item, int) {
+      kernels().gemm_nt(a.data(), kDepth, a.data(), kDepth, c[item].data(), kSide, kSide, kSide, kDepth);
+    });
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    best = std::max(best, static_cast<double>(c.size() * kSide * kSide * kDepth) / took.count());
+  }
+  return products / best;
 }
 
 }  // namespace tsubu

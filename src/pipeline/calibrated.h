@@ -3,14 +3,13 @@
 // activations of all calibration tokens at one place of the graph, for both models, and the Gram matrices of one input.
 #pragma once
 
-#include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "base/file.h"
 #include "calibrate/corpus.h"
+#include "calibrate/statistics.h"
 #include "model/model.h"
+#include "pipeline/rounded_store.h"
 #include "plan/recipe.h"
 #include "round/round.h"
 
@@ -25,20 +24,23 @@ struct CalibratedOptions {
   bool embeddings = true;    // token embeddings with feedback against the stream's metric (stream_metric.h)
   double embedding_damping = 0.1;
   double held_out = 0.125;   // share of the chunks that only judge
+  const Model* start = nullptr;  // refine: an encoding of the same types to start from, instead of error feedback
 };
 
-struct CalibratedTensor {
-  std::vector<std::byte> bytes;  // encoded rows
-  std::string method;            // "gptq+descent", "search"
-  // Squared output error per token on the held-out chunks, against that of the float weights on the same inputs, and the
-  // same of plain search (both 0: not measured). Negative: nearer to the float model than the float weights here.
-  double error = 0, search_error = 0;
-};
+// Rounds every matrix of the plan that error feedback can round (linears and token embeddings with a quantized type that
+// has a grid) into the store; what the store already has is taken from there. The rest of the plan is rounded as usual by
+// whoever writes the file. notes: what was left to plain search, and why.
+void round_calibrated(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
+                      const CalibratedOptions& options, ThreadPool& pool, RoundedStore& store,
+                      std::vector<std::string>& notes);
 
-// Encoded rows for every matrix of the plan that error feedback can round (linears with a quantized type that has a grid).
-// The rest of the plan is rounded as usual by whoever writes the file. notes: what was left to plain search, and why.
-std::map<std::string, CalibratedTensor> round_calibrated(const Model& model, const std::vector<PlannedTensor>& plan,
-                                                         const Corpus& corpus, const CalibratedOptions& options,
-                                                         ThreadPool& pool, std::vector<std::string>& notes);
+// The same against the Gram matrices of a statistics file (tsubu calibrate --gram): no model runs, no float stream, no
+// held-out text. Tensors without a Gram matrix are left out.
+void round_with_statistics(const std::vector<PlannedTensor>& plan, const Statistics& statistics,
+                           const CalibratedOptions& options, ThreadPool& pool, RoundedStore& store);
+
+// Seconds that round_calibrated will take, from its multiplications and a short measurement of this machine.
+double estimate_calibrated_seconds(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
+                                   const CalibratedOptions& options, ThreadPool& pool);
 
 }  // namespace tsubu

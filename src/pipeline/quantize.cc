@@ -11,6 +11,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/progress.h"
 #include "base/size.h"
 #include "kernel/kernels.h"
@@ -188,7 +189,32 @@ GgufMetadata output_metadata(const Model& model, const Recipe& recipe, const Qua
     metadata.set("quantize.imatrix.entries_count", GgufValue::u32(static_cast<uint32_t>(options.stats->entries.size())));
     metadata.set("quantize.imatrix.chunks_count", GgufValue::u32(options.stats->chunk_count));
   }
+  if (options.corpus) {
+    std::vector<std::string> texts;
+    for (const CorpusSource& s : options.corpus->sources)
+      texts.push_back(fmt::format("{} {}", std::filesystem::path(s.path).filename().string(), s.hash));
+    metadata.set("tsubu.calibration.texts", GgufValue::strings(texts));
+    metadata.set("tsubu.calibration.tokens", GgufValue::u64(options.corpus->n_tokens()));
+  }
   return metadata;
+}
+
+// What the bytes of calibrated rounding depend on.
+std::string run_key(const Model& model, const std::vector<PlannedTensor>& plan, const QuantizeOptions& options) {
+  const CalibratedOptions& c = options.calibrated;
+  std::string key = fmt::format("{} {}", TSUBU_VERSION, std::filesystem::absolute(model.path()).string());
+  for (const std::string& file : model.files()) {
+    const auto written = std::filesystem::last_write_time(file).time_since_epoch().count();
+    key += fmt::format(" {}:{}:{}", file, std::filesystem::file_size(file), written);
+  }
+  for (const PlannedTensor& p : plan) key += fmt::format(" {}", p.type->name);
+  if (options.corpus) key += fmt::format(" text {}", options.corpus->hash);
+  if (options.statistics) key += fmt::format(" statistics {}", hash_file(options.statistics->path()));
+  key += fmt::format(" {} {} {} {} {} {} {} {} {} {} {}", c.damping, c.asymmetric, c.residual, c.residual_share,
+                     c.embeddings, c.embedding_damping, c.held_out, c.round.feedback, c.round.choose_scales,
+                     c.round.descent_passes, c.round.codes_only);
+  if (c.start) key += fmt::format(" start {}", hash_file(c.start->files().front()));
+  return key;
 }
 
 }  // namespace
@@ -196,7 +222,7 @@ GgufMetadata output_metadata(const Model& model, const Recipe& recipe, const Qua
 QuantizeResult quantize(const Model& model, const Recipe& recipe, const QuantizeOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   PlanOptions plan_options = options.plan;
-  plan_options.has_stats = options.stats != nullptr;
+  plan_options.has_stats = options.stats || options.corpus || options.statistics;
   const std::vector<PlannedTensor> plan = assign_types(model, recipe, plan_options);
 
   std::map<std::string, std::vector<float>> importance;
@@ -241,18 +267,30 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
   ThreadPool pool(options.n_threads);
   if (options.dry_run) {
     result.estimated_seconds = estimate_seconds(jobs, options.measure_error) / pool.size();
+    if (options.corpus)
+      result.estimated_seconds +=
+          estimate_calibrated_seconds(model, plan, *options.corpus, options.calibrated, pool);
     result.size_bytes = weight_bytes;
     return result;
   }
 
   check_output(model, options.output, weight_bytes);
-  std::map<std::string, CalibratedTensor> rounded;
-  if (options.corpus) {
-    rounded = round_calibrated(model, plan, *options.corpus, options.calibrated, pool, result.notes);
+  std::optional<RoundedStore> store;
+  if (options.corpus || options.statistics) {
+    store.emplace(options.output, run_key(model, plan, options));
+    if (store->n_resumed() > 0)
+      result.notes.push_back(fmt::format("{}: {} tensors of an interrupted run were taken from here",
+                                         RoundedStore::folder(options.output), store->n_resumed()));
+    if (options.corpus)
+      round_calibrated(model, plan, *options.corpus, options.calibrated, pool, *store, result.notes);
+    else
+      round_with_statistics(plan, *options.statistics, options.calibrated, pool, *store);
     for (size_t t = 0; t < jobs.size(); ++t)
-      if (const auto it = rounded.find(plan[t].tensor->name()); it != rounded.end()) {
-        jobs[t].encoded = it->second.bytes;
-        result.tensors[t].method = it->second.method;
+      if (const RoundedTensor* rounded = store->find(plan[t].tensor->name())) {
+        jobs[t].encoded = rounded->bytes;
+        result.tensors[t].method = rounded->method;
+        result.tensors[t].output_error = rounded->error;
+        result.tensors[t].search_output_error = rounded->search_error;
       }
   }
   GgufWriter writer(options.output);
@@ -283,6 +321,7 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
   throw_if_interrupted();
   writer.commit();
   progress.finish();
+  if (store) store->remove();
 
   std::vector<ErrorSum> by_tensor(plan.size());
   for (size_t i = 0; i < pieces.size(); ++i) {
@@ -346,6 +385,9 @@ Json to_json(const QuantizeResult& result) {
     item["size_bytes"] = t.size_bytes;
     item["rel_rmse"] = t.rel_rmse;
     item["reason"] = t.reason;
+    item["method"] = t.method;
+    if (t.search_output_error != 0)
+      item["held_out_error"] = {{"method", t.output_error}, {"search", t.search_output_error}};
     item["used_stats"] = t.used_stats;
     json["tensors"].push_back(std::move(item));
   }

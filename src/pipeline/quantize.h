@@ -21,7 +21,8 @@ struct QuantizeOptions {
   PlanOptions plan;
   const Imatrix* stats = nullptr;
   std::string stats_path;
-  const Corpus* corpus = nullptr;  // calibration text: rounding with error feedback (pipeline/calibrated.h)
+  const Corpus* corpus = nullptr;          // calibration text: rounding with error feedback (pipeline/calibrated.h)
+  const Statistics* statistics = nullptr;  // with Gram matrices: error feedback against those; not both
   CalibratedOptions calibrated;
   bool measure_error = true;  // rel_rmse of each tensor (decodes what was encoded)
   bool dry_run = false;       // only the plan: sizes and an estimate of the time from a short measurement
@@ -32,6 +33,7 @@ struct QuantizedTensor {
   std::string name, role, type, source_type, reason;
   std::vector<uint64_t> shape;
   uint64_t size_bytes = 0;
+  double output_error = 0, search_output_error = 0;  // on held-out text (RoundedTensor); 0: not measured
   double rel_rmse = 0;       // ‖x̂ − x‖ / ‖x‖; 0 when copied or not measured
   bool used_stats = false;
   std::string method;        // how it was rounded: "copy", "search", "gptq+descent" …

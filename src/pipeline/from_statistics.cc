@@ -1,0 +1,50 @@
+// Rounding against the Gram matrices of a statistics file: every matrix by itself, nothing runs.
+#include <algorithm>
+#include <optional>
+
+#include "base/progress.h"
+#include "pipeline/calibrated.h"
+
+namespace tsubu {
+
+void round_with_statistics(const std::vector<PlannedTensor>& plan, const Statistics& statistics,
+                           const CalibratedOptions& options, ThreadPool& pool, RoundedStore& store) {
+  constexpr uint64_t kSlabWeights = uint64_t{1} << 24;
+  std::vector<const PlannedTensor*> todo;
+  uint64_t total = 0;
+  for (const PlannedTensor& p : plan) {
+    const std::string& name = p.tensor->name();
+    if (!p.type->is_quantized || !can_round(*p.type) || p.type == &p.tensor->type() || store.find(name)) continue;
+    if (!statistics.has_gram(name) || statistics.n_cols(name) != p.tensor->n_cols()) continue;
+    todo.push_back(&p);
+    total += p.tensor->n_elements();
+  }
+  Progress progress("round", total, "w");
+  std::optional<Curvature> curvature;
+  std::string curvature_of;
+  for (const PlannedTensor* p : todo) {
+    const ModelTensor& tensor = *p->tensor;
+    const std::string owner = statistics.sharing(tensor.name()).front();
+    if (owner != curvature_of) {
+      curvature.reset();
+      curvature.emplace(statistics.gram(tensor.name()), tensor.n_cols(), statistics.n_tokens(tensor.name()),
+                        options.damping, pool);
+      curvature_of = owner;
+    }
+    const uint64_t rows = tensor.n_rows(), n = tensor.n_cols(), row_bytes = p->size_bytes / rows;
+    const uint64_t slab = std::max<uint64_t>(64, kSlabWeights / n / 64 * 64);
+    std::vector<std::byte> bytes(p->size_bytes);
+    std::vector<float> w;
+    for (uint64_t first = 0; first < rows; first += slab) {
+      const uint64_t n_rows = std::min(slab, rows - first);
+      w.resize(n_rows * n);
+      tensor.read_rows(first, n_rows, w.data());
+      round_rows(w.data(), n_rows, *p->type, *curvature, options.round, bytes.data() + first * row_bytes, pool);
+    }
+    store.put(tensor.name(), bytes, options.round.descent_passes > 0 ? "gptq+descent" : "gptq", 0, 0);
+    progress.advance(tensor.n_elements(), tensor.name());
+  }
+  progress.finish();
+}
+
+}  // namespace tsubu
