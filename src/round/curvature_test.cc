@@ -5,23 +5,11 @@
 #include <cmath>
 #include <random>
 
+#include "base/error.h"
+#include "round/random_gram.h"
+
 namespace tsubu {
 namespace {
-
-// A Gram matrix of correlated columns, some of them far larger than others.
-std::vector<float> random_gram(size_t n, size_t n_tokens, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<double> sum(n * n);
-  std::vector<float> x(n);
-  for (size_t t = 0; t < n_tokens; ++t) {
-    const float common = normal(random);
-    for (size_t i = 0; i < n; ++i) x[i] = (normal(random) + common) * (i % 7 == 3 ? 10.0f : 1.0f);
-    for (size_t i = 0; i < n; ++i)
-      for (size_t j = 0; j < n; ++j) sum[i * n + j] += static_cast<double>(x[i]) * static_cast<double>(x[j]);
-  }
-  return {sum.begin(), sum.end()};
-}
 
 class CurvatureSize : public testing::TestWithParam<size_t> {};
 
@@ -58,6 +46,20 @@ TEST_P(CurvatureSize, FactorAndSolve) {
       norm += static_cast<double>(b[r * n + j]) * static_cast<double>(b[r * n + j]);
     }
   EXPECT_LT(std::sqrt(error / norm), 1e-3);
+}
+
+TEST(Curvature, RaisesTheDampingOrRefuses) {
+  ThreadPool pool(1);
+  const std::vector<float> ones(64 * 64, 1.0f);  // one direction only
+  const Curvature c(ones, 64, 1, 0, pool);
+  EXPECT_GT(c.damping(), 0);
+  const Curvature idle(std::vector<float>(64 * 64), 64, 1, 0.01, pool);  // never active
+  EXPECT_GT(idle.pivots()[0], 0);
+  std::vector<float> bad = ones;
+  bad[0] = NAN;
+  EXPECT_THROW(Curvature(bad, 64, 1, 0.01, pool), Error);
+  bad[0] = -1e9f;
+  EXPECT_THROW(Curvature(bad, 64, 1, 0.01, pool), Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, CurvatureSize, testing::Values(1, 5, 64, 100, 256, 300, 512, 600));
