@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Holds the includes to src/layers.txt: a folder includes itself and folders on the lines above its own. Also: intrinsics
-only in kernel/, no source above 600 lines. layers_test.py SOURCE_DIR [--self-test]"""
+only in kernel/, no source above 600 lines, one CMake target for each folder that holds sources, linked only to those
+above it. layers_test.py SOURCE_DIR"""
 import pathlib
 import re
 import sys
@@ -38,6 +39,26 @@ def findings(src):
             yield f"{path}: {len(text.splitlines())} lines, at most {MAX_LINES}"
 
 
+def target_findings(src):
+    """The tsubu_layer(FOLDER … LINK tsubu_OTHER …) lines of CMakeLists.txt against the folders and the table."""
+    rank = read_layers(src / "layers.txt")
+    cmake = src.parent / "CMakeLists.txt"
+    declared = {}
+    for folder, rest in re.findall(r"^tsubu_layer\(\s*(\w+)([^)]*)\)", cmake.read_text(), re.M):
+        if folder in declared:
+            yield f"{cmake}: {folder}/ has two targets"
+        declared[folder] = re.findall(r"\btsubu_(\w+)", rest)
+    folders = {p.name for p in src.iterdir() if p.is_dir() and any(p.rglob("*.cc"))}
+    for folder in sorted(folders - declared.keys()):
+        yield f"{cmake}: {folder}/ has no target (tsubu_layer({folder} …))"
+    for folder in sorted(declared.keys() - folders):
+        yield f"{cmake}: target for {folder}/, which holds no sources"
+    for folder, links in declared.items():
+        for other in links:
+            if not (other in rank and folder in rank and rank[other] < rank[folder]):
+                yield f"{cmake}: {folder}/ may not link to tsubu_{other}"
+
+
 def self_test():
     with tempfile.TemporaryDirectory() as name:
         src = pathlib.Path(name)
@@ -57,10 +78,22 @@ def self_test():
         for file in plants:
             assert any(file in f for f in found), f"planted violation in {file} was not found: {found}"
         assert len(found) == len(plants), found
+    with tempfile.TemporaryDirectory() as name:
+        src = pathlib.Path(name) / "src"
+        for folder in ("base", "codec", "text"):
+            (src / folder).mkdir(parents=True)
+            (src / folder / "x.cc").write_text("")
+        (src / "layers.txt").write_text("base\ncodec\ncontainer text\n")
+        (src.parent / "CMakeLists.txt").write_text("tsubu_layer(base LINK fmt::fmt tsubu_codec)\ntsubu_layer(codec)\n"
+                                                   "tsubu_layer(codec LINK\n  tsubu_base)\ntsubu_layer(container)\n")
+        found = list(target_findings(src))
+        for what in ("codec/ has two", "text/ has no", "for container/", "base/ may not link to tsubu_codec"):
+            assert any(what in f for f in found), f"planted '{what}' was not found: {found}"
+        assert len(found) == 4, found
 
 
 if __name__ == "__main__":
     self_test()
-    problems = list(findings(pathlib.Path(sys.argv[1])))
+    problems = [*findings(pathlib.Path(sys.argv[1])), *target_findings(pathlib.Path(sys.argv[1]))]
     print("\n".join(problems) or "the layer table is kept")
     sys.exit(1 if problems else 0)

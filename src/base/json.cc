@@ -22,6 +22,9 @@ Json parse_json(std::string_view text, const std::string& where, bool reject_dup
       fail(ExitCode::kBadInput, "{}: JSON key '{}' appears twice in one object", where, parsed.get<std::string>());
     return true;
   };
+  // The library takes a NUL for the end of its input, which would hide whatever follows.
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos)
+    fail(ExitCode::kBadInput, "{}@{:#x}: not valid JSON: expected text, found a NUL byte", where, nul);
   try {
     return Json::parse(text.begin(), text.end(), check);
   } catch (const Json::exception& e) {

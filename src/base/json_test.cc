@@ -26,6 +26,14 @@ TEST(Json, BadSyntaxNamesTheFile) {
     EXPECT_TRUE(refused(text).starts_with("x.json")) << text;
 }
 
+TEST(Json, NulIsNoEndOfTheText) {
+  using namespace std::string_literals;
+  EXPECT_NE(refused("{}\0"s).find("x.json@0x2"), std::string::npos);
+  EXPECT_NE(refused("{}\0{}"s).find("NUL"), std::string::npos);
+  EXPECT_NE(refused("\0{}"s).find("x.json@0x0"), std::string::npos);
+  EXPECT_NE(refused("[\"a\0\"]"s).find("NUL"), std::string::npos);
+}
+
 TEST(Json, DuplicatesAreRefusedOnRequestPerObject) {
   const std::string twice = R"({"a":{"k":1},"b":[{"k":1},{"k":1,"k":2}]})";
   EXPECT_EQ(refused(twice), "");

@@ -100,8 +100,8 @@ void install_interrupt_handler() {
 
 bool interrupted() { return g_interrupted != 0; }
 
-void throw_if_interrupted() {
-  if (g_interrupted) fail(ExitCode::kInterrupted, "interrupted; no output was left behind");
+void throw_if_interrupted(std::string_view consequence) {
+  if (g_interrupted) fail(ExitCode::kInterrupted, "interrupted{}{}", consequence.empty() ? "" : "; ", consequence);
 }
 
 }  // namespace tsubu

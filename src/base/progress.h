@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <mutex>
 #include <string>
+#include <string_view>
 
 namespace tsubu {
 
@@ -39,6 +40,7 @@ void warn(const std::string& line);
 // throws Error(kInterrupted) so that destructors remove temporary files. A second signal ends the process at once.
 void install_interrupt_handler();
 bool interrupted();
-void throw_if_interrupted();
+// consequence: what the person should know besides ("no output was left behind").
+void throw_if_interrupted(std::string_view consequence = "");
 
 }  // namespace tsubu

@@ -5,6 +5,7 @@
 //   static constexpr uint32_t kBlockLen;            // weights per block
 //   static constexpr bool kIsQuantized;             // false for plain floats and integers
 //   static constexpr std::string_view kSummary;     // one line
+//   static constexpr std::string_view kFallback;    // optional: the type for rows that are no multiple of kBlockLen
 //   struct Block { … };                             // the bytes on disk; alignment 1 (Half for f16 fields), size
 //   proved template <class L> static TSUBU_INLINE void decode(const Block& block, float* y);            // kBlockLen
 //   floats static TSUBU_INLINE bool has_finite_scales(const Block& block);  // optional; else decoded values are looked

@@ -18,6 +18,7 @@ struct IQ1_M {
   static constexpr uint32_t kBlockLen = 256;
   static constexpr bool kIsQuantized = true;
   static constexpr std::string_view kSummary = "1.75-bit, ternary points of an 8-dimensional grid, 16 weights a scale";
+  static constexpr std::string_view kFallback = "IQ4_NL";
   struct Block {
     uint8_t qs[32];
     uint8_t qh[16];

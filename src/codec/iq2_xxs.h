@@ -17,6 +17,7 @@ struct IQ2_XXS {
   static constexpr uint32_t kBlockLen = 256;
   static constexpr bool kIsQuantized = true;
   static constexpr std::string_view kSummary = "2-bit, points of an 8-dimensional grid, 32 weights a scale";
+  static constexpr std::string_view kFallback = "IQ4_NL";
   struct Block {
     Half d;
     uint8_t qs[64];

@@ -17,6 +17,7 @@ struct IQ3_S {
   static constexpr uint32_t kBlockLen = 256;
   static constexpr bool kIsQuantized = true;
   static constexpr std::string_view kSummary = "3-bit, points of a larger 4-dimensional grid, free signs";
+  static constexpr std::string_view kFallback = "IQ4_NL";
   struct Block {
     Half d;
     uint8_t qs[64];

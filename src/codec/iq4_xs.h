@@ -18,6 +18,7 @@ struct IQ4_XS {
   static constexpr uint32_t kBlockLen = 256;
   static constexpr bool kIsQuantized = true;
   static constexpr std::string_view kSummary = "4-bit non-linear, 8 sub-blocks of 32 with 6-bit scales";
+  static constexpr std::string_view kFallback = "IQ4_NL";
   struct Block {
     Half d;
     uint8_t scales_h[2];

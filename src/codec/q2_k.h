@@ -15,6 +15,7 @@ struct Q2_K {
   static constexpr uint32_t kBlockLen = 256;
   static constexpr bool kIsQuantized = true;
   static constexpr std::string_view kSummary = "2-bit, 16 sub-blocks of 16 with 4-bit scales and minimums";
+  static constexpr std::string_view kFallback = "Q4_0";
   struct Block {
     uint8_t scales[16];
     uint8_t qs[64];

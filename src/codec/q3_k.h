@@ -17,6 +17,7 @@ struct Q3_K {
   static constexpr uint32_t kBlockLen = 256;
   static constexpr bool kIsQuantized = true;
   static constexpr std::string_view kSummary = "3-bit, 16 sub-blocks of 16 with 6-bit scales, symmetric";
+  static constexpr std::string_view kFallback = "Q4_0";
   struct Block {
     uint8_t hmask[32];
     uint8_t qs[64];

@@ -17,6 +17,7 @@ struct Q4_K {
   static constexpr uint32_t kBlockLen = 256;
   static constexpr bool kIsQuantized = true;
   static constexpr std::string_view kSummary = "4-bit, 8 sub-blocks of 32 with 6-bit scales and minimums";
+  static constexpr std::string_view kFallback = "Q5_0";
   struct Block {
     Half d;
     Half dmin;

@@ -16,6 +16,7 @@ struct Q5_K {
   static constexpr uint32_t kBlockLen = 256;
   static constexpr bool kIsQuantized = true;
   static constexpr std::string_view kSummary = "5-bit, 8 sub-blocks of 32 with 6-bit scales and minimums";
+  static constexpr std::string_view kFallback = "Q5_1";
   struct Block {
     Half d;
     Half dmin;

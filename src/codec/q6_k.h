@@ -16,6 +16,7 @@ struct Q6_K {
   static constexpr uint32_t kBlockLen = 256;
   static constexpr bool kIsQuantized = true;
   static constexpr std::string_view kSummary = "6-bit, 16 sub-blocks of 16 with 8-bit scales, symmetric";
+  static constexpr std::string_view kFallback = "Q8_0";
   struct Block {
     uint8_t ql[128];
     uint8_t qh[64];

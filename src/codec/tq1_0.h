@@ -17,6 +17,7 @@ struct TQ1_0 {
   static constexpr uint32_t kBlockLen = 256;
   static constexpr bool kIsQuantized = true;
   static constexpr std::string_view kSummary = "ternary, five weights a byte, 256 a scale";
+  static constexpr std::string_view kFallback = "Q4_0";
   struct Block {
     uint8_t qs[48];
     uint8_t qh[4];

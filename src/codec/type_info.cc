@@ -27,6 +27,7 @@ constexpr TypeInfo describe(uint32_t index) {
   info.decode = decode_blocks<C, PortableLanes>;
   info.summary = C::kSummary;
   if constexpr (HasGrid<C>) info.grid = &kGridAccess<C>;
+  if constexpr (requires { C::kFallback; }) info.fallback = C::kFallback;
   if constexpr (Encodable<C>) {
     info.encode = encode_blocks<C, PortableLanes>;
     info.max_relative_error = C::kMaxRelativeError;

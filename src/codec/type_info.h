@@ -29,6 +29,8 @@ struct TypeInfo {
   double max_relative_error;
   const GridAccess* grid;  // its blocks as codes on a grid (codec/grid.h), or nullptr
   std::string_view summary;  // one line for `tsubu types`
+  // The type for rows that are no multiple of block_len: about the same bits in smaller blocks; empty: none.
+  std::string_view fallback;
 
   double bits_per_weight() const { return 8.0 * block_bytes / block_len; }
 };

@@ -36,6 +36,21 @@ TEST(TypeInfo, FactsOfKnownTypes) {
   EXPECT_EQ(find_type("Q4_2"), nullptr);
 }
 
+TEST(TypeInfo, FallbacksAreWrittenInSmallerBlocks) {
+  size_t n = 0;
+  for (const TypeInfo& type : types()) {
+    if (type.fallback.empty()) continue;
+    ++n;
+    const TypeInfo* instead = find_type(type.fallback);
+    ASSERT_NE(instead, nullptr) << type.name;
+    EXPECT_NE(instead->encode, nullptr) << type.name;
+    EXPECT_LT(instead->block_len, type.block_len) << type.name;
+  }
+  EXPECT_EQ(n, 15u);
+  EXPECT_EQ(type_named("Q4_K").fallback, "Q5_0");
+  EXPECT_EQ(type_named("Q8_0").fallback, "");
+}
+
 TEST(TypeInfo, UnknownNameSuggestsTheNearest) {
   try {
     type_named("Q4K");

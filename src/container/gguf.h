@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "codec/type_info.h"
+#include "container/tensor_stream.h"
 
 namespace tsubu {
 
@@ -117,34 +118,43 @@ class GgufFile {
   std::vector<MappedFile> files_;
 };
 
+// What stands in a GGUF file before the data, and so the size of all of it: metadata and the declared tensors.
+class GgufLayout {
+ public:
+  GgufMetadata& metadata() { return metadata_; }
+  // Declares a tensor; order of declaration is order in the file. shape outermost first.
+  void declare(const std::string& name, std::vector<uint64_t> shape, const TypeInfo& type);
+  std::string header() const;    // padded to the alignment
+  uint64_t alignment() const;    // general.alignment, else 32
+  uint64_t file_bytes() const;   // the whole file's size
+  std::vector<StreamedTensor> tensors() const;
+
+ private:
+  struct Declared { std::string name; std::vector<uint64_t> shape; const TypeInfo* type; uint64_t bytes; };
+  GgufMetadata metadata_;
+  std::vector<Declared> declared_;
+  std::set<std::string, std::less<>> names_;
+};
+
 // Writes header, metadata and tensor table first (all shapes and types are known), then the data in order.
 class GgufWriter {
  public:
-  explicit GgufWriter(const std::string& path);
-  GgufMetadata& metadata() { return metadata_; }
-  // Declares a tensor; order of declaration is order in the file. shape outermost first.
+  explicit GgufWriter(const std::string& path, GgufLayout layout = {});
+  GgufMetadata& metadata() { return layout_.metadata(); }
   void declare(const std::string& name, std::vector<uint64_t> shape, const TypeInfo& type);
   // After all declarations and metadata: writes everything before the data.
   void begin_data();
   // The next tensor's bytes, in as many pieces as one likes; moves on when it is complete.
-  void write(std::span<const std::byte> bytes);
+  void write(std::span<const std::byte> bytes) { stream_.write(bytes); }
   void commit();  // Error(kIo) unless every declared tensor is complete
-  uint64_t size_bytes() const { return file_.size(); }
-  bool found_leftover() const { return file_.found_leftover(); }
+  uint64_t size_bytes() const { return stream_.file().size(); }
+  bool found_leftover() const { return stream_.file().found_leftover(); }
   // Size of the whole file as it will be, once everything is declared.
-  uint64_t predicted_bytes() const;
+  uint64_t predicted_bytes() const { return layout_.file_bytes(); }
 
  private:
-  struct Declared { std::string name; std::vector<uint64_t> shape; const TypeInfo* type; uint64_t bytes; };
-  uint64_t alignment() const;
-  std::string header() const;
-  void skip_complete();
-  AtomicFile file_;
-  GgufMetadata metadata_;
-  std::vector<Declared> declared_;
-  std::set<std::string, std::less<>> names_;
-  uint64_t next_ = 0, written_of_next_ = 0;
-  bool data_begun_ = false;
+  GgufLayout layout_;
+  TensorStream stream_;
 };
 
 }  // namespace tsubu

@@ -111,8 +111,8 @@ TEST(Gguf, JsonAbbreviatesLongArrays) {
   EXPECT_EQ(file.metadata().to_json(0)["nested"], Json::parse(R"([[1.5],["deep"]])"));
 }
 
-// What gguf-py's GGUFWriter makes of the same content.
-TEST(Gguf, WriterGivesTheReferenceBytes) {
+// The layout as the specification has it; make_interop's files are compared with gguf-py's own.
+TEST(Gguf, WriterGivesTheSpecifiedBytes) {
   TemporaryFolder folder;
   GgufWriter writer(folder / "a.gguf");
   writer.metadata().set("general.architecture", GgufValue::string("llama"));

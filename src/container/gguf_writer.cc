@@ -45,9 +45,7 @@ void append_value(std::string& out, const GgufValue& v) {
 
 }  // namespace
 
-GgufWriter::GgufWriter(const std::string& path) : file_(path) {}
-
-uint64_t GgufWriter::alignment() const {
+uint64_t GgufLayout::alignment() const {
   const GgufValue* value = metadata_.find("general.alignment");
   if (!value) return kDefaultAlignment;
   const auto alignment = value->as_uint();
@@ -57,8 +55,7 @@ uint64_t GgufWriter::alignment() const {
   return *alignment;
 }
 
-void GgufWriter::declare(const std::string& name, std::vector<uint64_t> shape, const TypeInfo& type) {
-  if (data_begun_) fail(ExitCode::kIo, "tensor '{}': declared after the data began", printable(name));
+void GgufLayout::declare(const std::string& name, std::vector<uint64_t> shape, const TypeInfo& type) {
   if (shape.size() > 4)
     fail(ExitCode::kBadInput, "tensor '{}': expected at most 4 dimensions, found {}", printable(name), shape.size());
   const uint64_t n_cols = shape.empty() ? 1 : shape.back();
@@ -75,7 +72,7 @@ void GgufWriter::declare(const std::string& name, std::vector<uint64_t> shape, c
   declared_.push_back({name, std::move(shape), &type, *bytes});
 }
 
-std::string GgufWriter::header() const {
+std::string GgufLayout::header() const {
   const uint64_t align = alignment();
   std::string out = "GGUF";
   append<uint32_t>(out, 3);
@@ -101,7 +98,7 @@ std::string GgufWriter::header() const {
   return out;
 }
 
-uint64_t GgufWriter::predicted_bytes() const {
+uint64_t GgufLayout::file_bytes() const {
   const uint64_t align = alignment();
   uint64_t total = header().size();
   for (const Declared& d : declared_) {
@@ -113,42 +110,25 @@ uint64_t GgufWriter::predicted_bytes() const {
   return total;
 }
 
-void GgufWriter::begin_data() {
-  if (data_begun_) fail(ExitCode::kIo, "the data of this file have begun already");
-  file_.write(header());
-  data_begun_ = true;
-  skip_complete();
+std::vector<StreamedTensor> GgufLayout::tensors() const {
+  std::vector<StreamedTensor> r;
+  r.reserve(declared_.size());
+  for (const Declared& d : declared_) r.push_back({d.name, d.bytes});
+  return r;
 }
 
-void GgufWriter::skip_complete() {
-  while (next_ < declared_.size() && written_of_next_ == declared_[next_].bytes) {
-    file_.pad_to(alignment());
-    ++next_;
-    written_of_next_ = 0;
-  }
+GgufWriter::GgufWriter(const std::string& path, GgufLayout layout) : layout_(std::move(layout)), stream_(path) {}
+
+void GgufWriter::declare(const std::string& name, std::vector<uint64_t> shape, const TypeInfo& type) {
+  if (stream_.begun()) fail(ExitCode::kIo, "tensor '{}': declared after the data began", printable(name));
+  layout_.declare(name, std::move(shape), type);
 }
 
-void GgufWriter::write(std::span<const std::byte> bytes) {
-  if (!data_begun_) fail(ExitCode::kIo, "data before begin_data()");
-  if (bytes.empty()) return;
-  if (next_ == declared_.size())
-    fail(ExitCode::kIo, "expected no more data: all {} tensors are complete, found {} bytes", declared_.size(),
-         bytes.size());
-  const Declared& d = declared_[next_];
-  if (bytes.size() > d.bytes - written_of_next_)
-    fail(ExitCode::kIo, "tensor '{}': expected {} more bytes, found {}", printable(d.name), d.bytes - written_of_next_,
-         bytes.size());
-  file_.write(bytes);
-  written_of_next_ += bytes.size();
-  skip_complete();
-}
+void GgufWriter::begin_data() { stream_.begin(layout_.header(), layout_.tensors(), layout_.alignment()); }
 
 void GgufWriter::commit() {
-  if (!data_begun_) begin_data();
-  if (next_ < declared_.size())
-    fail(ExitCode::kIo, "tensor '{}': expected {} bytes before the end, found {}", printable(declared_[next_].name),
-         declared_[next_].bytes, written_of_next_);
-  file_.commit();
+  if (!stream_.begun()) begin_data();
+  stream_.commit();
 }
 
 }  // namespace tsubu

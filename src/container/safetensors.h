@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "container/tensor_stream.h"
 
 namespace tsubu {
 
@@ -67,7 +68,7 @@ class SafetensorsWriter {
   void set_metadata(const std::string& key, const std::string& value);  // "format":"pt" is always there
   void declare(const std::string& name, SafeDtype dtype, std::vector<uint64_t> shape);
   std::vector<std::string> begin_data();  // returns the order
-  void write(std::span<const std::byte> bytes);
+  void write(std::span<const std::byte> bytes) { stream_.write(bytes); }
   void commit();
   uint64_t predicted_bytes() const;
 
@@ -75,13 +76,10 @@ class SafetensorsWriter {
   struct Declared { std::string name; SafeDtype dtype; std::vector<uint64_t> shape; uint64_t bytes; };
   static std::vector<Declared> in_file_order(std::vector<Declared> declared);
   static std::string header(const std::map<std::string, std::string>& metadata, const std::vector<Declared>& sorted);
-  void skip_complete();
-  AtomicFile file_;
+  TensorStream stream_;
   std::map<std::string, std::string> metadata_{{"format", "pt"}};
   std::vector<Declared> declared_;
   std::set<std::string, std::less<>> names_;
-  uint64_t next_ = 0, written_of_next_ = 0;
-  bool data_begun_ = false;
 };
 
 }  // namespace tsubu

@@ -22,12 +22,12 @@ std::string quoted(const std::string& text) {
 
 }  // namespace
 
-SafetensorsWriter::SafetensorsWriter(const std::string& path) : file_(path) {}
+SafetensorsWriter::SafetensorsWriter(const std::string& path) : stream_(path) {}
 
 void SafetensorsWriter::set_metadata(const std::string& key, const std::string& value) { metadata_[key] = value; }
 
 void SafetensorsWriter::declare(const std::string& name, SafeDtype dtype, std::vector<uint64_t> shape) {
-  if (data_begun_) fail(ExitCode::kIo, "tensor '{}': declared after the data began", printable(name));
+  if (stream_.begun()) fail(ExitCode::kIo, "tensor '{}': declared after the data began", printable(name));
   if (name == "__metadata__") fail(ExitCode::kBadInput, "tensor '__metadata__': this name is reserved (rename it)");
   const auto bytes = safe_tensor_bytes(dtype, shape);
   if (!bytes)
@@ -75,48 +75,23 @@ uint64_t SafetensorsWriter::predicted_bytes() const {
 }
 
 std::vector<std::string> SafetensorsWriter::begin_data() {
-  if (data_begun_) fail(ExitCode::kIo, "the data of this file have begun already");
   declared_ = in_file_order(std::move(declared_));
-  const std::string text = header(metadata_, declared_);
+  std::string text = header(metadata_, declared_);
   const uint64_t size = text.size();
-  file_.write(std::as_bytes(std::span(&size, 1)));
-  file_.write(text);
-  data_begun_ = true;
-  skip_complete();
+  text.insert(0, reinterpret_cast<const char*>(&size), sizeof size);
   std::vector<std::string> order;
-  order.reserve(declared_.size());
-  for (const Declared& d : declared_) order.push_back(d.name);
+  std::vector<StreamedTensor> tensors;
+  for (const Declared& d : declared_) {
+    order.push_back(d.name);
+    tensors.push_back({d.name, d.bytes});
+  }
+  stream_.begin(text, std::move(tensors), 1);
   return order;
 }
 
-void SafetensorsWriter::skip_complete() {
-  while (next_ < declared_.size() && written_of_next_ == declared_[next_].bytes) {
-    ++next_;
-    written_of_next_ = 0;
-  }
-}
-
-void SafetensorsWriter::write(std::span<const std::byte> bytes) {
-  if (!data_begun_) fail(ExitCode::kIo, "data before begin_data()");
-  if (bytes.empty()) return;
-  if (next_ == declared_.size())
-    fail(ExitCode::kIo, "expected no more data: all {} tensors are complete, found {} bytes", declared_.size(),
-         bytes.size());
-  const Declared& d = declared_[next_];
-  if (bytes.size() > d.bytes - written_of_next_)
-    fail(ExitCode::kIo, "tensor '{}': expected {} more bytes, found {}", printable(d.name), d.bytes - written_of_next_,
-         bytes.size());
-  file_.write(bytes);
-  written_of_next_ += bytes.size();
-  skip_complete();
-}
-
 void SafetensorsWriter::commit() {
-  if (!data_begun_) begin_data();
-  if (next_ < declared_.size())
-    fail(ExitCode::kIo, "tensor '{}': expected {} bytes before the end, found {}", printable(declared_[next_].name),
-         declared_[next_].bytes, written_of_next_);
-  file_.commit();
+  if (!stream_.begun()) begin_data();
+  stream_.commit();
 }
 
 }  // namespace tsubu

@@ -59,6 +59,7 @@ class Architecture {
   virtual ~Architecture() = default;
   virtual std::string_view name() const = 0;                              // GGUF name
   virtual std::span<const std::string_view> hf_architectures() const = 0; // "LlamaForCausalLM" …
+  virtual std::span<const std::string_view> hf_model_types() const = 0;   // config.json's model_type: "llama" …
   virtual std::string_view summary() const = 0;
   virtual Hparams hparams_from_config(const Json& config, const std::string& where) const = 0;
   virtual Hparams hparams_from_gguf(const GgufMetadata& metadata, const std::string& where) const = 0;

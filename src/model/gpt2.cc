@@ -29,6 +29,10 @@ class Gpt2 : public Architecture {
     static constexpr std::string_view kNames[] = {"GPT2LMHeadModel"};
     return kNames;
   }
+  std::span<const std::string_view> hf_model_types() const override {
+    static constexpr std::string_view kTypes[] = {"gpt2"};
+    return kTypes;
+  }
   std::string_view summary() const override { return "GPT-2, all sizes"; }
 
   Hparams hparams_from_config(const Json& json, const std::string& where) const override {

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "checkpoint/gguf_vocabulary.h"
 #include "checkpoint/hf_directory.h"
+#include "model/config_reader.h"
 #include "model/model_sources.h"
 
 namespace tsubu {
@@ -44,11 +45,27 @@ class HfModel : public Model {
         architecture_ = architecture;
         return;
       }
-    if (directory_.architectures.empty())
-      fail(ExitCode::kBadInput, "{}: \"architectures\" is missing; expected a list with one of: {}",
-           directory_.config_path, supported_architectures());
-    fail(ExitCode::kUnsupported, "{}: architecture \"{}\" is not supported; supported: {}", directory_.config_path,
-         directory_.architectures[0], supported_architectures());
+    std::string found;
+    if (directory_.architectures.empty()) {
+      // Configurations of the bare model, and old ones, say only the family.
+      const ConfigReader config(directory_.config, directory_.config_path);
+      const auto type = config.find_string("model_type");
+      if (!type)
+        fail(ExitCode::kBadInput,
+             "{}: \"architectures\" and \"model_type\" are missing; expected a list with one of: {}",
+             directory_.config_path, supported_architectures());
+      for (const Architecture* architecture : architectures()) {
+        const auto types = architecture->hf_model_types();
+        if (std::find(types.begin(), types.end(), *type) == types.end()) continue;
+        architecture_ = architecture;
+        return;
+      }
+      found = "model_type \"" + *type + "\"";
+    } else {
+      found = "architecture \"" + directory_.architectures[0] + "\"";
+    }
+    fail(ExitCode::kUnsupported, "{}: {} is not supported; supported: {}", directory_.config_path, found,
+         supported_architectures());
   }
 
   // A checkpoint of the bare model lacks the first part of each name ("model.", "transformer.").

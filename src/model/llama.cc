@@ -16,6 +16,10 @@ class Llama : public GatedDecoder {
     static constexpr std::string_view kNames[] = {"LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM"};
     return kNames;
   }
+  std::span<const std::string_view> hf_model_types() const override {
+    static constexpr std::string_view kTypes[] = {"llama", "mistral"};
+    return kTypes;
+  }
   std::string_view summary() const override { return "Llama 1 to 3, Mistral 7B and their like"; }
 };
 

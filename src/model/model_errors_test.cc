@@ -60,7 +60,14 @@ TEST(ModelErrors, VocabularyAgainstEmbedding) {
 TEST(ModelErrors, UnknownArchitectureListsTheKnownOnes) {
   expect_all(refusal([](TinyModel& m) { m.config["architectures"] = {"RwkvForCausalLM"}; }, ExitCode::kUnsupported),
              {"RwkvForCausalLM", "LlamaForCausalLM", "Qwen3ForCausalLM", "GPT2LMHeadModel"});
-  expect_all(refusal([](TinyModel& m) { m.config.erase("architectures"); }), {"architectures", "missing"});
+  const auto without_list = [](TinyModel& m, const Json& type) {
+    m.config.erase("architectures");
+    m.config["model_type"] = type;
+  };
+  expect_all(refusal([&](TinyModel& m) { without_list(m, nullptr); }), {"architectures", "model_type", "missing"});
+  expect_all(refusal([&](TinyModel& m) { without_list(m, "rwkv"); }, ExitCode::kUnsupported),
+             {"model_type \"rwkv\"", "LlamaForCausalLM"});
+  expect_all(refusal([&](TinyModel& m) { without_list(m, 7); }), {"model_type"});
   refusal([](TinyModel& m) { m.config["architectures"] = "LlamaForCausalLM"; });
   refusal([](TinyModel& m) { m.config["architectures"] = {1}; });
 }

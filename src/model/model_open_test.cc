@@ -77,6 +77,14 @@ TEST_P(EveryArchitecture, DtypesAndShardsGiveTheSameValues) {
   }
 }
 
+TEST_P(EveryArchitecture, ModelTypeStandsInForTheListOfArchitectures) {
+  TinyModel tiny = GetParam().make();
+  tiny.config.erase("architectures");
+  tiny.config["model_type"] = GetParam().name;  // the same word in both worlds for all of these
+  const TemporaryFolder folder;
+  EXPECT_EQ(open_tiny(tiny, folder)->architecture().name(), GetParam().name);
+}
+
 TEST_P(EveryArchitecture, RowsOneByOneAreTheRows) {
   const TemporaryFolder folder;
   const auto model = open_tiny(GetParam().make(), folder);

@@ -14,6 +14,10 @@ class Qwen2 : public GatedDecoder {
     static constexpr std::string_view kNames[] = {"Qwen2ForCausalLM"};
     return kNames;
   }
+  std::span<const std::string_view> hf_model_types() const override {
+    static constexpr std::string_view kTypes[] = {"qwen2"};
+    return kTypes;
+  }
   std::string_view summary() const override { return "Qwen 1.5, 2 and 2.5, dense"; }
 };
 

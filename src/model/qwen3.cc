@@ -14,6 +14,10 @@ class Qwen3 : public GatedDecoder {
     static constexpr std::string_view kNames[] = {"Qwen3ForCausalLM"};
     return kNames;
   }
+  std::span<const std::string_view> hf_model_types() const override {
+    static constexpr std::string_view kTypes[] = {"qwen3"};
+    return kTypes;
+  }
   std::string_view summary() const override { return "Qwen 3, dense"; }
 };
 

@@ -22,7 +22,7 @@ void run_in_order(ThreadPool& pool, size_t n_pieces, size_t n_slots,
   bool draining = false, failed = false;
 
   const auto work = [&](size_t piece, int worker) {
-    throw_if_interrupted();
+    throw_if_interrupted(kNothingLeft);
     Slot& slot = slots[piece % n_slots];
     {
       // Pieces are handed out in increasing order, so the lowest unfinished one always has its slot: no deadlock.

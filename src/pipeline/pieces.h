@@ -6,11 +6,15 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <string_view>
 #include <vector>
 
 #include "base/threads.h"
 
 namespace tsubu {
+
+// What an interrupted run that writes through an AtomicFile says besides.
+inline constexpr std::string_view kNothingLeft = "no output was left behind";
 
 // Runs produce(piece, worker, buffer) for every piece in [0, n) on the pool; sink(piece, buffer) is called in piece order,
 // one call at a time, by whichever worker completes the next piece in line. At most n_slots buffers exist, so memory is

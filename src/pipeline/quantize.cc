@@ -121,6 +121,13 @@ std::map<std::string, std::vector<float>> importance_of(const std::vector<Planne
   for (const PlannedTensor& p : plan) {
     const auto entry = stats.entries.find(p.tensor->name());
     if (entry == stats.entries.end()) continue;
+    const std::vector<uint64_t>& shape = p.tensor->spec().shape;
+    const uint64_t n_matrices = shape.size() > 2 ? p.tensor->n_rows() / shape[shape.size() - 2] : 1;
+    if (entry->second.counts.size() != n_matrices)
+      fail(ExitCode::kBadInput,
+           "{}: {}: expected {} counts, one for each matrix of the model's, found {} (were these statistics made with "
+           "another model?)",
+           where, p.tensor->name(), n_matrices, entry->second.counts.size());
     if (entry->second.n_cols() != p.tensor->n_cols())
       fail(ExitCode::kBadInput,
            "{}: {}: expected {} columns as in the model, found {} (were these statistics made with another model?)",
@@ -265,16 +272,19 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
   result.bits_per_weight = 8.0 * static_cast<double>(weight_bytes) / static_cast<double>(result.n_weights);
 
   ThreadPool pool(options.n_threads);
+  GgufLayout layout;
+  layout.metadata() = output_metadata(model, recipe, options);
+  for (const PlannedTensor& p : plan) layout.declare(p.tensor->name(), p.tensor->spec().shape, *p.type);
+  result.size_bytes = layout.file_bytes();
   if (options.dry_run) {
     result.estimated_seconds = estimate_seconds(jobs, options.measure_error) / pool.size();
     if (options.corpus)
       result.estimated_seconds +=
           estimate_calibrated_seconds(model, plan, *options.corpus, options.calibrated, pool);
-    result.size_bytes = weight_bytes;
     return result;
   }
 
-  check_output(model, options.output, weight_bytes);
+  check_output(model, options.output, result.size_bytes);
   std::optional<RoundedStore> store;
   if (options.corpus || options.statistics) {
     store.emplace(options.output, run_key(model, plan, options));
@@ -293,12 +303,10 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
         result.tensors[t].search_output_error = rounded->search_error;
       }
   }
-  GgufWriter writer(options.output);
+  GgufWriter writer(options.output, std::move(layout));
   if (writer.found_leftover())
     result.notes.push_back(fmt::format("{}: an earlier run was interrupted here; its part was replaced",
                                        AtomicFile::temporary_name(options.output)));
-  writer.metadata() = output_metadata(model, recipe, options);
-  for (const PlannedTensor& p : plan) writer.declare(p.tensor->name(), p.tensor->spec().shape, *p.type);
   writer.begin_data();
 
   const std::vector<Piece> pieces = cut(plan);
@@ -318,7 +326,7 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
         const ModelTensor& tensor = *plan[piece.tensor].tensor;
         progress.advance(tensor.size_bytes() / tensor.n_rows() * piece.n_rows, tensor.name());
       });
-  throw_if_interrupted();
+  throw_if_interrupted(kNothingLeft);
   writer.commit();
   progress.finish();
   if (store) store->remove();
@@ -330,7 +338,6 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
   }
   for (size_t t = 0; t < plan.size(); ++t)
     if (by_tensor[t].reference > 0) result.tensors[t].rel_rmse = std::sqrt(by_tensor[t].error / by_tensor[t].reference);
-  result.size_bytes = writer.size_bytes();
   struct rusage usage {};
   getrusage(RUSAGE_SELF, &usage);
   result.peak_rss_bytes = static_cast<uint64_t>(usage.ru_maxrss) * 1024;

@@ -7,27 +7,15 @@
 namespace tsubu {
 namespace {
 
-// The stock chain for rows that are no multiple of a 256-block: about the same bits in blocks of 32, else F16.
-struct Fallback {
-  std::string_view type, instead;
-};
-constexpr Fallback kFallbacks[] = {
-    {"Q2_K", "Q4_0"},      {"Q3_K", "Q4_0"},    {"Q4_K", "Q5_0"},     {"Q5_K", "Q5_1"},   {"Q6_K", "Q8_0"},
-    {"IQ4_XS", "IQ4_NL"},  {"TQ1_0", "Q4_0"},   {"TQ2_0", "Q4_0"},    {"IQ1_S", "IQ4_NL"}, {"IQ1_M", "IQ4_NL"},
-    {"IQ2_XXS", "IQ4_NL"}, {"IQ2_XS", "IQ4_NL"}, {"IQ2_S", "IQ4_NL"}, {"IQ3_XXS", "IQ4_NL"}, {"IQ3_S", "IQ4_NL"},
-};
-
+// For rows that do not fit the wanted type's block: --fallback, then the type that the codec names, else F16.
 const TypeInfo& fitting_type(const TypeInfo& wanted, uint64_t n_cols, const std::string& fallback) {
   if (n_cols % wanted.block_len == 0) return wanted;
   if (!fallback.empty()) {
     const TypeInfo& type = type_named(fallback);
     if (type.encode && n_cols % type.block_len == 0) return type;
   }
-  for (const Fallback& f : kFallbacks)
-    if (f.type == wanted.name) {
-      const TypeInfo& type = type_named(f.instead);
-      if (type.encode && n_cols % type.block_len == 0) return type;
-    }
+  if (const TypeInfo* type = find_type(wanted.fallback); type && type->encode && n_cols % type->block_len == 0)
+    return *type;
   return type_named("F16");
 }
 

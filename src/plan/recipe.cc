@@ -11,11 +11,13 @@
 //     min_gqa       query heads per key head at least
 //     n_layers      only in models of exactly so many layers
 //     stats         true: only with an importance matrix; false: only without
-// Rows that are no multiple of a type's block take the stock fallback (fallback_of).
+// Rows that are no multiple of a type's block take the fallback that the codec names (TypeInfo::fallback).
 #include "plan/recipe.h"
 
 #include <algorithm>
 #include <charconv>
+#include <initializer_list>
+#include <optional>
 
 #include "base/error.h"
 #include "base/size.h"
@@ -24,20 +26,83 @@
 namespace tsubu {
 namespace {
 
-const std::string* string_at(const Json& json, const char* key) {
-  const auto it = json.find(key);
-  return it != json.end() && it->is_string() ? it->get_ptr<const std::string*>() : nullptr;
-}
+// One object of a recipe: its keys are read by kind; what is of another kind, or unknown, is an error that says where.
+class RecipeObject {
+ public:
+  RecipeObject(const Json& json, std::string where) : json_(&json), where_(std::move(where)) {
+    if (!json.is_object())
+      fail(ExitCode::kBadInput, "{}: expected a JSON object, found {}", where_, found(json));
+  }
 
-int int_at(const Json& json, const char* key, int otherwise) {
-  const auto it = json.find(key);
-  return it != json.end() && it->is_number_integer() ? it->get<int>() : otherwise;
-}
+  const Json* find(const char* key) const {
+    const auto it = json_->find(key);
+    return it == json_->end() ? nullptr : &*it;
+  }
 
-int flag_at(const Json& json, const char* key) {
-  const auto it = json.find(key);
-  return it != json.end() && it->is_boolean() ? static_cast<int>(it->get<bool>()) : -1;
-}
+  std::string text(const char* key) const { return text_or(key, nullptr); }  // must be there
+  std::string text_or(const char* key, const char* otherwise) const {
+    const Json* value = find(key);
+    if (!value && otherwise) return otherwise;
+    if (!value || !value->is_string()) refuse(key, "a string", value);
+    return value->get<std::string>();
+  }
+  uint32_t count_or(const char* key, uint32_t otherwise) const {
+    const Json* value = find(key);
+    if (!value) return otherwise;
+    if (!value->is_number_integer() || *value < 0 || *value > kMaxCount)
+      refuse(key, fmt::format("an integer from 0 to {}", kMaxCount), value);
+    return value->get<uint32_t>();
+  }
+  std::optional<bool> flag(const char* key) const {
+    const Json* value = find(key);
+    if (!value) return std::nullopt;
+    if (!value->is_boolean()) refuse(key, "true or false", value);
+    return value->get<bool>();
+  }
+  std::vector<std::string> texts(const char* key) const {
+    std::vector<std::string> r;
+    const Json* value = find(key);
+    if (!value) return r;
+    const auto is_text = [](const Json& item) { return item.is_string(); };
+    if (!value->is_array() || !std::all_of(value->begin(), value->end(), is_text)) refuse(key, "a list of strings", value);
+    for (const Json& item : *value) r.push_back(item.get<std::string>());
+    return r;
+  }
+  std::string type(const char* key) const { return std::string(type_of(text(key), key).name); }
+
+  void check_keys(std::initializer_list<std::string> known) const {
+    for (const auto& [key, value] : json_->items()) {
+      if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+      const std::string near = nearest_name(key.substr(0, 64), known.begin(), known.size());
+      fail(ExitCode::kBadInput, "{}: unknown key \"{}\"{} (known: {})", where_, key.substr(0, 64),
+           near.empty() ? "" : ": did you mean \"" + near + "\"?", fmt::join(known, ", "));
+    }
+  }
+
+  [[noreturn]] void refuse(const char* key, const std::string& expected, const Json* value) const {
+    fail(ExitCode::kBadInput, "{}: \"{}\": expected {}, found {}", where_, key, expected,
+         value ? found(*value) : "nothing");
+  }
+
+ private:
+  static constexpr uint32_t kMaxCount = 1 << 20;
+
+  const TypeInfo& type_of(const std::string& name, const char* key) const {
+    try {
+      return type_named(name);
+    } catch (const Error& e) {
+      fail(ExitCode::kBadInput, "{}: \"{}\": {}", where_, key, e.what());
+    }
+  }
+
+  static std::string found(const Json& value) {
+    const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return text.size() <= 60 ? text : fmt::format("{} of {} bytes", value.type_name(), text.size());
+  }
+
+  const Json* json_;
+  std::string where_;
+};
 
 std::string upper(std::string_view text) {
   std::string r(text);
@@ -66,6 +131,19 @@ bool layer_matches(const std::string& selector, int layer, uint32_t n_layers) {
   if (selector == "more_bits") return i < eighth || i >= 7 * n_layers / 8 || (i - eighth) % 3 == 2;
   const auto n = first_layers(selector, n_layers);
   return n && i < *n;
+}
+
+bool is_role_name(std::string_view name) {
+  for (int i = 0; i <= static_cast<int>(Role::kOther); ++i)
+    if (role_name(static_cast<Role>(i)) == name) return true;
+  return false;
+}
+
+std::string role_names() {
+  std::string names;
+  for (int i = 0; i <= static_cast<int>(Role::kOther); ++i)
+    names += (i > 0 ? ", " : "") + std::string(role_name(static_cast<Role>(i)));
+  return names;
 }
 
 struct StockRecipes {
@@ -131,45 +209,42 @@ Recipe recipe_named(std::string_view name) {
        near.empty() ? "" : ": did you mean " + near + "?");
 }
 
+namespace {
+
+RecipeRule rule_from_json(const Json& json, const std::string& where) {
+  const RecipeObject object(json, where);
+  object.check_keys({"roles", "layers", "min_gqa", "n_layers", "stats", "type"});
+  RecipeRule rule;
+  rule.type = object.type("type");
+  rule.roles = object.texts("roles");
+  for (const std::string& role : rule.roles)
+    if (!is_role_name(role)) object.refuse("roles", "names of roles: " + role_names(), object.find("roles"));
+  rule.layers = object.text_or("layers", "");
+  if (!rule.layers.empty() && rule.layers != "more_bits" && !first_layers(rule.layers, 1))
+    object.refuse("layers", "\"more_bits\", \"first N\" or \"first 1/N\"", object.find("layers"));
+  rule.min_gqa = static_cast<int>(object.count_or("min_gqa", 0));
+  rule.n_layers = static_cast<int>(object.count_or("n_layers", 0));
+  if (const auto stats = object.flag("stats")) rule.stats = *stats ? 1 : 0;
+  return rule;
+}
+
+}  // namespace
+
 Recipe recipe_from_json(const Json& json, const std::string& where) {
-  if (!json.is_object()) fail(ExitCode::kBadInput, "{}: a recipe is a JSON object", where);
+  const RecipeObject object(json, where);
+  object.check_keys({"name", "summary", "aliases", "default", "file_type", "needs_stats", "rules"});
   Recipe r;
-  const std::string *name = string_at(json, "name"), *default_type = string_at(json, "default");
-  if (!name || !default_type)
-    fail(ExitCode::kBadInput, "{}: a recipe needs the strings \"name\" and \"default\" (a type)", where);
-  r.name = *name;
-  r.default_type = type_named(*default_type).name;
-  if (const std::string* summary = string_at(json, "summary")) r.summary = *summary;
-  r.file_type = static_cast<uint32_t>(int_at(json, "file_type", 0));
-  r.needs_stats = flag_at(json, "needs_stats") == 1;
-  if (const auto aliases = json.find("aliases"); aliases != json.end() && aliases->is_array())
-    for (const Json& alias : *aliases)
-      if (alias.is_string()) r.aliases.push_back(alias.get<std::string>());
-  const auto rules = json.find("rules");
-  if (rules == json.end()) return r;
-  if (!rules->is_array()) fail(ExitCode::kBadInput, "{}: \"rules\" is no array", where);
-  static constexpr const char* kKeys[] = {"roles", "layers", "min_gqa", "n_layers", "stats", "type"};
-  for (const Json& item : *rules) {
-    const size_t number = r.rules.size() + 1;
-    if (!item.is_object() || !string_at(item, "type"))
-      fail(ExitCode::kBadInput, "{}: rule {} is no object with a \"type\"", where, number);
-    for (const auto& [key, value] : item.items())
-      if (std::find(std::begin(kKeys), std::end(kKeys), key) == std::end(kKeys))
-        fail(ExitCode::kBadInput, "{}: rule {} has an unknown key \"{}\"", where, number, key);
-    RecipeRule rule;
-    if (const auto roles = item.find("roles"); roles != item.end() && roles->is_array())
-      for (const Json& role : *roles)
-        if (role.is_string()) rule.roles.push_back(role.get<std::string>());
-    if (const std::string* layers = string_at(item, "layers")) rule.layers = *layers;
-    if (!rule.layers.empty() && rule.layers != "more_bits" && !first_layers(rule.layers, 1))
-      fail(ExitCode::kBadInput, "{}: rule {}: layers \"{}\": expected \"more_bits\", \"first N\" or \"first 1/N\"", where,
-           number, rule.layers);
-    rule.min_gqa = int_at(item, "min_gqa", 0);
-    rule.n_layers = int_at(item, "n_layers", 0);
-    rule.stats = flag_at(item, "stats");
-    rule.type = type_named(*string_at(item, "type")).name;
-    r.rules.push_back(std::move(rule));
-  }
+  r.name = object.text("name");
+  r.default_type = object.type("default");
+  r.summary = object.text_or("summary", "");
+  r.file_type = object.count_or("file_type", 0);
+  r.needs_stats = object.flag("needs_stats").value_or(false);
+  r.aliases = object.texts("aliases");
+  const Json* rules = object.find("rules");
+  if (!rules) return r;
+  if (!rules->is_array()) object.refuse("rules", "a list of rules", rules);
+  for (const Json& rule : *rules)
+    r.rules.push_back(rule_from_json(rule, fmt::format("{}: rule {}", where, r.rules.size() + 1)));
   return r;
 }
 

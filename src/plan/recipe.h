@@ -58,7 +58,7 @@ struct PlanOptions {
   bool has_stats = false;   // an importance matrix is there
   std::string output_type, embedding_type;  // override the head and the embedding; empty: as the recipe says
   bool keep_output = false;                 // the head stays as it is
-  std::string fallback;     // type for rows that do not fit the block; empty: the recipe's stock fallback chain
+  std::string fallback;     // type for rows that do not fit the block; empty: the type that the codec names
   std::vector<TypeOverride> overrides;      // the first that matches wins
 };
 

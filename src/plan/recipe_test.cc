@@ -140,12 +140,32 @@ TEST(recipe, says_what_is_wrong_with_a_file) {
     }
     return "";
   };
-  EXPECT_NE(message("[]").find("object"), std::string::npos);
+  EXPECT_NE(message("[]").find("r.json: expected a JSON object, found []"), std::string::npos);
   EXPECT_NE(message(R"({"name":"x"})").find("default"), std::string::npos);
   EXPECT_NE(message(R"({"name":"x","default":"Q9_K"})").find("Q9_K"), std::string::npos);
   EXPECT_NE(message(R"({"name":"x","default":"Q4_K","rules":[{"roles":["output"]}]})").find("rule 1"), std::string::npos);
   EXPECT_NE(message(R"({"name":"x","default":"Q4_K","rules":[{"role":"v","type":"Q6_K"}]})").find("\"role\""),
             std::string::npos);
+  const auto expect_all = [&](const std::string& members, std::initializer_list<const char*> parts) {
+    const std::string text = message((R"({"name":"x","default":"Q4_K",)" + members + "}").c_str());
+    for (const char* part : parts) EXPECT_NE(text.find(part), std::string::npos) << part << " in: " << text;
+  };
+  expect_all(R"("summary":7)", {"r.json", "\"summary\"", "string", "found 7"});
+  expect_all(R"("aliases":"Q4")", {"\"aliases\"", "list of strings", "found \"Q4\""});
+  expect_all(R"("aliases":[1])", {"\"aliases\"", "list of strings", "found [1]"});
+  expect_all(R"("file_type":"7")", {"\"file_type\"", "integer", "found \"7\""});
+  expect_all(R"("file_type":-1)", {"\"file_type\"", "integer", "found -1"});
+  expect_all(R"("needs_stats":1)", {"\"needs_stats\"", "true or false", "found 1"});
+  expect_all(R"("rules":{})", {"\"rules\"", "list", "found {}"});
+  expect_all(R"("rule":[])", {"unknown key \"rule\"", "did you mean \"rules\""});
+  expect_all(R"("rules":[7])", {"rule 1", "object", "found 7"});
+  expect_all(R"("rules":[{"type":"Q6_K"},{"type":6}])", {"rule 2", "\"type\"", "string", "found 6"});
+  expect_all(R"("rules":[{"type":"Q6_J"}])", {"rule 1", "\"type\"", "Q6_J", "Q6_K"});
+  expect_all(R"("rules":[{"roles":"ffn_down","type":"Q6_K"}])", {"rule 1", "\"roles\"", "found \"ffn_down\""});
+  expect_all(R"("rules":[{"roles":["ffn_dwn"],"type":"Q6_K"}])", {"rule 1", "\"roles\"", "ffn_down", "ffn_dwn"});
+  expect_all(R"("rules":[{"min_gqa":2.5,"type":"Q6_K"}])", {"rule 1", "\"min_gqa\"", "integer", "found 2.5"});
+  expect_all(R"("rules":[{"stats":"yes","type":"Q6_K"}])", {"rule 1", "\"stats\"", "true or false", "found \"yes\""});
+  expect_all(R"("rules":[{"layers":3,"type":"Q6_K"}])", {"rule 1", "\"layers\"", "string", "found 3"});
   EXPECT_NE(message(R"({"name":"x","default":"Q4_K","rules":[{"layers":"last 3","type":"Q6_K"}]})").find("last 3"),
             std::string::npos);
 }
