@@ -24,7 +24,7 @@ namespace {
 
 constexpr double kStoredWidth = 2.5;         // activations are kept where they are at most so many embeddings wide
 constexpr uint64_t kReadRows = 64;  // read by one thread at a time
-constexpr uint64_t kSlabWeights = uint64_t{1} << 24;  // weights of a matrix in memory as floats
+constexpr uint64_t kSlabWeights = uint64_t{1} << 22;  // weights of a matrix in memory as floats
 
 struct Group {
   size_t first_step = 0, last_step = 0;
@@ -127,15 +127,20 @@ struct InputSums {
 struct InputMeans {
   size_t n = 0;
   float per_token = 0;
-  std::vector<float> h, d;  // n × n, d transposed; h not divided by the tokens yet
-  const std::map<ValueId, GramAccumulator>* e = nullptr;
+  uint64_t n_tokens = 0;
+  std::vector<float> h, d;  // n × n sums, d transposed
+  std::map<ValueId, GramAccumulator> e;
 
-  explicit InputMeans(const InputSums& sums) : n(sums.h.n()), h(n * n), e(&sums.e) {
-    if (sums.h.n_tokens() > 0) per_token = 1.0f / static_cast<float>(sums.h.n_tokens());
-    sums.h.finish(h);
-    if (!sums.d) return;
+  // Takes the sums' memory over or frees it.
+  explicit InputMeans(std::optional<InputSums> sums) : n(sums->h.n()), n_tokens(sums->h.n_tokens()), h(n * n) {
+    if (n_tokens > 0) per_token = 1.0f / static_cast<float>(n_tokens);
+    sums->h.finish(h);
+    e = std::move(sums->e);
+    std::optional<GramAccumulator> products = std::move(sums->d);
+    sums.reset();
+    if (!products) return;
     d.resize(n * n);
-    sums.d->finish(d);
+    products->finish(d);
   }
 };
 
@@ -166,6 +171,9 @@ class CalibratedRounding {
       round_group(group, position, keep);
       position = keep;
       done = group.last_step + 1;
+      const bool mapped = !model_.files().empty();
+      for (; mapped && released_ < groups_.size() && groups_[released_].last_step < position; ++released_)
+        for (const auto& l : groups_[released_].linears) l.plan->tensor->release_rows(0, l.plan->tensor->n_rows());
       uint64_t weights = 0;
       for (const auto& l : group.linears) weights += l.plan->tensor->n_elements();
       progress.advance(weights, group.linears.front().op->weight);
@@ -249,25 +257,27 @@ class CalibratedRounding {
           std::find(wanted.begin(), wanted.end(), l.residual) == wanted.end())
         wanted.push_back(l.residual);
     }
-    InputSums seen(n), held(n);
-    for (InputSums* sums : {&seen, &held}) {
+    std::optional<InputSums> seen, held;
+    for (auto* sums : {&seen, &held}) {
+      if (!any) continue;
+      sums->emplace(n);
       if (!options_.asymmetric) continue;
-      sums->d.emplace(n, n, false);
+      (*sums)->d.emplace(n, n, false);
       for (size_t i = 1; i < wanted.size(); ++i)
-        sums->e.emplace(wanted[i], GramAccumulator(graph_.widths[static_cast<size_t>(wanted[i])], n, false));
+        (*sums)->e.emplace(wanted[i], GramAccumulator(graph_.widths[static_cast<size_t>(wanted[i])], n, false));
     }
     const size_t period = held_out_period();
     std::map<ValueId, std::vector<float>> x, xq;
     for (size_t c = 0; c < corpus_.chunks.size(); ++c) {
       base_.advance(c, position, keep_at, group.first_step, wanted, x);
       quantized_.advance(c, position, keep_at, group.first_step, wanted, xq);
-      if (any) add(period > 0 && c % period == period - 1 ? held : seen, group, x, xq);
+      if (any) add(period > 0 && c % period == period - 1 ? *held : *seen, group, x, xq);
     }
     for (const auto& l : group.linears)
       if (rounds(*l.plan)) resume(*l.plan);
     if (!any) return;
-    const InputMeans means(seen), held_means(held);
-    const Curvature curvature(means.h, n, seen.h.n_tokens(), options_.damping, pool_);
+    const InputMeans means(std::move(seen)), held_means(std::move(held));
+    const Curvature curvature(means.h, n, means.n_tokens, options_.damping, pool_);
     for (const auto& l : group.linears)
       if (rounds(*l.plan) && !store_.find(l.plan->tensor->name())) round_linear(l, means, held_means, curvature);
   }
@@ -301,14 +311,14 @@ class CalibratedRounding {
     const size_t n = means.n;
     out.assign(n_rows * n, 0.0f);
     if (means.d.empty()) return;
-    const auto residual = means.e->find(linear.residual);
+    const auto residual = means.e.find(linear.residual);
     pool_.parallel_for((n_rows + kReadRows - 1) / kReadRows, [&](size_t item, int) {
       const uint64_t begin = item * kReadRows, end = std::min(n_rows, begin + kReadRows);
       kernels().gemm_nt(means.d.data(), n, w.data() + begin * n, n, out.data() + begin * n, n, n, end - begin, n);
       std::vector<float> e(n);
       for (uint64_t r = begin; r < end; ++r) {
         float* row = out.data() + r * n;
-        if (residual != means.e->end()) {
+        if (residual != means.e.end()) {
           residual->second.finish_row(first + r, e);
           for (size_t c = 0; c < n; ++c) row[c] += static_cast<float>(options_.residual_share) * e[c];
         }
@@ -441,6 +451,7 @@ class CalibratedRounding {
   Stream base_, quantized_;
   std::map<std::string, ModelTensor> tensors_;
   std::vector<float> difference_;
+  size_t released_ = 0;  // groups whose weights are needed no more
 };
 
 }  // namespace
