@@ -12,6 +12,15 @@ TSUBU_INLINE uint32_t read_u32(const uint8_t* p) { return read_u16(p) | read_u16
 TSUBU_INLINE uint64_t read_u64(const uint8_t* p) { return read_u32(p) | static_cast<uint64_t>(read_u32(p + 4)) << 32; }
 TSUBU_INLINE float read_f32(const uint8_t* p) { return __builtin_bit_cast(float, read_u32(p)); }
 
+TSUBU_INLINE void write_u16(uint8_t* p, uint32_t v) {
+  p[0] = static_cast<uint8_t>(v);
+  p[1] = static_cast<uint8_t>(v >> 8);
+}
+TSUBU_INLINE void write_u32(uint8_t* p, uint32_t v) {
+  write_u16(p, v);
+  write_u16(p + 2, v >> 16);
+}
+
 // Nibble i of a row of nibbles, low nibble first.
 TSUBU_INLINE uint32_t nibble(const uint8_t* p, int i) { return p[i / 2] >> (4 * (i % 2)) & 15u; }
 

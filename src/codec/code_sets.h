@@ -1,5 +1,5 @@
-// What a symmetric codec's codes stand for in units of its scale: the nearest of evenly spaced integers or of IQ4's
-// levels.
+// What a symmetric codec's codes stand for in units of its scale: the nearest of evenly spaced integers, of IQ4's
+// levels or of FP4's.
 #pragma once
 
 #include "codec/iq4.h"
@@ -55,6 +55,33 @@ struct Iq4Codes {
   static TSUBU_INLINE typename L::I stored(typename L::F t) {
     const Cell<L> cell = cell_of<L>(t);
     return L::add(L::bit_and(cell.index, L::set1_i(15)), L::select(cell.above, L::set1_i(1), L::set1_i(0)));
+  }
+};
+
+// FP4 (E2M1) in units of half its scale: ±{0, 1, 2, 3, 4, 6, 8, 12}, stored with the sign in bit 3 (zero without).
+struct E2m1Codes {
+  static constexpr float kLow = -12;
+  static constexpr float kHigh = 12;
+  template <class L>
+  static TSUBU_INLINE typename L::F nearest_magnitude(typename L::F t) {
+    const auto a = L::min(L::abs(t), L::set1(kHigh));
+    const auto by_two = L::mul(L::round(L::mul(a, L::set1(0.5f))), L::set1(2.0f));
+    const auto by_four = L::mul(L::round(L::mul(a, L::set1(0.25f))), L::set1(4.0f));
+    const auto coarse = L::select(L::lt(a, L::set1(8.0f)), by_two, by_four);
+    return L::select(L::lt(a, L::set1(4.0f)), L::round(a), coarse);
+  }
+  template <class L>
+  static TSUBU_INLINE typename L::F nearest(typename L::F t) {
+    const auto magnitude = nearest_magnitude<L>(t);
+    return L::select(L::lt(t, L::zero()), L::neg(magnitude), magnitude);
+  }
+  template <class L>
+  static TSUBU_INLINE typename L::I stored(typename L::F t) {
+    const auto m = nearest_magnitude<L>(t);  // 6, 8, 12 are the codes 5, 6, 7
+    const auto upper = L::min(L::mul(L::add(m, L::set1(4.0f)), L::set1(0.5f)), L::set1(7.0f));
+    const auto code = L::to_int(L::select(L::gt(m, L::set1(4.0f)), upper, m));
+    const auto sign = L::select(L::lt(t, L::set1(-0.5f)), L::set1_i(8), L::set1_i(0));
+    return L::bit_or(code, sign);  // t = -0.5 rounds to zero
   }
 };
 

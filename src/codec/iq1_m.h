@@ -9,6 +9,7 @@
 #include "codec/bytes.h"
 #include "codec/codec.h"
 #include "codec/iq_grids.h"
+#include "codec/lattice_k.h"
 
 namespace tsubu {
 
@@ -50,6 +51,39 @@ struct IQ1_M {
       const auto eighths = L::to_float(L::add(L::template shift_left<3>(points), delta));
       L::store(y + 16 * group, L::mul(scale, L::mul(eighths, L::set1(0.125f))));
     }
+  }
+
+  using Lattice = LatticeForm<decltype(kIq1sIndex), kIq1sIndex, kIq1sGrid, LatticeSigns::kShift>;
+  struct Scales {
+    static constexpr int kSubLen = 16;
+    static constexpr int kShiftLen = 8;
+    static constexpr int kMax = 7;
+    static constexpr float kLow = 0.3f, kHigh = 1.0f;
+    static constexpr float kMeanSquares = 2;
+    static constexpr float kGain = 1.0f;
+    static TSUBU_INLINE float unit(int k) { return static_cast<float>(2 * k + 1); }
+  };
+
+  // A zero may be rounded to a level of the other sign of the shift; no level is beyond the largest magnitude but for
+  // the rounding of d to f16.
+  static constexpr double kMaxRelativeError = 2 + 0x1p-9;
+  template <class L>
+  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
+    const auto k = encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError);
+    Block block = {};
+    const uint32_t d = k.d.bits();
+    for (int i = 0; i < 4; ++i) {
+      uint32_t word = (d >> (4 * i) & 15) << 12;
+      for (int s = 0; s < 4; ++s) word |= static_cast<uint32_t>(k.scale[4 * i + s]) << (3 * s);
+      write_u16(block.scales + 2 * i, word);
+    }
+    for (int i = 0; i < 32; ++i) {
+      const uint32_t point = k.code[i].point[0];
+      block.qs[i] = static_cast<uint8_t>(point);
+      const uint32_t high = point >> 8 | (k.shift[i] < 0 ? 8u : 0u);
+      block.qh[i / 2] = static_cast<uint8_t>(block.qh[i / 2] | high << (4 * (i % 2)));
+    }
+    return block;
   }
 };
 

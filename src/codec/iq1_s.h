@@ -8,6 +8,7 @@
 #include "codec/bytes.h"
 #include "codec/codec.h"
 #include "codec/iq_grids.h"
+#include "codec/lattice_k.h"
 
 namespace tsubu {
 
@@ -41,6 +42,37 @@ struct IQ1_S {
         L::store(y + 32 * group + 8 * i, L::mul(scale, L::add(L::to_float(points), delta)));
       }
     }
+  }
+
+  using Lattice = LatticeForm<decltype(kIq1sIndex), kIq1sIndex, kIq1sGrid, LatticeSigns::kShift>;
+  struct Scales {
+    static constexpr int kSubLen = 32;
+    static constexpr int kShiftLen = 32;
+    static constexpr int kMax = 7;
+    static constexpr float kLow = 0.3f, kHigh = 1.0f;
+    static constexpr float kMeanSquares = 2;
+    static constexpr float kGain = 1.0f;
+    static TSUBU_INLINE float unit(int k) { return static_cast<float>(2 * k + 1); }
+  };
+
+  // A zero may be rounded to a level of the other sign of the shift; no level is beyond the largest magnitude but for
+  // the rounding of d to f16.
+  static constexpr double kMaxRelativeError = 2 + 0x1p-9;
+  template <class L>
+  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
+    const auto k = encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError);
+    Block block = {};
+    block.d = k.d;
+    for (int group = 0; group < 8; ++group) {
+      uint32_t word = static_cast<uint32_t>(k.scale[group]) << 12 | (k.shift[4 * group] < 0 ? 0x8000u : 0u);
+      for (int i = 0; i < 4; ++i) {
+        const uint32_t point = k.code[4 * group + i].point[0];
+        block.qs[4 * group + i] = static_cast<uint8_t>(point);
+        word |= point >> 8 << (3 * i);
+      }
+      write_u16(block.qh + 2 * group, word);
+    }
+    return block;
   }
 };
 

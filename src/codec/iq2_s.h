@@ -8,6 +8,7 @@
 #include "codec/bytes.h"
 #include "codec/codec.h"
 #include "codec/iq_grids.h"
+#include "codec/lattice_k.h"
 
 namespace tsubu {
 
@@ -41,6 +42,33 @@ struct IQ2_S {
       const auto points = lanes_of<L>(with_signs(first, block.signs[i]), with_signs(second, block.signs[i + 1]));
       L::store(y + 16 * group, L::mul(scale, L::to_float(points)));
     }
+  }
+
+  using Lattice = LatticeForm<decltype(kIq2sIndex), kIq2sIndex, kIq2sGrid, LatticeSigns::kFree>;
+  struct Scales {
+    static constexpr int kSubLen = 16;
+    static constexpr int kShiftLen = 0;
+    static constexpr int kMax = 15;
+    static constexpr float kLow = 0.35f, kHigh = 1.2f;
+    static constexpr float kMeanSquares = 2;
+    static constexpr float kGain = 1.0f;
+    static TSUBU_INLINE float unit(int k) { return 0.25f * (0.5f + static_cast<float>(k)); }
+  };
+
+  // Signs are kept and no level is beyond the largest magnitude but for the rounding of d to f16.
+  static constexpr double kMaxRelativeError = 1 + 0x1p-9;
+  template <class L>
+  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
+    const auto k = encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError);
+    Block block = {};
+    block.d = k.d;
+    for (int i = 0; i < 32; ++i) {
+      block.qs[i] = static_cast<uint8_t>(k.code[i].point[0]);
+      block.qh[i / 4] = static_cast<uint8_t>(block.qh[i / 4] | (k.code[i].point[0] >> 8) << (2 * (i % 4)));
+      block.signs[i] = k.code[i].minus;
+    }
+    for (int i = 0; i < 8; ++i) block.scales[i] = static_cast<uint8_t>(k.scale[2 * i] | k.scale[2 * i + 1] << 4);
+    return block;
   }
 };
 

@@ -8,6 +8,7 @@
 #include "codec/bytes.h"
 #include "codec/codec.h"
 #include "codec/iq_grids.h"
+#include "codec/lattice_k.h"
 
 namespace tsubu {
 
@@ -46,6 +47,36 @@ struct IQ3_S {
         L::store(y + 32 * group + 4 * i, L::mul(scale, L::to_float(points)));
       }
     }
+  }
+
+  using Lattice = LatticeForm<decltype(kIq3sIndex), kIq3sIndex, kIq3sGrid, LatticeSigns::kFree>;
+  struct Scales {
+    static constexpr int kSubLen = 32;
+    static constexpr int kShiftLen = 0;
+    static constexpr int kMax = 15;
+    static constexpr float kLow = 0.6f, kHigh = 1.3f;
+    static constexpr float kMeanSquares = 2;
+    static constexpr float kGain = 1.0f;
+    static TSUBU_INLINE float unit(int k) { return static_cast<float>(1 + 2 * k); }
+  };
+
+  // Signs are kept and no level is beyond the largest magnitude but for the rounding of d to f16.
+  static constexpr double kMaxRelativeError = 1 + 0x1p-9;
+  template <class L>
+  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
+    const auto k = encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError);
+    Block block = {};
+    block.d = k.d;
+    for (int i = 0; i < 32; ++i) {
+      const LatticeCode& code = k.code[i];
+      block.qs[2 * i] = static_cast<uint8_t>(code.point[0]);
+      block.qs[2 * i + 1] = static_cast<uint8_t>(code.point[1]);
+      const int high = code.point[0] >> 8 | code.point[1] >> 8 << 1;
+      block.qh[i / 4] = static_cast<uint8_t>(block.qh[i / 4] | high << (2 * (i % 4)));
+      block.signs[i] = code.minus;
+    }
+    for (int i = 0; i < 4; ++i) block.scales[i] = static_cast<uint8_t>(k.scale[2 * i] | k.scale[2 * i + 1] << 4);
+    return block;
   }
 };
 

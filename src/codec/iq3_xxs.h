@@ -8,6 +8,7 @@
 #include "codec/bytes.h"
 #include "codec/codec.h"
 #include "codec/iq_grids.h"
+#include "codec/lattice_k.h"
 
 namespace tsubu {
 
@@ -42,6 +43,37 @@ struct IQ3_XXS {
         L::store(y + 32 * group + 8 * i, L::mul(scale, L::to_float(points)));
       }
     }
+  }
+
+  using Lattice = LatticeForm<decltype(kIq3xxsIndex), kIq3xxsIndex, kIq3xxsGrid, LatticeSigns::kEven>;
+  struct Scales {
+    static constexpr int kSubLen = 32;
+    static constexpr int kShiftLen = 0;
+    static constexpr int kMax = 15;
+    static constexpr float kLow = 0.6f, kHigh = 1.3f;
+    static constexpr float kMeanSquares = 2;
+    static constexpr float kGain = 1.0f;
+    static TSUBU_INLINE float unit(int k) { return 0.5f * (0.5f + static_cast<float>(k)); }
+  };
+
+  // A sign may be wrong, and no level is beyond the largest magnitude but for the rounding of d to f16.
+  static constexpr double kMaxRelativeError = 2 + 0x1p-9;
+  template <class L>
+  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
+    const auto k = encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError);
+    Block block = {};
+    block.d = k.d;
+    for (int group = 0; group < 8; ++group) {
+      uint32_t word = static_cast<uint32_t>(k.scale[group]) << 28;
+      for (int i = 0; i < 4; ++i) {
+        const LatticeCode& code = k.code[4 * group + i];
+        block.qs[8 * group + 2 * i] = static_cast<uint8_t>(code.point[0]);
+        block.qs[8 * group + 2 * i + 1] = static_cast<uint8_t>(code.point[1]);
+        word |= static_cast<uint32_t>(code.minus & 127) << (7 * i);
+      }
+      write_u32(block.words + 4 * group, word);
+    }
+    return block;
   }
 };
 

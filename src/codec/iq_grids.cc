@@ -28,6 +28,22 @@ consteval Grid<Entry, n_points> expand(const uint64_t (&members)[n_words], const
   return grid;
 }
 
+template <int dims, int n_points, size_t n_words, size_t n_levels>
+consteval GridIndex<dims, n_levels, n_points> arrange(const uint64_t (&members)[n_words],
+                                                      const int8_t (&levels)[n_levels]) {
+  GridIndex<dims, n_levels, n_points> grid{};
+  for (size_t l = 0; l < n_levels; ++l) grid.level[l] = levels[l];
+  int index = 0;
+  size_t half = 0;
+  for (size_t code = 0; code < 64 * n_words; ++code) {
+    if ((members[code / 64] >> (code % 64) & 1) == 0) continue;
+    while (half < code / grid.kHalfCodes) grid.start[++half] = static_cast<uint16_t>(index);
+    grid.first[index++] = static_cast<uint8_t>(code % grid.kHalfCodes);
+  }
+  while (half < grid.kHalfCodes) grid.start[++half] = static_cast<uint16_t>(index);
+  return grid;
+}
+
 }  // namespace
 
 constinit const Grid<uint64_t, 2048> kIq1sGrid = expand<uint64_t, 2048>(kIq1SMembers, kTernaryLevels);
@@ -36,5 +52,12 @@ constinit const Grid<uint64_t, 512> kIq2xsGrid = expand<uint64_t, 512>(kIq2XsMem
 constinit const Grid<uint64_t, 1024> kIq2sGrid = expand<uint64_t, 1024>(kIq2SMembers, kIq2Levels);
 constinit const Grid<uint32_t, 256> kIq3xxsGrid = expand<uint32_t, 256>(kIq3XxsMembers, kIq3xxsLevels);
 constinit const Grid<uint32_t, 512> kIq3sGrid = expand<uint32_t, 512>(kIq3SMembers, kIq3sLevels);
+
+constinit const GridIndex<8, 3, 2048> kIq1sIndex = arrange<8, 2048>(kIq1SMembers, kTernaryLevels);
+constinit const GridIndex<8, 3, 256> kIq2xxsIndex = arrange<8, 256>(kIq2XxsMembers, kIq2Levels);
+constinit const GridIndex<8, 3, 512> kIq2xsIndex = arrange<8, 512>(kIq2XsMembers, kIq2Levels);
+constinit const GridIndex<8, 3, 1024> kIq2sIndex = arrange<8, 1024>(kIq2SMembers, kIq2Levels);
+constinit const GridIndex<4, 8, 256> kIq3xxsIndex = arrange<4, 256>(kIq3XxsMembers, kIq3xxsLevels);
+constinit const GridIndex<4, 8, 512> kIq3sIndex = arrange<4, 512>(kIq3SMembers, kIq3sLevels);
 
 }  // namespace tsubu

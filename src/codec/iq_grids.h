@@ -28,12 +28,34 @@ struct Grid {
   Entry points[n_points];
 };
 
+// A set arranged for searches (codec/lattice_grid.h). A point's code splits into that of the first half of its coordinates
+// (the low digits) and that of the second; points are in ascending order, so those with the same second half stand
+// together.
+template <int dims, int n_levels, int n_points>
+struct GridIndex {
+  static constexpr int kDims = dims;
+  static constexpr int kLevels = n_levels;
+  static constexpr int kPoints = n_points;
+  static constexpr int kHalfCodes = dims == 8 ? n_levels * n_levels * n_levels * n_levels : n_levels * n_levels;
+
+  float level[n_levels];
+  uint16_t start[kHalfCodes + 1];  // points start[h] … start[h + 1] - 1 have the second half h
+  uint8_t first[n_points];         // the first half of each point
+};
+
 extern const Grid<uint64_t, 2048> kIq1sGrid;
 extern const Grid<uint64_t, 256> kIq2xxsGrid;
 extern const Grid<uint64_t, 512> kIq2xsGrid;
 extern const Grid<uint64_t, 1024> kIq2sGrid;
 extern const Grid<uint32_t, 256> kIq3xxsGrid;
 extern const Grid<uint32_t, 512> kIq3sGrid;
+
+extern const GridIndex<8, 3, 2048> kIq1sIndex;
+extern const GridIndex<8, 3, 256> kIq2xxsIndex;
+extern const GridIndex<8, 3, 512> kIq2xsIndex;
+extern const GridIndex<8, 3, 1024> kIq2sIndex;
+extern const GridIndex<4, 8, 256> kIq3xxsIndex;
+extern const GridIndex<4, 8, 512> kIq3sIndex;
 
 // Seven stored signs; the eighth makes the number of minus signs even.
 TSUBU_INLINE uint32_t even_signs(uint32_t seven_bits) {

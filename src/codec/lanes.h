@@ -19,6 +19,9 @@
 #define TSUBU_INLINE inline __attribute__((always_inline))
 #endif
 
+// For templates over the lanes that are too large to be copied into each caller: their symbols carry the lanes' name.
+#define TSUBU_OUTLINE __attribute__((noinline))
+
 namespace tsubu {
 
 inline constexpr int kLanes = 16;

@@ -5,6 +5,7 @@
 
 #include "codec/bytes.h"
 #include "codec/codec.h"
+#include "codec/weights.h"
 
 namespace tsubu {
 
@@ -31,6 +32,37 @@ struct Q1_0 {
       const auto signs = lanes_of<L>(with_signs(kOnes, minus), with_signs(kOnes, minus >> 8));
       L::store(y + 16 * i, L::mul(d, L::to_float(signs)));
     }
+  }
+
+  // Signs are kept and d is a mean of magnitudes: no error is larger than the largest value, but for d's rounding to
+  // f16.
+  static constexpr double kMaxRelativeError = 1 + 0x1p-10;
+  template <class L>
+  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
+    Block block = {};
+    Weighted<128> prepared;
+    copy_clamped<L, 128>(x, prepared);
+    if (prepared.largest < kNegligible) return block;
+    // Σ w |x| / Σ w; the importance alone, as no outlier can be kept in range; all the same if it says nothing.
+    float mean = 0;
+    for (int attempt = importance ? 0 : 1; attempt < 2; ++attempt) {
+      auto sum = L::zero();
+      auto weights = L::zero();
+      for (int i = 0; i < 128; i += kLanes) {
+        const auto v = L::load(prepared.x + i);
+        const auto w = attempt == 0 ? L::load(importance + i) : L::set1(1.0f);
+        sum = L::add(sum, L::mul(w, L::abs(v)));
+        weights = L::add(weights, w);
+        const uint32_t plus = ~L::mask_bits(L::lt(v, L::zero()));
+        block.qs[i / 8] = static_cast<uint8_t>(plus);
+        block.qs[i / 8 + 1] = static_cast<uint8_t>(plus >> 8);
+      }
+      const float total = L::hsum(weights);
+      mean = L::hsum(sum) / total;
+      if (total > 0x1p-80f && total < 0x1p80f) break;
+    }
+    block.d = Half::of(mean);
+    return block;
   }
 };
 

@@ -5,6 +5,7 @@
 
 #include "codec/bytes.h"
 #include "codec/codec.h"
+#include "codec/single_scale.h"
 
 namespace tsubu {
 
@@ -30,6 +31,24 @@ struct Q2_0 {
       const auto codes = lanes_of<L>(spread_crumbs(word), spread_crumbs(word >> 16));
       L::store(y + 16 * i, L::mul(d, L::to_float(L::sub(codes, L::set1_i(1)))));
     }
+  }
+
+  // Plain rounding: the largest magnitude is code 2, its mirror image ends at -1; and the rounding of d to f16.
+  static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 2 + 0x1p-10);
+  // Either sign of the scale: the largest magnitude as 2 (or beyond) or as -1.
+  static constexpr SymmetricGrid kLargest = {{0.75f, 1.06f, 1.5f, 2.12f, 3.0f, 4.24f, 6.0f, 8.49f, -0.75f, -1.06f,
+                                              -1.5f, -2.12f, -3.0f, -4.24f, -6.0f, -8.49f}};
+  template <class L>
+  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
+    const auto fit =
+        encode_single_scale<L, IntegerCodes<-1, 2>, 64>(x, importance, kLargest, kSingleScaleAround, kMaxRelativeError);
+    Block block;
+    block.d = fit.d;
+    for (int i = 0; i < 16; ++i) {
+      const uint8_t* c = fit.codes + 4 * i;
+      block.qs[i] = static_cast<uint8_t>(c[0] | c[1] << 2 | c[2] << 4 | c[3] << 6);
+    }
+    return block;
   }
 };
 

@@ -8,6 +8,7 @@
 
 #include "codec/bytes.h"
 #include "codec/codec.h"
+#include "codec/single_scale.h"
 
 namespace tsubu {
 
@@ -47,6 +48,26 @@ struct TQ1_0 {
     const uint64_t last = read_u32(block.qh) * 0x100000001u;
     const auto powers = lanes_of<L>(0x0303030301010101u, 0x1b1b1b1b09090909u);
     store_digit<L>(d, L::bit_and(lanes_of<L>(last, last), L::set1_i(255)), powers, y + 240);
+  }
+
+  // The byte of five digits, first digit highest: the smallest fraction of 256 whose digits come out again.
+  static TSUBU_INLINE uint8_t packed(uint32_t d0, uint32_t d1, uint32_t d2, uint32_t d3, uint32_t d4) {
+    const uint32_t t = (((d0 * 3 + d1) * 3 + d2) * 3 + d3) * 3 + d4;
+    return static_cast<uint8_t>((t * 256 + 242) / 243);
+  }
+
+  static constexpr double kMaxRelativeError = kTernaryMaxRelativeError;
+  template <class L>
+  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
+    const auto fit = encode_single_scale<L, IntegerCodes<-1, 1>, 256>(x, importance, kTernaryLargest,
+                                                                      kSingleScaleAround, kMaxRelativeError);
+    Block block;
+    block.d = fit.d;
+    const uint8_t* c = fit.codes;
+    for (int i = 0; i < 32; ++i) block.qs[i] = packed(c[i], c[32 + i], c[64 + i], c[96 + i], c[128 + i]);
+    for (int i = 0; i < 16; ++i) block.qs[32 + i] = packed(c[160 + i], c[176 + i], c[192 + i], c[208 + i], c[224 + i]);
+    for (int i = 0; i < 4; ++i) block.qh[i] = packed(c[240 + i], c[244 + i], c[248 + i], c[252 + i], 0);
+    return block;
   }
 };
 

@@ -7,6 +7,7 @@
 
 #include "codec/bytes.h"
 #include "codec/codec.h"
+#include "codec/single_scale.h"
 
 namespace tsubu {
 
@@ -42,6 +43,20 @@ struct TQ2_0 {
       store_crumbs<L>(d, L::template shift_right<4>(bytes), out + 64);
       store_crumbs<L>(d, L::template shift_right<6>(bytes), out + 96);
     }
+  }
+
+  static constexpr double kMaxRelativeError = kTernaryMaxRelativeError;
+  template <class L>
+  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
+    const auto fit = encode_single_scale<L, IntegerCodes<-1, 1>, 256>(x, importance, kTernaryLargest,
+                                                                      kSingleScaleAround, kMaxRelativeError);
+    Block block;
+    block.d = fit.d;
+    for (int i = 0; i < 64; ++i) {
+      const uint8_t* c = fit.codes + i / 32 * 128 + i % 32;
+      block.qs[i] = static_cast<uint8_t>(c[0] | c[32] << 2 | c[64] << 4 | c[96] << 6);
+    }
+    return block;
   }
 };
 

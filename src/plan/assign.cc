@@ -47,7 +47,9 @@ std::vector<CompiledOverride> compile(const std::vector<TypeOverride>& overrides
 
 std::vector<PlannedTensor> assign_types(const Model& model, const Recipe& recipe, const PlanOptions& options) {
   if (recipe.needs_stats && !options.has_stats && !options.pure)
-    fail(ExitCode::kUsage, "recipe {} wants an importance matrix: give one with --stats", recipe.name);
+    fail(ExitCode::kUsage,
+         "recipe {} wants to know the activations: give calibration text with --text, or an importance matrix with --stats",
+         recipe.name);
   const Hparams& h = model.hparams();
   const TypeInfo& default_type = encodable_type(recipe.default_type);
   const std::string_view head = head_weight_name(model) == "output.weight" ? "output.weight" : "token_embd.weight";

@@ -7,6 +7,7 @@
 //   rules           the first that matches wins; each has `type` and conditions:
 //     roles         role names; "output" is also the embedding when the head shares it
 //     layers        "more_bits": the first and last eighth of the layers and every third between;
+//                   "middle": all but the first and the last eighth;
 //                   "first N" or "first 1/N": the first N layers, or the first n/N (rounded down)
 //     min_gqa       query heads per key head at least
 //     n_layers      only in models of exactly so many layers
@@ -129,6 +130,7 @@ bool layer_matches(const std::string& selector, int layer, uint32_t n_layers) {
   if (layer < 0) return false;
   const uint32_t i = static_cast<uint32_t>(layer), eighth = n_layers / 8;
   if (selector == "more_bits") return i < eighth || i >= 7 * n_layers / 8 || (i - eighth) % 3 == 2;
+  if (selector == "middle") return i >= eighth && i < 7 * n_layers / 8;
   const auto n = first_layers(selector, n_layers);
   return n && i < *n;
 }
@@ -220,8 +222,8 @@ RecipeRule rule_from_json(const Json& json, const std::string& where) {
   for (const std::string& role : rule.roles)
     if (!is_role_name(role)) object.refuse("roles", "names of roles: " + role_names(), object.find("roles"));
   rule.layers = object.text_or("layers", "");
-  if (!rule.layers.empty() && rule.layers != "more_bits" && !first_layers(rule.layers, 1))
-    object.refuse("layers", "\"more_bits\", \"first N\" or \"first 1/N\"", object.find("layers"));
+  if (!rule.layers.empty() && rule.layers != "more_bits" && rule.layers != "middle" && !first_layers(rule.layers, 1))
+    object.refuse("layers", "\"more_bits\", \"middle\", \"first N\" or \"first 1/N\"", object.find("layers"));
   rule.min_gqa = static_cast<int>(object.count_or("min_gqa", 0));
   rule.n_layers = static_cast<int>(object.count_or("n_layers", 0));
   if (const auto stats = object.flag("stats")) rule.stats = *stats ? 1 : 0;
