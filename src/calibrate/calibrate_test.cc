@@ -203,7 +203,8 @@ TEST(Calibrate, MergedFilesAreTheSums) {
   run(b);
   run(both);
   const std::string merged_path = temporary("merged.gguf");
-  EXPECT_EQ(merge_statistics({a.output, b.output}, merged_path), std::filesystem::file_size(merged_path));
+  const uint64_t merged_bytes = merge_statistics({a.output, b.output}, merged_path);
+  EXPECT_EQ(merged_bytes, std::filesystem::file_size(merged_path));
   const GgufFile merged = GgufFile::open(merged_path), expected = GgufFile::open(both.output);
   ASSERT_EQ(merged.tensors().size(), expected.tensors().size());
   EXPECT_EQ(Imatrix::load(merged_path).chunk_count, 6u);

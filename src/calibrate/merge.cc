@@ -24,28 +24,35 @@ uint64_t uint_of(const GgufMetadata& metadata, std::string_view key) {
   return value ? value->as_uint().value_or(0) : 0;
 }
 
-void check_alike(const GgufFile& a, const std::string& path_a, const GgufFile& b, const std::string& path_b) {
+// Error(kBadInput) when b lacks a tensor that a has.
+void check_has_all(const GgufFile& a, const std::string& path_a, const GgufFile& b, const std::string& path_b) {
   for (const GgufTensor& t : a.tensors()) {
     const GgufTensor* other = b.find(t.name);
     if (!other)
       fail(ExitCode::kBadInput,
-           "{}: no tensor {} as in {}: only statistics of the same kind, of one model, "
-           "can be merged",
+           "{}: no tensor {} as in {}: only statistics of one model, all with Gram matrices or all without, can be "
+           "merged",
            path_b, t.name, path_a);
     if (other->shape != t.shape)
       fail(ExitCode::kBadInput, "{}: tensor {} is of another shape than in {}: statistics of another model", path_b,
            t.name, path_a);
   }
-  const auto hashes_a = strings_of(a.metadata(), "tsubu.calibrate.model_hashes"),
-             hashes_b = strings_of(b.metadata(), "tsubu.calibrate.model_hashes");
-  if (!hashes_a.empty() && !hashes_b.empty() && hashes_a != hashes_b)
-    warn(fmt::format("{} and {} are of files with different weights: merged all the same", path_a, path_b));
+}
+
+void check_alike(const GgufFile& a, const std::string& path_a, const GgufFile& b, const std::string& path_b) {
+  check_has_all(a, path_a, b, path_b);
+  check_has_all(b, path_b, a, path_a);
   if (strings_of(a.metadata(), kInputsKey) != strings_of(b.metadata(), kInputsKey))
     fail(ExitCode::kBadInput, "{}: other inputs share Gram matrices than in {}: statistics of another model", path_b,
          path_a);
-  if (uint_of(a.metadata(), "imatrix.chunk_size") != uint_of(b.metadata(), "imatrix.chunk_size"))
+  constexpr const char* kSize = "imatrix.chunk_size";
+  if (uint_of(a.metadata(), kSize) != uint_of(b.metadata(), kSize))
     fail(ExitCode::kBadInput, "{}: chunks of {} tokens, in {} of {}: only statistics of one context can be merged",
-         path_b, uint_of(b.metadata(), "imatrix.chunk_size"), path_a, uint_of(a.metadata(), "imatrix.chunk_size"));
+         path_b, uint_of(b.metadata(), kSize), path_a, uint_of(a.metadata(), kSize));
+  constexpr const char* kHashes = "tsubu.calibrate.model_hashes";
+  const auto hashes_a = strings_of(a.metadata(), kHashes), hashes_b = strings_of(b.metadata(), kHashes);
+  if (!hashes_a.empty() && !hashes_b.empty() && hashes_a != hashes_b)
+    warn(fmt::format("{} and {} are of files with different weights: merged all the same", path_a, path_b));
 }
 
 template <class T, class Get>
@@ -71,7 +78,6 @@ uint64_t merge_statistics(const std::vector<std::string>& paths, const std::stri
     Statistics::open(path);  // refuses what is no statistics file
     files.push_back(GgufFile::open(path));
     check_alike(files.front(), paths.front(), files.back(), path);
-    check_alike(files.back(), path, files.front(), paths.front());
   }
   GgufWriter writer(output);
   for (const auto& [key, value] : files.front().metadata().items()) writer.metadata().set(key, value);

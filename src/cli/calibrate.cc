@@ -68,8 +68,8 @@ Action declare(CLI::App& app) {
   CalibrateOptions& c = o->calibrate;
   app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->type_name(" ");
   app.add_option("-o,--output", c.output, "Statistics file to write")->required()->type_name("STATS.gguf");
-  app.add_option("--text", o->texts, "UTF-8 text, with its share of the chunks (default 1); repeatable")
-      ->type_name("F[:W]")
+  app.add_option("--text", o->texts, "UTF-8 text; F:W gives it W shares of the chunks (default 1); repeatable")
+      ->type_name("F")
       ->allow_extra_args(false);
   app.add_flag("--gram", c.gram, "Gram matrices, first moments and maxima too (for error feedback)");
   app.add_option("--ctx", c.corpus.context, "Tokens of a chunk (default 512)")
@@ -78,8 +78,11 @@ Action declare(CLI::App& app) {
   app.add_option("--chunks", c.corpus.max_chunks, "At most so many chunks in all (default: all)")
       ->check(CLI::Range(1, 1 << 30))
       ->type_name("N");
-  app.add_flag("--process-output,!--no-process-output", c.process_output,
-               "Statistics of the head's input, output.weight (default: yes)");
+  CLI::Option* with_head =
+      app.add_flag("--process-output", c.process_output, "Statistics of the head's input, output.weight (default)");
+  app.add_flag_callback(
+         "--no-process-output", [o] { o->calibrate.process_output = false; }, "Leave the head out")
+      ->excludes(with_head);
   app.add_flag("--legacy", c.legacy, "Write the older .dat form of an importance matrix");
   app.add_option("--memory", o->memory,
                  "For Gram matrices: blocks are done a few at a time to keep to it (default 2GiB)")
