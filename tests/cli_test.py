@@ -96,6 +96,38 @@ class Fixtures:
         os.remove(target / "model.safetensors")
         (target / "pytorch_model.bin").write_bytes(b"PK\x03\x04")
 
+    def bad_statistics(self):
+        """Importance matrices for blk.0.attn_q.weight that are wrong, each in one way."""
+        name, columns = b"blk.0.attn_q.weight", 256
+
+        def string(data):
+            return struct.pack("<Q", len(data)) + data
+
+        def legacy(file, values):
+            (self.work / file).write_bytes(struct.pack("<ii", 1, len(name)) + name + struct.pack("<ii", 1, len(values)) +
+                                           struct.pack(f"<{len(values)}f", *values))
+
+        def gguf(file, sums, counts):
+            """sums: rows of `columns` values."""
+            data = struct.pack(f"<{columns * sums}f", *[1.0] * (columns * sums))
+            tensors = string(name + b".in_sum2") + struct.pack("<IQQIQ", 2, columns, sums, 0, 0)
+            tensors += string(name + b".counts") + struct.pack("<IQQIQ", 2, 1, counts, 0, len(data))
+            head = b"GGUF" + struct.pack("<IQQ", 3, 2, 1) + string(b"general.type") + struct.pack("<I", 8) + string(b"imatrix")
+            head += tensors
+            tail = struct.pack(f"<{counts}f", *[1.0] * counts)
+            (self.work / file).write_bytes(head + bytes(-len(head) % 32) + data + tail + bytes(-len(tail) % 32))
+
+        legacy("good.dat", [1.0] * columns)
+        legacy("nan.dat", [float("nan")] + [1.0] * (columns - 1))
+        legacy("infinite.dat", [float("inf")] + [1.0] * (columns - 1))
+        legacy("negative.dat", [1.0] * (columns - 1) + [-1.0])
+        legacy("narrow.dat", [1.0] * (columns // 2))
+        (self.work / "cut.dat").write_bytes((self.work / "good.dat").read_bytes()[:-1])
+        gguf("good-stats.gguf", 1, 1)
+        gguf("three-stats.gguf", 3, 3)
+        gguf("many-stats.gguf", 4096, 4096)
+        gguf("uncounted-stats.gguf", 2, 1)
+
     def short_text(self):
         (self.work / "short.txt").write_text("Too short.")
 
