@@ -12,19 +12,61 @@ bool same_rope(const RopeSpec& a, const RopeSpec& b) {
   return a.style == b.style && a.magnitude == b.magnitude && a.inverse_frequencies == b.inverse_frequencies;
 }
 
-// The linear that wrote a value which then reached `value` channel by channel, so that a scale of one of its rows is a
-// scale of one column of the readers: up → silu(gate)·up, and v → attention when every query head has its own v head.
-std::string elementwise_producer(const Graph& graph, const std::vector<const Op*>& producers, ValueId value) {
-  const Op* op = producers[static_cast<size_t>(value)];
-  if (!op) return {};
-  ValueId source = kNoValue;
-  if (op->kind == OpKind::kSiluMul) source = op->inputs[1];
-  if (op->kind == OpKind::kAttention && op->n_heads == op->n_kv_heads) source = op->inputs[2];
-  if (source == kNoValue) return {};
-  const Op* linear = producers[static_cast<size_t>(source)];
-  if (!linear || linear->kind != OpKind::kLinear) return {};
-  const auto width = [&](ValueId id) { return graph.widths[static_cast<size_t>(id)]; };
-  return width(source) == width(value) ? linear->weight : std::string();
+// What is asked again and again of a graph: who wrote a value, how many operations read it, how many use a weight.
+struct GraphIndex {
+  explicit GraphIndex(const Graph& graph) : producers(graph.widths.size()), n_readers(graph.widths.size()) {
+    for (const Op& op : graph.ops) {
+      producers[static_cast<size_t>(op.output)] = &op;
+      for (ValueId v : op.inputs) ++n_readers[static_cast<size_t>(v)];
+      if (!op.weight.empty()) ++n_uses[op.weight];
+      if (!op.bias.empty()) ++n_uses[op.bias];
+    }
+    if (graph.logits != kNoValue) ++n_readers[static_cast<size_t>(graph.logits)];
+  }
+  const Op* producer(ValueId v) const { return producers[static_cast<size_t>(v)]; }
+  size_t readers(ValueId v) const { return n_readers[static_cast<size_t>(v)]; }
+  bool used_once(const std::string& weight) const { return weight.empty() || n_uses.at(weight) == 1; }
+
+  std::vector<const Op*> producers;
+  std::vector<size_t> n_readers;
+  std::map<std::string, size_t> n_uses;
+};
+
+// The linear that wrote a value which then reaches the group's input channel by channel, so that a scale of one of its
+// rows is a scale of columns of the readers: up → silu(gate)·up, and v → attention, where the query heads of a group read
+// one v head. Sets `only` when nothing else reads those rows' output.
+void find_producer(const Graph& graph, const GraphIndex& index, LinearGroup& group, bool& only) {
+  const Op* op = index.producer(group.input);
+  if (!op || (op->kind != OpKind::kSiluMul && op->kind != OpKind::kAttention)) return;
+  const bool is_attention = op->kind == OpKind::kAttention;
+  const ValueId source = op->inputs[is_attention ? 2 : 1];
+  const Op* linear = index.producer(source);
+  only = index.readers(source) == 1;
+  uint32_t first_row = 0;
+  if (linear && linear->kind == OpKind::kSlice) {  // rows of a fused projection
+    const ValueId whole = linear->inputs[0];
+    const uint32_t begin = first_row = linear->offset, end = begin + graph.widths[static_cast<size_t>(source)];
+    size_t slices = 0;
+    for (const Op& other : graph.ops)
+      if (other.kind == OpKind::kSlice && other.inputs[0] == whole) {
+        ++slices;
+        const uint32_t other_end = other.offset + graph.widths[static_cast<size_t>(other.output)];
+        only &= &other == linear || other_end <= begin || end <= other.offset;
+      }
+    only &= slices == index.readers(whole);
+    linear = index.producer(whole);
+  }
+  if (!linear || linear->kind != OpKind::kLinear) return;
+  const uint32_t width = graph.widths[static_cast<size_t>(group.input)];
+  for (uint32_t c = 0; c < width; ++c) {
+    uint32_t row = c;
+    if (is_attention) row = c / op->head_dim / (op->n_heads / op->n_kv_heads) * op->head_dim + c % op->head_dim;
+    group.producer_rows.push_back(first_row + row);
+  }
+  group.producer_linear = linear->weight;
+  group.producer_bias = linear->bias;
+  group.producer_heads = is_attention ? op->n_kv_heads : 0;
+  only &= index.used_once(linear->weight) && index.used_once(linear->bias);
 }
 
 }  // namespace
@@ -43,9 +85,7 @@ std::vector<ValueId> live_values(const Graph& graph, size_t step) {
 }
 
 std::vector<LinearGroup> linear_groups(const Graph& graph) {
-  std::vector<const Op*> producers(graph.widths.size(), nullptr);
-  for (const Op& op : graph.ops) producers[static_cast<size_t>(op.output)] = &op;
-
+  const GraphIndex index(graph);
   std::vector<LinearGroup> groups;
   std::map<ValueId, size_t> group_of;
   for (const Op& op : graph.ops) {
@@ -56,14 +96,23 @@ std::vector<LinearGroup> linear_groups(const Graph& graph) {
       LinearGroup group;
       group.input = input;
       group.layer = op.layer;
-      const Op* producer = producers[static_cast<size_t>(input)];
-      if (producer && (producer->kind == OpKind::kRmsNorm || producer->kind == OpKind::kLayerNorm))
+      const Op* producer = index.producer(input);
+      if (producer && (producer->kind == OpKind::kRmsNorm || producer->kind == OpKind::kLayerNorm)) {
         group.norm_weight = producer->weight;
-      group.producer_linear = elementwise_producer(graph, producers, input);
+        group.norm_bias = producer->bias;
+        group.foldable =
+            producer->head_dim == 0 && index.used_once(producer->weight) && index.used_once(producer->bias);
+      } else {
+        find_producer(graph, index, group, group.foldable);
+        group.foldable &= !group.producer_linear.empty();
+      }
       groups.push_back(std::move(group));
     }
-    groups[it->second].linears.push_back(op.weight);
+    LinearGroup& group = groups[it->second];
+    group.linears.push_back(op.weight);
+    group.foldable &= index.used_once(op.weight);
   }
+  for (LinearGroup& group : groups) group.foldable &= index.readers(group.input) == group.linears.size();
   return groups;
 }
 

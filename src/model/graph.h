@@ -58,7 +58,15 @@ struct Graph {
 struct LinearGroup {
   ValueId input = kNoValue;
   std::string norm_weight;               // empty when the producer is no norm
-  std::string producer_linear;           // linear whose output reaches the input elementwise (up → down), else empty
+  std::string norm_bias;                 // of a layer norm
+  // The linear whose output reaches the input channel by channel (up → down, v → attention output), else empty: a scale
+  // of its row producer_rows[c] is a scale of the input's column c. Several columns may share a row (grouped queries).
+  std::string producer_linear, producer_bias;
+  std::vector<uint32_t> producer_rows;
+  uint32_t producer_heads = 0;           // v: heads of producer_rows, each mapped to whole heads of the input; else 0
+  // Nothing else reads what the norm or the producer's rows give, and no other operation uses the weights concerned:
+  // a scale of the input's channels folds away.
+  bool foldable = false;
   std::vector<std::string> linears;      // weights, in graph order
   int layer = -1;
 };

@@ -15,6 +15,7 @@ std::vector<LinearGroup> groups_of(const char* architecture, const Json& config)
 }
 
 using Names = std::vector<std::string>;
+using Rows = std::vector<uint32_t>;
 
 TEST(LinearGroups, Llama) {
   const auto groups = groups_of("llama", tiny_llama().config);
@@ -24,21 +25,41 @@ TEST(LinearGroups, Llama) {
   EXPECT_EQ(groups[0].producer_linear, "");
   EXPECT_EQ(groups[1].linears, (Names{"blk.0.attn_output.weight"}));
   EXPECT_EQ(groups[1].norm_weight, "");
-  EXPECT_EQ(groups[1].producer_linear, "");  // 2 value heads feed 4 query heads
+  EXPECT_EQ(groups[1].producer_linear, "blk.0.attn_v.weight");  // 2 value heads of 4 feed 4 query heads
+  EXPECT_EQ(groups[1].producer_rows, (Rows{0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7}));
+  EXPECT_EQ(groups[1].producer_heads, 2u);
   EXPECT_EQ(groups[2].norm_weight, "blk.0.ffn_norm.weight");
   EXPECT_EQ(groups[2].linears, (Names{"blk.0.ffn_gate.weight", "blk.0.ffn_up.weight"}));
   EXPECT_EQ(groups[3].linears, (Names{"blk.0.ffn_down.weight"}));
   EXPECT_EQ(groups[3].producer_linear, "blk.0.ffn_up.weight");
+  EXPECT_EQ(groups[3].producer_rows.size(), kTinyFf);
+  EXPECT_EQ(groups[3].producer_rows[7], 7u);
+  for (const LinearGroup& group : groups) EXPECT_TRUE(group.foldable) << group.linears.front();
   EXPECT_EQ(groups[4].layer, 1);
   EXPECT_EQ(groups[8].norm_weight, "output_norm.weight");
   EXPECT_EQ(groups[8].linears, (Names{"output.weight"}));
   EXPECT_EQ(groups[8].layer, -1);
 }
 
-TEST(LinearGroups, WithoutGroupedQueriesVFeedsTheOutputProjection) {
+TEST(LinearGroups, ATiedHeadDoesNotFold) {
   Json config = tiny_llama().config;
-  config["num_key_value_heads"] = 4;
-  EXPECT_EQ(groups_of("llama", config)[1].producer_linear, "blk.0.attn_v.weight");
+  config["tie_word_embeddings"] = true;
+  const auto groups = groups_of("llama", config);
+  EXPECT_FALSE(groups.back().foldable);  // a scale of its columns would scale the embeddings
+  EXPECT_TRUE(groups.front().foldable);
+}
+
+TEST(LinearGroups, AnInputThatSomethingElseReadsDoesNotFold) {
+  GraphBuilder g;
+  ValueId x = g.embed("e", 8);
+  const ValueId n = g.rms_norm(x, "norm", 1e-5f);
+  x = g.add(g.linear(n, "w", 8), n);
+  const auto groups = linear_groups(g.finish(g.linear(g.silu_mul(x, g.linear(x, "up", 8)), "head", 4)));
+  ASSERT_EQ(groups.size(), 3u);
+  EXPECT_EQ(groups[0].norm_weight, "norm");
+  EXPECT_FALSE(groups[0].foldable);
+  EXPECT_FALSE(groups[1].foldable);  // neither a norm nor a linear wrote it
+  EXPECT_TRUE(groups[2].foldable);
 }
 
 TEST(LinearGroups, Gpt2) {
@@ -46,7 +67,13 @@ TEST(LinearGroups, Gpt2) {
   ASSERT_EQ(groups.size(), 2 * 4 + 1u);
   EXPECT_EQ(groups[0].norm_weight, "blk.0.attn_norm.weight");
   EXPECT_EQ(groups[0].linears, (Names{"blk.0.attn_qkv.weight"}));
+  EXPECT_EQ(groups[0].norm_bias, "blk.0.attn_norm.bias");
+  EXPECT_EQ(groups[1].producer_linear, "blk.0.attn_qkv.weight");  // its last third
+  EXPECT_EQ(groups[1].producer_bias, "blk.0.attn_qkv.bias");
+  EXPECT_EQ(groups[1].producer_rows.front(), 2 * kTinyEmbd);
+  EXPECT_TRUE(groups[1].foldable);
   EXPECT_EQ(groups[3].producer_linear, "");  // GELU is not linear in its input
+  EXPECT_FALSE(groups[3].foldable);
   EXPECT_EQ(groups[8].linears, (Names{"token_embd.weight"}));
 }
 
