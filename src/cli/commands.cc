@@ -8,13 +8,13 @@
 namespace tsubu {
 
 // To add a command: write its file and put its name in both of these lines' lists.
-extern const Command kInspectCommand, kConvertCommand, kCalibrateCommand, kQuantizeCommand, kEvalCommand, kBenchCommand,
-    kRunCommand, kTokenizeCommand, kTypesCommand, kRecipesCommand, kArchsCommand;
+extern const Command kInspectCommand, kConvertCommand, kCalibrateCommand, kTransformCommand, kQuantizeCommand,
+    kEvalCommand, kBenchCommand, kRunCommand, kTokenizeCommand, kTypesCommand, kRecipesCommand, kArchsCommand;
 
 std::span<const Command* const> commands() {
   static constexpr const Command* kCommands[] = {
-      &kInspectCommand, &kConvertCommand,  &kCalibrateCommand, &kQuantizeCommand, &kEvalCommand,  &kBenchCommand,
-      &kRunCommand,     &kTokenizeCommand, &kTypesCommand,     &kRecipesCommand,  &kArchsCommand,
+      &kInspectCommand, &kConvertCommand, &kCalibrateCommand, &kTransformCommand, &kQuantizeCommand, &kEvalCommand,
+      &kBenchCommand,   &kRunCommand,     &kTokenizeCommand,  &kTypesCommand,     &kRecipesCommand,  &kArchsCommand,
   };
   return kCommands;
 }

@@ -1,0 +1,163 @@
+#include "transform/awq.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "kernel/kernels.h"
+#include "transform/fold.h"
+
+namespace tsubu {
+namespace {
+
+constexpr double kLeastScale = 1e-4;
+constexpr int kClipSteps = 10;  // bounds 1 - i/20 of the largest: down to 0.55
+constexpr double kClipStep = 0.05;
+
+// s = x^α over √(max·min) of them, so that scales lie around one.
+std::vector<double> awq_scales(std::span<const double> magnitude, double alpha) {
+  std::vector<double> s(magnitude.size());
+  for (size_t c = 0; c < s.size(); ++c) s[c] = std::max(std::pow(magnitude[c], alpha), kLeastScale);
+  const auto [least, most] = std::minmax_element(s.begin(), s.end());
+  const double middle = std::sqrt(*least * *most);
+  for (double& v : s) v /= middle;
+  return s;
+}
+
+// The type a weight will have, when it is one that rounds whole rows of it.
+const TypeInfo* target_type(const EditableModel& model, const AwqOptions& options, const std::string& name) {
+  const TypeInfo* type = options.type_of(name);
+  if (!type || !type->is_quantized || !kernels().encode[type->index]) return nullptr;
+  return model.tensor(name).n_cols() % type->block_len == 0 ? type : nullptr;
+}
+
+struct Target {
+  SampledRows rows;
+  RoundingTarget rounding;
+};
+
+std::vector<Target> targets_of(const EditableModel& model, const LinearGroup& group, const AwqOptions& options) {
+  std::vector<Target> targets;
+  for (const std::string& linear : group.linears)
+    if (const TypeInfo* type = target_type(model, options, linear))
+      targets.push_back({sample_rows(model.tensor(linear), options.max_rows), {type, options.importance}});
+  return targets;
+}
+
+void note_unrounded(const EditableModel& model, const std::vector<LinearGroup>& groups, const AwqOptions& options,
+                    TransformReport& report) {
+  size_t without = 0;
+  for (const LinearGroup& group : groups)
+    without += std::none_of(group.linears.begin(), group.linears.end(),
+                            [&](const std::string& name) { return target_type(model, options, name); });
+  if (without > 0)
+    report.notes.push_back(fmt::format("{} of {} groups were left alone: none of their matrices gets a quantized type",
+                                       without, groups.size()));
+}
+
+// The better of the clipped and the whole blocks of one row: replaces the row's values, returns the two errors.
+struct RowErrors {
+  double before = 0, after = 0;
+};
+
+RowErrors clip_row(std::span<double> row, const TypeInfo& type, const float* importance, const Activations& a) {
+  const size_t n = row.size(), len = type.block_len;
+  thread_local std::vector<float> w, clipped, best, d, product;
+  thread_local std::vector<std::byte> blocks;
+  thread_local std::vector<double> best_error;
+  w.assign(row.begin(), row.end());
+  best = clipped = w;
+  d.resize(n);
+  product.resize(len);
+  blocks.resize(n / len * type.block_bytes);
+  best_error.assign(n / len, 0);
+  RowErrors errors;
+  for (int step = 0; step < kClipSteps; ++step) {
+    for (size_t b = 0; b < n; b += len) {
+      float most = 0;
+      for (size_t c = b; c < b + len; ++c) most = std::max(most, std::fabs(w[c]));
+      const float bound = most * static_cast<float>(1 - kClipStep * step);
+      for (size_t c = b; c < b + len; ++c) clipped[c] = std::clamp(w[c], -bound, bound);
+    }
+    kernels().encode[type.index](clipped.data(), importance, blocks.data(), n);
+    kernels().decode[type.index](blocks.data(), d.data(), n);
+    for (size_t c = 0; c < n; ++c) d[c] -= w[c];
+    for (size_t b = 0; b < n; b += len) {
+      kernels().gemm_nt(a.gram.data() + b * n + b, n, d.data() + b, n, product.data(), len, len, 1, len);
+      const auto error = static_cast<double>(kernels().dot(d.data() + b, product.data(), len));
+      if (step == 0) errors.before += error;
+      if (step == 0 || error < best_error[b / len]) {
+        best_error[b / len] = error;
+        std::copy_n(clipped.begin() + static_cast<std::ptrdiff_t>(b), len,
+                    best.begin() + static_cast<std::ptrdiff_t>(b));
+      }
+    }
+  }
+  for (double e : best_error) errors.after += e;
+  std::copy(best.begin(), best.end(), row.begin());
+  return errors;
+}
+
+}  // namespace
+
+void apply_awq(EditableModel& model, const ActivationSource& source, const AwqOptions& options, ThreadPool& pool,
+               TransformReport& report) {
+  const std::vector<LinearGroup> groups = foldable_groups(model.graph());
+  note_unrounded(model, groups, options, report);
+  std::vector<std::pair<LinearGroup, std::vector<double>>> folds;
+  visit_activations(model, groups, source, {.gram = true}, pool, [&](const LinearGroup& group, const Activations& a) {
+    const std::vector<Target> targets = targets_of(model, group, options);
+    if (targets.empty()) return;
+    std::vector<double> magnitude = a.mean_abs;
+    tie_channels(group, Tie::kMean, magnitude);
+    double output = 0;
+    for (const Target& t : targets) output += output_square(t.rows, a, pool);
+    TransformedGroup result{group.linears};
+    std::vector<double> best;
+    for (int i = 0; i < options.n_grid; ++i) {
+      throw_if_interrupted();
+      const double alpha = static_cast<double>(i) / options.n_grid;
+      std::vector<double> scales = awq_scales(magnitude, alpha);
+      double error = 0;
+      for (const Target& t : targets) error += scaled_rounding_error(t.rows, t.rounding, a, scales, pool) / output;
+      if (i == 0) result.error_before = result.error = error;
+      if (error < result.error) {
+        result.error = error;
+        result.alpha = alpha;
+        best = std::move(scales);
+      }
+    }
+    if (!best.empty()) folds.emplace_back(group, std::move(best));
+    report.groups.push_back(std::move(result));
+  });
+  for (const auto& [group, scales] : folds) fold_scales(model, group, scales, pool);
+}
+
+void apply_clipping(EditableModel& model, const ActivationSource& source, const AwqOptions& options, ThreadPool& pool,
+                    TransformReport& report) {
+  std::vector<LinearGroup> groups = linear_groups(model.graph());
+  std::erase_if(groups, [](const LinearGroup& g) { return g.layer < 0; });
+  visit_activations(model, groups, source, {.gram = true}, pool, [&](const LinearGroup& group, const Activations& a) {
+    std::vector<float> importance(a.mean_squares.begin(), a.mean_squares.end());
+    for (const std::string& name : group.linears) {
+      const Role role = model.tensor(name).spec().role;
+      const TypeInfo* type = target_type(model, options, name);
+      if (!type || role == Role::kAttnQ || role == Role::kAttnK || role == Role::kAttnQkv) continue;
+      throw_if_interrupted();
+      const double output = output_square(sample_rows(model.tensor(name), model.tensor(name).n_rows()), a, pool);
+      std::vector<RowErrors> errors(model.tensor(name).n_rows());
+      model.edit_rows(name, pool, [&](uint64_t r, std::span<double> row) {
+        errors[r] = clip_row(row, *type, options.importance ? importance.data() : nullptr, a);
+      });
+      TransformedGroup result{{name}};
+      for (const RowErrors& e : errors) {
+        result.error_before += e.before / output;
+        result.error += e.after / output;
+      }
+      report.groups.push_back(std::move(result));
+    }
+  });
+}
+
+}  // namespace tsubu
