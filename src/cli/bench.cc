@@ -3,6 +3,7 @@
 
 #include "base/size.h"
 #include "cli/command.h"
+#include "cli/numerics_options.h"
 #include "cli/output.h"
 #include "cli/signature.h"
 #include "cli/table.h"
@@ -16,23 +17,26 @@ struct Options {
   std::string model;
   bool signature = false;
   SpeedOptions speed;
+  NumericsChoice numerics;
 };
 
-void print_speed(const SpeedResult& r, const Options& o, int n_threads) {
+void print_speed(const SpeedResult& r, const SpeedOptions& options, int n_threads) {
   const auto share = [](double value, double limit) {
     return limit > 0 ? fmt::format("{:.0f} % of {}", 100 * value / limit, format_rate(limit)) : std::string("-");
   };
   Table table({"", ">median", "range", "of the machine's limit"});
-  table.add({fmt::format("prefill {}", o.speed.n_prefill), format_rate(r.prefill_tps),
+  table.add({fmt::format("prefill {}", options.n_prefill), format_rate(r.prefill_tps),
              fmt::format("{:.4g} … {:.4g}", r.prefill_min, r.prefill_max), share(r.prefill_tps, r.prefill_limit_tps)});
-  table.add({fmt::format("decode {}", o.speed.n_decode), format_rate(r.decode_tps),
+  table.add({fmt::format("decode {}", options.n_decode), format_rate(r.decode_tps),
              fmt::format("{:.4g} … {:.4g}", r.decode_min, r.decode_max), share(r.decode_tps, r.decode_limit_tps)});
   print_out(table.text());
   print_out(fmt::format("limits: memory {:.1f} GB/s, f32 {:.1f} GFLOP/s; weights {}, peak memory {}, loaded in {}\n",
                         r.bandwidth_gb_s, r.gflops_f32, format_size(r.weight_bytes), format_size(r.peak_rss_bytes),
                         format_duration(r.load_seconds)));
-  print_out(fmt::format("median of {}, {} threads, kernels {}, activations {}\n", o.speed.repeats, n_threads, kernels().isa,
-                        o.speed.act_int8 ? "int8" : "f32"));
+  print_out(fmt::format("median of {}, {} threads, kernels {}, {}\n", options.repeats, n_threads, kernels().isa,
+                        options.numerics.any() ? options.numerics.description()
+                        : options.act_int8     ? "activations int8"
+                                               : "activations f32"));
 }
 
 ExitCode run(const Options& o, const CommonOptions& common) {
@@ -46,15 +50,18 @@ ExitCode run(const Options& o, const CommonOptions& common) {
       print_out(signature.hash + "\n");
     return ExitCode::kDone;
   }
-  const SpeedResult result = measure_speed(*model, o.speed, pool);
+  SpeedOptions options = o.speed;
+  options.numerics = make_numerics(o.numerics, *model, 512, pool);
+  const SpeedResult result = measure_speed(*model, options, pool);
   if (!common.json) {
-    print_speed(result, o, pool.size());
+    print_speed(result, options, pool.size());
     return ExitCode::kDone;
   }
   Json json = to_json(result);
   json["model"] = o.model;
   json["threads"] = pool.size();
   json["kernels"] = kernels().isa;
+  if (options.numerics.any()) json["numerics"] = to_json(options.numerics);
   print_json(json);
   return ExitCode::kDone;
 }
@@ -72,6 +79,7 @@ Action declare(CLI::App& app) {
       ->check(CLI::Range(1, 1000))
       ->type_name("N");
   app.add_flag("--act-int8", o->speed.act_int8, "Round activations to 8 bits as llama.cpp's CPU path does");
+  declare_numerics(app, o->numerics);
   app.add_flag("--signature", o->signature, "One hash over all codecs' bytes and 32 greedy tokens, instead of speed");
   return [o](const CommonOptions& common) { return run(*o, common); };
 }

@@ -8,6 +8,7 @@
 #include "base/size.h"
 #include "cli/checks.h"
 #include "cli/command.h"
+#include "cli/numerics_options.h"
 #include "cli/output.h"
 #include "cli/table.h"
 #include "evaluate/evaluate.h"
@@ -21,6 +22,7 @@ struct Options {
   std::optional<uint32_t> context;
   std::optional<double> max_perplexity, max_divergence;
   EvalOptions eval;
+  NumericsChoice numerics;
 };
 
 struct Gate {
@@ -67,6 +69,10 @@ void print_result(const EvalResult& r, const EvalOptions& options, const std::ve
                                              100 * d.top1_ci95.high)});
     table.add({"RMS change of p", fmt::format("{:.3f} %", 100 * d.rms_delta_p)});
   }
+  if (options.numerics.any()) {
+    table.add({"keys and values", fmt::format("{} for {} tokens", format_size(r.kv_cache_bytes), r.context)});
+    if (r.quantized_bytes > 0) table.add({"codes and scales", format_size(r.quantized_bytes)});
+  }
   table.add({"speed", fmt::format("{} in {}", format_rate(r.tokens_per_second), format_duration(r.seconds))});
   print_out(table.text() + protocol_line(r, options) + "\n");
   for (const Gate& gate : gates)
@@ -79,6 +85,7 @@ Json result_json(const Options& o, const EvalResult& result, const EvalOptions& 
   if (!o.base.empty()) json["base"] = o.base;
   json["texts"] = o.texts;
   json["protocol"] = protocol_line(result, options);
+  if (options.numerics.any()) json["numerics"] = to_json(options.numerics);
   json["gates"] = Json::array();
   for (const Gate& gate : gates)
     json["gates"].push_back(Json{{"name", gate.name}, {"value", gate.value}, {"limit", gate.limit}, {"ok", gate.ok()}});
@@ -103,6 +110,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   const std::vector<TokenId> tokens = tokens_of(o, *model, options.context);
   options.max_chunks = 0;  // the tokens are cut already, text by text
   ThreadPool pool(common.threads);
+  options.numerics = make_numerics(o.numerics, *model, options.context, pool);
   const EvalResult result = evaluate(*model, base.get(), tokens, options, pool);
 
   const std::vector<Gate> gates = gates_of(o, result);
@@ -131,6 +139,7 @@ Action declare(CLI::App& app) {
       ->check(CLI::IsMember({"llama.cpp", "paper"}).description(""))
       ->type_name("NAME");
   app.add_flag("--act-int8", o->eval.act_int8, "Round activations to 8 bits as llama.cpp's CPU path does");
+  declare_numerics(app, o->numerics);
   app.add_option("--seed", o->eval.seed, "Of the bootstrap intervals (default 1)")->check(CLI::NonNegativeNumber)->type_name("N");
   app.add_option("--max-ppl", o->max_perplexity, "Exit 1 when the perplexity is higher")
       ->check(number_between(0, 1e300))
@@ -145,6 +154,7 @@ Action declare(CLI::App& app) {
 
 extern const Command kEvalCommand;
 const Command kEvalCommand = {"eval", "MODEL --text F", "Perplexity, and divergence from a base model",
-                              "tsubu eval model-q4.gguf --ref model-f16.gguf --text heldout.txt --max-kld 0.05", declare};
+                              "tsubu eval model-q4.gguf --ref model-f16.gguf --text heldout.txt --max-kld 0.05\n"
+                              "tsubu eval model-f16.gguf --ref model-f16.gguf --text heldout.txt --acts int8:token", declare};
 
 }  // namespace tsubu

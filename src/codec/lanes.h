@@ -92,6 +92,14 @@ struct PortableLanes {
   static TSUBU_INLINE void store_f16(uint16_t* p, F a) { TSUBU_EACH p[l] = f32_to_f16(a.v[l]); }  // nearest, ties to even
   // table[i & 15] per lane.
   static TSUBU_INLINE F lookup16(const float* table, I i) { F r; TSUBU_EACH r.v[l] = table[i.v[l] & 15]; return r; }
+
+  // kBytes signed bytes, and acc + their products summed in some way into the lanes: only the sum over all lanes is
+  // meant. An instruction set may want left operands biased: load_left adds kLeftBias to each.
+  struct B { int8_t v[kLanes]; };
+  static constexpr int kBytes = kLanes, kLeftBias = 0;
+  static TSUBU_INLINE B load_bytes(const int8_t* p) { B r; TSUBU_EACH r.v[l] = p[l]; return r; }
+  static TSUBU_INLINE B load_left(const int8_t* p) { return load_bytes(p); }
+  static TSUBU_INLINE I add_products(I acc, B left, B right) { TSUBU_EACH acc.v[l] += left.v[l] * right.v[l]; return acc; }
 #undef TSUBU_EACH
 
  private:

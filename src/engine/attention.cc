@@ -29,19 +29,20 @@ void weigh(float* scores, size_t start, size_t end, size_t low, size_t high) {
 
 }  // namespace
 
-void AttentionScratch::reserve(int n_workers, const AttentionShape& shape, size_t n_keys) {
+void AttentionScratch::reserve(int n_workers, const AttentionShape& shape, const CacheLayer& cache, size_t n_keys) {
   const size_t n_rows = tokens_per_block(shape) * (shape.n_heads / shape.n_kv_heads);
   workers_.resize(static_cast<size_t>(n_workers));
   for (Worker& w : workers_) {
     if (w.scores.size() < n_rows * align_up(n_keys)) w.scores.resize(n_rows * align_up(n_keys));
     if (w.queries.size() < n_rows * shape.head_dim) w.queries.resize(n_rows * shape.head_dim);
     if (w.outputs.size() < n_rows * shape.head_dim) w.outputs.resize(n_rows * shape.head_dim);
+    if (w.decoded.size() < cache.buffer_floats(n_keys)) w.decoded.resize(cache.buffer_floats(n_keys));
   }
 }
 
 size_t AttentionScratch::size_bytes() const {
   size_t n = 0;
-  for (const Worker& w : workers_) n += w.scores.size() + w.queries.size() + w.outputs.size();
+  for (const Worker& w : workers_) n += w.scores.size() + w.queries.size() + w.outputs.size() + w.decoded.size();
   return n * sizeof(float);
 }
 
@@ -51,7 +52,7 @@ void attend(const AttentionShape& shape, const CacheLayer& cache, size_t first, 
   const Kernels& k = kernels();
   const size_t group = shape.n_heads / shape.n_kv_heads, dim = shape.head_dim, width = shape.n_heads * dim;
   const size_t block = tokens_per_block(shape), n_blocks = (n_tokens + block - 1) / block;
-  scratch.reserve(pool.size(), shape, first + n_tokens);
+  scratch.reserve(pool.size(), shape, cache, first + n_tokens);
   const auto lowest_key = [&](size_t position) {
     return shape.sliding_window > 0 && position >= shape.sliding_window ? position + 1 - shape.sliding_window : 0;
   };
@@ -62,21 +63,24 @@ void attend(const AttentionShape& shape, const CacheLayer& cache, size_t first, 
     const size_t n_block = std::min(block, n_tokens - begin), n_rows = n_block * group;
     const size_t start = align_down(lowest_key(first + begin)), end = first + begin + n_block;
     const size_t n_keys = end - start, ld = align_up(n_keys);
-    auto& [scores, queries, outputs] = scratch.workers_[static_cast<size_t>(worker)];
+    auto& [scores, queries, outputs, decoded] = scratch.workers_[static_cast<size_t>(worker)];
 
     for (size_t t = 0; t < n_block; ++t) {
       const float* head = q + (begin + t) * width + kv_head * group * dim;
       for (size_t i = 0; i < group * dim; ++i) queries[t * group * dim + i] = head[i] * shape.scale;
     }
-    for (size_t key = 0; key < n_keys; key += kKeyTile)
-      k.gemm_nt(cache.keys_of(kv_head, start + key), dim, queries.data(), dim, scores.data() + key, ld,
-                std::min(kKeyTile, n_keys - key), n_rows, dim);
+    for (size_t key = 0; key < n_keys; key += kKeyTile) {
+      const size_t n = std::min(kKeyTile, n_keys - key);
+      k.gemm_nt(cache.keys_of(kv_head, start + key, n, decoded.data()), dim, queries.data(), dim, scores.data() + key,
+                ld, n, n_rows, dim);
+    }
     for (size_t row = 0; row < n_rows; ++row) {
       const size_t position = first + begin + row / group;
       weigh(scores.data() + row * ld, start, end, lowest_key(position), position);
     }
-    k.gemm_nt(cache.values_of(kv_head, start), cache.value_stride, scores.data(), ld, outputs.data(), dim, dim, n_rows,
-              n_keys);
+    size_t stride = 0;
+    const float* values = cache.values_of(kv_head, start, n_keys, decoded.data(), stride);
+    k.gemm_nt(values, stride, scores.data(), ld, outputs.data(), dim, dim, n_rows, n_keys);
     for (size_t t = 0; t < n_block; ++t)
       std::copy_n(outputs.data() + t * group * dim, group * dim, y + (begin + t) * width + kv_head * group * dim);
   };

@@ -15,17 +15,18 @@ struct AttentionShape {
   size_t sliding_window = 0;  // 0: none
 };
 
-// Scores, scaled queries and outputs of one block of queries, for each worker.
+// Scores, scaled queries and outputs of one block of queries, and what is decoded of one head of a compact cache, for
+// each worker.
 class AttentionScratch {
  public:
-  void reserve(int n_workers, const AttentionShape& shape, size_t n_keys);
+  void reserve(int n_workers, const AttentionShape& shape, const CacheLayer& cache, size_t n_keys);
   size_t size_bytes() const;
 
  private:
   friend void attend(const AttentionShape&, const CacheLayer&, size_t, const float*, float*, size_t, AttentionScratch&,
                      ThreadPool&);
   struct Worker {
-    std::vector<float> scores, queries, outputs;
+    std::vector<float> scores, queries, outputs, decoded;
   };
   std::vector<Worker> workers_;
 };

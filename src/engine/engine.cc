@@ -25,13 +25,17 @@ class GraphEngine : public Engine {
     tiles_.resize(static_cast<size_t>(pool.size()));
     for (auto& t : tiles_) t.resize(tile);
     buffers_.resize(program_.buffer_widths.size());
+    if (options.act_int8 && options.numerics.linears())
+      fail(ExitCode::kUsage, "schemes for weights or activations and act_int8 exclude each other");
+    for (Step& step : program_.steps) quantize_linear(step);
+    quantized_scratch_.resize(static_cast<size_t>(pool.size()));
   }
 
   std::unique_ptr<Session> new_session(size_t max_tokens) const override {
     if (max_tokens > program_.max_positions)
       fail(ExitCode::kUsage, "{}: a session of {} tokens: the model has {} positions", model_.path(), max_tokens,
            program_.max_positions);
-    return std::make_unique<KvCache>(this, program_.caches, max_tokens);
+    return std::make_unique<KvCache>(this, program_.caches, max_tokens, options_.numerics.cache);
   }
 
   void forward(Session& session, std::span<const TokenId> tokens, size_t n_logits, std::span<float> logits) override {
@@ -81,6 +85,7 @@ class GraphEngine : public Engine {
       if (step.linear)
         step.linear = std::make_unique<Linear>(tensor, step.op->bias.empty() ? nullptr : &model_.tensor(step.op->bias));
       if (!step.linear) continue;
+      quantize_linear(step);
       for (auto& t : tiles_) t.resize(std::max(t.size(), step.linear->scratch_floats()));
     }
     if (!found) fail(ExitCode::kUsage, "{}: no operation uses a weight named {}", model_.path(), name);
@@ -132,6 +137,14 @@ class GraphEngine : public Engine {
       if (s.linear) bytes += s.linear->size_bytes();
     }
     for (const RopeTable& r : program_.ropes) bytes += r.size_bytes();
+    for (const QuantizedScratch& q : quantized_scratch_) bytes += q.size_bytes();
+    return bytes + inputs_.size_bytes() + quantized_bytes();
+  }
+
+  uint64_t quantized_bytes() const override {
+    uint64_t bytes = 0;
+    for (const Step& s : program_.steps)
+      if (s.quantized) bytes += s.quantized->weight_bytes();
     return bytes;
   }
 
@@ -179,7 +192,7 @@ class GraphEngine : public Engine {
       if (buffers_[b].size() < batch.n * program_.buffer_widths[b])
         buffers_[b].resize(batch.n * program_.buffer_widths[b]);
     for (RopeTable& rope : program_.ropes) rope.reserve(batch.position + batch.n);
-    rounded_of_ = kNoValue;
+    rounded_of_ = inputs_of_ = kNoValue;
   }
 
   // Steps [begin, end).
@@ -241,6 +254,7 @@ class GraphEngine : public Engine {
         break;
     }
     if (op.output == rounded_of_) rounded_of_ = kNoValue;
+    if (op.output == inputs_of_) inputs_of_ = kNoValue;
   }
 
   void embed(const Step& step, const Batch& batch) {
@@ -284,6 +298,7 @@ class GraphEngine : public Engine {
     const float* x = rows(op.inputs[0], first);
     const bool is_head = op.output == model_.graph().logits;
     if (options_.observer && !is_head) observe(step, batch, first);  // the head's input has been shown
+    if (step.quantized) return quantized_linear(step, batch, first);
     const ActRounding rounding = options_.act_int8 ? step.linear->rounding() : ActRounding::kNone;
     if (rounding != ActRounding::kNone) x = rounded(op.inputs[0], rounding, first, batch.n);
     float* y = is_head ? batch.logits : rows(op.output, first);
@@ -293,6 +308,25 @@ class GraphEngine : public Engine {
   void observe(const Step& step, const Batch& batch, size_t first) {
     options_.observer->on_linear_input(*step.op, rows(step.op->inputs[0], first), batch.n - first,
                                        step.linear->n_cols());
+  }
+
+  void quantize_linear(Step& step) {
+    const bool is_head = step.op->output == model_.graph().logits;
+    if (!step.linear || !options_.numerics.linears() || (is_head && !options_.numerics.with_head)) return;
+    step.quantized = std::make_unique<QuantizedLinear>(*step.linear, step.op->weight, options_.numerics, pool_);
+  }
+
+  // The input in its scheme is kept while the next linears read the same value.
+  void quantized_linear(const Step& step, const Batch& batch, size_t first) {
+    const Op& op = *step.op;
+    if (inputs_of_ != op.inputs[0] || inputs_first_ != first) {
+      inputs_.assign(rows(op.inputs[0], first), batch.n - first, step.linear->n_cols(), options_.numerics,
+                     step.quantized->static_magnitude(), step.quantized->as_codes(), pool_);
+      inputs_of_ = op.inputs[0];
+      inputs_first_ = first;
+    }
+    float* y = op.output == model_.graph().logits ? batch.logits : rows(op.output, first);
+    step.quantized->run(inputs_, y, quantized_scratch_, pool_);
   }
 
   // Tokens [first, n) of a value, rounded; kept while the next linears read the same value.
@@ -340,6 +374,10 @@ class GraphEngine : public Engine {
   ValueId rounded_of_ = kNoValue;
   ActRounding rounded_as_ = ActRounding::kNone;
   size_t rounded_first_ = 0;
+  QuantizedInputs inputs_;
+  ValueId inputs_of_ = kNoValue;
+  size_t inputs_first_ = 0;
+  std::vector<QuantizedScratch> quantized_scratch_;
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/threads.h"
+#include "engine/numerics.h"
 #include "model/model.h"
 
 namespace tsubu {
@@ -27,6 +28,7 @@ struct EngineOptions {
   bool act_int8 = false;
   bool kv_f16 = false;  // rounds keys and values to f16 when they are stored, as llama.cpp does by default
   LinearObserver* observer = nullptr;
+  Numerics numerics = {};  // schemes to compute in; not together with act_int8
 };
 
 // A value of the graph for the tokens of one window: (n_tokens, width) floats.
@@ -41,6 +43,7 @@ class Session {
   virtual ~Session() = default;
   virtual size_t n_past() const = 0;
   virtual size_t capacity() const = 0;
+  virtual uint64_t size_bytes() const = 0;   // of keys and values, at full length
   virtual void truncate(size_t n_past) = 0;  // forget everything from that position on
 };
 
@@ -75,6 +78,8 @@ class Engine {
   // From now on the operations that use weight `name` use this tensor, of the same shape; it must outlive the engine.
   virtual void replace_weight(std::string_view name, const ModelTensor& tensor) = 0;
   virtual uint64_t scratch_bytes() const = 0;  // memory besides the mapped weights and sessions
+  // Codes and scales of the weights that numerics.weights asks for, as they lie in memory; 0 without.
+  virtual uint64_t quantized_bytes() const = 0;
 };
 
 }  // namespace tsubu

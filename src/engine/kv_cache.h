@@ -1,4 +1,4 @@
-// Keys and values of one sequence, f32, for every attention operation of a graph.
+// Keys and values of one sequence for every attention operation of a graph, as floats or in a compact format.
 #pragma once
 
 #include <cstdlib>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/kv_format.h"
 
 namespace tsubu {
 
@@ -14,29 +15,39 @@ struct CacheShape {
   size_t n_kv_heads = 0, head_dim = 0;
 };
 
-// Layout of one attention: keys (kv head, position, head_dim); values transposed, (kv head, head_dim, position) with
-// `value_stride` positions a row, so that both products of attention are dot products over contiguous floats.
+// Layout of one attention. As floats: keys (kv head, position, head_dim); values transposed, (kv head, head_dim,
+// position) with `value_stride` positions a row, so that both products of attention are dot products over contiguous
+// floats. In a compact format: rows of head_dim, (kv head, position), for keys and values alike.
 struct CacheLayer {
-  float* keys = nullptr;
-  float* values = nullptr;
+  float* keys = nullptr;    // nullptr when compact
+  float* values = nullptr;  // nullptr when compact
+  std::byte* key_rows = nullptr;
+  std::byte* value_rows = nullptr;
+  const KvFormat* key_format = nullptr;
+  const KvFormat* value_format = nullptr;
+  size_t key_row_bytes = 0, value_row_bytes = 0;
   size_t n_kv_heads = 0, head_dim = 0, capacity = 0, value_stride = 0;
 
-  const float* keys_of(size_t kv_head, size_t position) const {
-    return keys + (kv_head * capacity + position) * head_dim;
-  }
-  const float* values_of(size_t kv_head, size_t position) const {
-    return values + kv_head * head_dim * value_stride + position;
-  }
+  // n keys from a position on, (n, head_dim): in place, or decoded into `buffer`.
+  const float* keys_of(size_t kv_head, size_t position, size_t n, float* buffer) const;
+  // n values from a position on, transposed, (head_dim, n) with `stride` floats a row: in place, or decoded into
+  // `buffer`.
+  const float* values_of(size_t kv_head, size_t position, size_t n, float* buffer, size_t& stride) const;
+  // What keys_of and values_of need for so many positions.
+  size_t buffer_floats(size_t n_keys) const;
   // k and v hold n_kv_heads · head_dim values of one token.
   void store(const float* k, const float* v, size_t position) const;
 };
 
 class KvCache : public Session {
  public:
-  // Throws Error(kUsage) when the memory is not to be had.
-  KvCache(const void* owner, std::span<const CacheShape> shapes, size_t capacity);
+  // Throws Error(kUsage) when the memory is not to be had or a format does not fit the heads. `formats` are copied.
+  KvCache(const void* owner, std::span<const CacheShape> shapes, size_t capacity, const KvFormats& formats = {});
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
   size_t n_past() const override { return n_past_; }
   size_t capacity() const override { return capacity_; }
+  uint64_t size_bytes() const override { return size_bytes_; }
   void truncate(size_t n_past) override;
   void advance(size_t n_tokens) { n_past_ += n_tokens; }
   const void* owner() const { return owner_; }
@@ -44,11 +55,13 @@ class KvCache : public Session {
 
  private:
   struct Free {
-    void operator()(float* p) const { std::free(p); }
+    void operator()(std::byte* p) const { std::free(p); }
   };
   const void* owner_;
+  KvFormats formats_;
   size_t n_past_ = 0, capacity_;
-  std::unique_ptr<float[], Free> memory_;  // zeroed, pages touched when used
+  uint64_t size_bytes_ = 0;
+  std::unique_ptr<std::byte[], Free> memory_;  // zeroed, pages touched when used
   std::vector<CacheLayer> layers_;
 };
 

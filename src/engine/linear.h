@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -13,6 +14,12 @@ namespace tsubu {
 
 // All rows of a small tensor (a norm, a bias) as floats.
 std::vector<float> read_vector(const ModelTensor& tensor);
+
+// f(first, n, worker) for tiles of the rows of a linear, on all threads when the product is worth it. At most
+// max_tile_rows(n_cols, n_rows) rows a tile.
+void each_row_tile(size_t n_rows, size_t n_cols, size_t n_tokens, ThreadPool& pool,
+                   const std::function<void(size_t first, size_t n, int worker)>& f);
+size_t max_tile_rows(size_t n_cols, size_t n_rows);
 
 class Linear {
  public:
@@ -26,11 +33,13 @@ class Linear {
   // x is (n_tokens, n_cols), y (n_tokens, n_rows). scratch: one buffer for each worker of the pool.
   void run(const float* x, float* y, size_t n_tokens, std::span<std::vector<float>> scratch, ThreadPool& pool) const;
   size_t size_bytes() const { return bias_.size() * sizeof(float); }
-
- private:
+  const ModelTensor& weight() const { return *weight_; }
   // Rows [first, first + n) as floats: in place when they are f32, else decoded into `tile`.
   const float* rows(size_t first, size_t n, float* tile) const;
+  // y is (n_tokens, n_rows); adds the bias of rows [first, first + n).
+  void add_bias(float* y, size_t n_tokens, size_t first, size_t n) const;
 
+ private:
   const ModelTensor* weight_;
   std::vector<float> bias_;
   std::span<const std::byte> raw_;  // empty: rows come through ModelTensor::read_rows

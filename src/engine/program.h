@@ -7,6 +7,7 @@
 
 #include "engine/attention.h"
 #include "engine/linear.h"
+#include "engine/quantized_linear.h"
 #include "engine/rope.h"
 #include "model/model.h"
 
@@ -16,6 +17,7 @@ struct Step {
   const Op* op = nullptr;
   const ModelTensor* table = nullptr;  // embeddings: rows by token or position
   std::unique_ptr<Linear> linear;
+  std::unique_ptr<QuantizedLinear> quantized;  // when the linear is computed in a scheme
   std::vector<float> weight, bias;  // norms
   AttentionShape attention;
   size_t attention_index = 0;  // among the graph's attentions: its part of the cache

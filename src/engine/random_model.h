@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <deque>
+#include <functional>
 #include <random>
 #include <string>
 #include <vector>
@@ -157,8 +158,15 @@ class RandomModel : public Model {
   std::mt19937 random_;
 };
 
+// What a linear makes of its input and of the rows of its weight before it multiplies them; nothing when empty.
+struct LinearMeaning {
+  std::function<void(const Op& op, std::vector<double>& x)> input;
+  std::function<void(const Op& op, std::vector<double>& row)> weight_row;
+};
+
 // Logits of every token, (n_tokens, n_vocab), in double.
-std::vector<double> reference_logits(const Model& model, const std::vector<TokenId>& tokens);
+std::vector<double> reference_logits(const Model& model, const std::vector<TokenId>& tokens,
+                                     const LinearMeaning& meaning = {});
 
 inline std::vector<TokenId> random_tokens(size_t n, uint32_t n_vocab, uint32_t seed) {
   std::mt19937 random(seed);

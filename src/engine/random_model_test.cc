@@ -32,11 +32,13 @@ std::vector<double> norm(const std::vector<double>& x, const Op& op, const Model
   return y;
 }
 
-std::vector<double> linear(const std::vector<double>& x, const Op& op, const Model& model) {
+std::vector<double> linear(std::vector<double> x, const Op& op, const Model& model, const LinearMeaning& meaning) {
+  if (meaning.input) meaning.input(op, x);
   const ModelTensor& weight = model.tensor(op.weight);
   std::vector<double> y = op.bias.empty() ? std::vector<double>(weight.n_rows()) : row_of(model.tensor(op.bias), 0);
   for (uint64_t r = 0; r < weight.n_rows(); ++r) {
-    const std::vector<double> w = row_of(weight, r);
+    std::vector<double> w = row_of(weight, r);
+    if (meaning.weight_row) meaning.weight_row(op, w);
     for (size_t c = 0; c < x.size(); ++c) y[r] += w[c] * x[c];
   }
   return y;
@@ -78,7 +80,8 @@ std::vector<double> attention(const Op& op, const Rows& q, const Rows& k, const 
 
 }  // namespace
 
-std::vector<double> reference_logits(const Model& model, const std::vector<TokenId>& tokens) {
+std::vector<double> reference_logits(const Model& model, const std::vector<TokenId>& tokens,
+                                     const LinearMeaning& meaning) {
   const Graph& graph = model.graph();
   std::vector<Rows> values(graph.widths.size(), Rows(tokens.size()));
   for (const Op& op : graph.ops) {
@@ -98,7 +101,7 @@ std::vector<double> reference_logits(const Model& model, const std::vector<Token
           y = norm(in(0)[t], op, model);
           break;
         case OpKind::kLinear:
-          y = linear(in(0)[t], op, model);
+          y = linear(in(0)[t], op, model, meaning);
           break;
         case OpKind::kSlice: {
           const auto first = in(0)[t].begin() + op.offset;

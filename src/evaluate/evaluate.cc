@@ -139,6 +139,7 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
 
   EngineOptions engine_options;
   engine_options.act_int8 = engine_options.kv_f16 = options.act_int8;
+  engine_options.numerics = options.numerics;
   const auto engine = Engine::make(candidate, pool, engine_options);
   const auto session = engine->new_session(context);
   std::unique_ptr<Engine> base_engine;
@@ -200,6 +201,8 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
   r.n_tokens = n_chunks * context;
   r.n_chunks = static_cast<uint32_t>(n_chunks);
   r.context = context;
+  r.kv_cache_bytes = session->size_bytes();
+  r.quantized_bytes = engine->quantized_bytes();
   r.seconds = progress.seconds();
   r.tokens_per_second = static_cast<double>(r.n_tokens) / r.seconds;
   return r;
@@ -229,6 +232,8 @@ Json to_json(const EvalResult& r) {
   json["tokens_scored"] = r.n_tokens_scored;
   json["chunks"] = r.n_chunks;
   json["context"] = r.context;
+  json["kv_cache_bytes"] = r.kv_cache_bytes;
+  if (r.quantized_bytes > 0) json["quantized_bytes"] = r.quantized_bytes;
   json["seconds"] = r.seconds;
   json["tokens_per_second"] = r.tokens_per_second;
   return json;
@@ -236,11 +241,15 @@ Json to_json(const EvalResult& r) {
 
 std::string protocol_line(const EvalResult& r, const EvalOptions& options) {
   const bool paper = options.protocol == EvalProtocol::kPaper;
+  const std::string activations = options.act_int8               ? "rounded to 8 bits"
+                                  : options.numerics.activations ? options.numerics.activations->name()
+                                                                 : "f32";
   std::string line = fmt::format(
       "protocol {}: {} chunks of {} tokens, {}, {} tokens scored; activations {}", paper ? "paper" : "llama.cpp",
       r.n_chunks, r.context,
       paper ? "every position scored" : "BOS at each chunk where the vocabulary adds it, second half scored",
-      r.n_tokens_scored, options.act_int8 ? "rounded to 8 bits" : "f32");
+      r.n_tokens_scored, activations);
+  if (options.numerics.any()) line += "; computed in: " + options.numerics.description();
   if (r.has_base)
     line += fmt::format(
         "; base: activations {}, logits f32 in the same run; intervals: block bootstrap over chunks, {} resamples, "

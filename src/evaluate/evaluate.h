@@ -25,6 +25,7 @@ struct EvalOptions {
   uint32_t max_chunks = 0;   // 0: all
   bool act_int8 = false;     // candidate (and base: act_int8_base)
   bool act_int8_base = false;
+  Numerics numerics;         // of the candidate; the base is computed in floats
   uint64_t seed = 1;         // of the bootstrap
   uint32_t n_bootstrap = 1000;
 };
@@ -50,6 +51,8 @@ struct EvalResult {
   DivergenceResult divergence;
   uint64_t n_tokens_scored = 0, n_tokens = 0;
   uint32_t n_chunks = 0, context = 0;
+  uint64_t kv_cache_bytes = 0;         // of the candidate, for one chunk
+  uint64_t quantized_bytes = 0;        // of its weights in a scheme, in memory
   double seconds = 0, tokens_per_second = 0;
 };
 
@@ -60,7 +63,7 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
 Json to_json(const EvalResult& result);      // keys as in the design: perplexity.{mean,stderr}, divergence.{…}, …
 std::string protocol_line(const EvalResult& result, const EvalOptions& options);  // one line that says how it was measured
 
-struct SpeedOptions { uint32_t n_prefill = 512, n_decode = 128, repeats = 3; bool act_int8 = false; };
+struct SpeedOptions { uint32_t n_prefill = 512, n_decode = 128, repeats = 3; bool act_int8 = false; Numerics numerics; };
 struct SpeedResult {
   double prefill_tps = 0, decode_tps = 0;           // medians
   double prefill_min = 0, prefill_max = 0, decode_min = 0, decode_max = 0;

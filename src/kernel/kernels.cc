@@ -18,6 +18,7 @@
   void fill_rounding_kernels(Kernels& k);    \
   void fill_grid_kernels(Kernels& k);        \
   void fill_factor_kernels(Kernels& k);      \
+  void fill_integer_kernels(Kernels& k);     \
   static void fill(Kernels& k) {             \
     k.isa = #isa_name;                       \
     fill_codec_kernels(k);                   \
@@ -28,6 +29,7 @@
     fill_rounding_kernels(k);                \
     fill_grid_kernels(k);                    \
     fill_factor_kernels(k);                  \
+    fill_integer_kernels(k);                 \
   }                                          \
   }
 

@@ -7,11 +7,16 @@
 #include <span>
 #include <string_view>
 
+#include "codec/number_format.h"
+
 namespace tsubu {
 
 struct GridPanel;
 
 inline constexpr size_t kMaxTypes = 64;  // more than the codec list holds; checked where the tables are made
+
+// Products of two signed bytes are at most 2^14 in size, so sums of so many fit into 32 bits.
+inline constexpr size_t kMaxIntegerCols = (size_t{1} << 17) - 1;
 
 struct Kernels {
   std::string_view isa;  // "scalar", "avx2", "avx512", "neon"
@@ -62,6 +67,21 @@ struct Kernels {
                         const float* weight, bool choose);
   // Lowers r H rᵀ, r = w - ŵ, for all blocks of the span; g = r H on entry and on return. h: the span's part of H.
   void (*grid_descend)(GridPanel& panel, float* g, const float* h, size_t ldh, int n_passes, bool codes_only);
+
+  // c(n_tokens, n_rows) = x(n_tokens, n_cols) · w(n_rows, n_cols)ᵀ of signed bytes, exact in 32 bits for n_cols up to
+  // kMaxIntegerCols. Leading dimensions in elements.
+  void (*gemm_i8)(const int8_t* w, size_t ldw, const int8_t* x, size_t ldx, int32_t* c, size_t ldc, size_t n_rows,
+                  size_t n_tokens, size_t n_cols);
+  // y[i] = float(acc[i]) · (scales[i] · scale): three roundings; with `add`, y[i] = fma(float(acc[i]), scales[i] · scale,
+  // y[i]).
+  void (*scale_sums)(const int32_t* acc, const float* scales, float scale, float* y, size_t n, bool add);
+  // Largest |x|; NaN when any x is not finite.
+  float (*max_magnitude)(const float* x, size_t n);
+  // codes[i] = nearest integer to x[i] / scale, ties to even, within ±limit (at most 127). scale must not be 0; any codes
+  // when it is NaN.
+  void (*encode_i8)(const float* x, float scale, float limit, int8_t* codes, size_t n);
+  // y[i] = scale · (x[i] / scale rounded by the rule). NaN when scale is; scale must not be 0.
+  void (*round_to_rule)(const float* x, float scale, const RoundingRule& rule, float* y, size_t n);
 };
 
 // The kernels in use: the best this machine runs, or the one TSUBU_ISA names (Error(kUsage) when that is unknown or not

@@ -37,7 +37,8 @@ TEST(Dispatch, UnknownNameListsWhatIsAvailable) {
 TEST(Dispatch, EveryEntryIsThere) {
   for (const Kernels* k : runnable_kernels()) {
     EXPECT_TRUE(k->gemm_nt && k->dot && k->axpy && k->rms_norm && k->layer_norm && k->softmax && k->log_sum_exp &&
-                k->silu_mul && k->gelu && k->add && k->round_q8_0 && k->round_q8_k)
+                k->silu_mul && k->gelu && k->add && k->round_q8_0 && k->round_q8_k && k->gemm_i8 && k->scale_sums &&
+                k->max_magnitude && k->encode_i8 && k->round_to_rule)
         << k->isa;
     for (const TypeInfo& type : types()) {
       EXPECT_EQ(k->decode[type.index] != nullptr, type.decode != nullptr) << k->isa << " " << type.name;

@@ -138,6 +138,27 @@ struct Avx2Lanes {
   }
   static TSUBU_INLINE F lookup16(const float* table, I i) { return {lookup8x2(table, i.a), lookup8x2(table, i.b)}; }
 
+  // Bytes widened to 16 bits: the pairs of products that madd adds fit into 32 bits, nothing saturates.
+  struct B { __m256i a, b; };
+  static constexpr int kBytes = 32, kLeftBias = 0;
+  static TSUBU_INLINE B load_bytes(const int8_t* p) {
+    return {_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+            _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16)))};
+  }
+  static TSUBU_INLINE B load_left(const int8_t* p) { return load_bytes(p); }
+  static TSUBU_INLINE I add_products(I acc, B left, B right) {
+    return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(left.a, right.a)),
+            _mm256_add_epi32(acc.b, _mm256_madd_epi16(left.b, right.b))};
+  }
+  // out[0..4) = sum of the lanes of each.
+  static TSUBU_INLINE void hsum4_i(int32_t* out, I a, I b, I c, I d) {
+    const __m256i ab = _mm256_hadd_epi32(_mm256_add_epi32(a.a, a.b), _mm256_add_epi32(b.a, b.b));
+    const __m256i cd = _mm256_hadd_epi32(_mm256_add_epi32(c.a, c.b), _mm256_add_epi32(d.a, d.b));
+    const __m256i sums = _mm256_hadd_epi32(ab, cd);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
+                     _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1)));
+  }
+
  private:
   // Lanes l and l + 4 of a in the lower half, those of b in the upper one.
   static TSUBU_INLINE __m256 fold_quads(__m256 a, __m256 b) {

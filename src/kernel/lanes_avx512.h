@@ -91,6 +91,25 @@ struct Avx512Lanes {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
   static TSUBU_INLINE F lookup16(const float* table, I i) { return _mm512_permutexvar_ps(i, _mm512_loadu_ps(table)); }
+
+  // vpdpbusd multiplies unsigned by signed bytes: left operands are biased by 128. It wraps and does not saturate, so the
+  // sums are exact modulo 2^32.
+  using B = __m512i;
+  static constexpr int kBytes = 64, kLeftBias = 128;
+  static TSUBU_INLINE B load_bytes(const int8_t* p) { return _mm512_loadu_si512(p); }
+  static TSUBU_INLINE B load_left(const int8_t* p) {
+    return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(static_cast<char>(0x80)));
+  }
+  static TSUBU_INLINE I add_products(I acc, B left, B right) { return _mm512_dpbusd_epi32(acc, left, right); }
+  // out[0..4) = sum of the lanes of each.
+  static TSUBU_INLINE void hsum4_i(int32_t* out, I a, I b, I c, I d) {
+    const I ab = add(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    const I cd = add(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    const I abcd = add(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));  // a sum each in every quarter
+    const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(abcd), _mm512_extracti64x4_epi64(abcd, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
+                     _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
+  }
 };
 
 }  // namespace tsubu

@@ -130,6 +130,16 @@ struct NeonLanes {
     return r;
   }
 
+  struct B { int8x16_t v; };
+  static constexpr int kBytes = 16, kLeftBias = 0;
+  static TSUBU_INLINE B load_bytes(const int8_t* p) { return {vld1q_s8(p)}; }
+  static TSUBU_INLINE B load_left(const int8_t* p) { return load_bytes(p); }
+  static TSUBU_INLINE I add_products(I acc, B left, B right) {
+    acc.v[0] = vpadalq_s16(acc.v[0], vmull_s8(vget_low_s8(left.v), vget_low_s8(right.v)));
+    acc.v[1] = vpadalq_s16(acc.v[1], vmull_s8(vget_high_s8(left.v), vget_high_s8(right.v)));
+    return acc;
+  }
+
  private:
   static TSUBU_INLINE uint32x4_t lane_bits() { return uint32x4_t{1, 2, 4, 8}; }
   static TSUBU_INLINE float32x4_t lesser(float32x4_t x, float32x4_t y) { return vbslq_f32(vcltq_f32(x, y), x, y); }
