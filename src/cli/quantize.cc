@@ -1,4 +1,6 @@
 // tsubu quantize: a model in, a smaller GGUF out.
+#include "pipeline/quantize.h"
+
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -8,7 +10,6 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/quantize_report.h"
-#include "pipeline/quantize.h"
 
 namespace tsubu {
 namespace {
@@ -45,7 +46,8 @@ Recipe chosen_recipe(const Options& o) {
 std::optional<Statistics> gram_statistics(const std::string& path, const Imatrix& stats) {
   const MappedFile file(path);
   constexpr std::string_view kMagic = "GGUF";
-  if (file.bytes().size() < kMagic.size() || std::memcmp(file.bytes().data(), kMagic.data(), kMagic.size()) != 0) return {};
+  if (file.bytes().size() < kMagic.size() || std::memcmp(file.bytes().data(), kMagic.data(), kMagic.size()) != 0)
+    return {};
   Statistics statistics = Statistics::open(path);
   for (const auto& [name, entry] : stats.entries)
     if (statistics.has_gram(name)) return statistics;
@@ -76,8 +78,10 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 
   const Effort& effort = effort_named(o.effort);
   CalibratedOptions& calibrated = options.calibrated;
-  if (o.passes < 0) calibrated.round.descent_passes = effort.descent_passes;
-  else calibrated.round.descent_passes = o.passes;
+  if (o.passes < 0)
+    calibrated.round.descent_passes = effort.descent_passes;
+  else
+    calibrated.round.descent_passes = o.passes;
 
   std::optional<Imatrix> stats;
   std::optional<Statistics> statistics;
@@ -135,7 +139,9 @@ Action declare(CLI::App& app) {
   app.add_option("--recipe", o->recipe_file, "Recipe from a file (tsubu recipes NAME prints one)")
       ->type_name("R.json")
       ->excludes(to);
-  app.add_option("--stats", o->stats, "Importance matrix, GGUF or .dat; with Gram matrices (tsubu calibrate --gram): error feedback")->type_name("F");
+  app.add_option("--stats", o->stats,
+                 "Importance matrix, GGUF or .dat; with Gram matrices (tsubu calibrate --gram): error feedback")
+      ->type_name("F");
   app.add_option("--text", o->texts, "Calibration text: error feedback on the model's own activations; repeatable")
       ->type_name("F[:WEIGHT]")
       ->allow_extra_args(false);
@@ -162,13 +168,15 @@ Action declare(CLI::App& app) {
   app.add_option("--feedback", c.round.feedback, "")->group("");
   app.add_option("--choose-scales", c.round.choose_scales, "")->group("");
   app.add_flag("--pure", plan.pure, "The recipe's default type for every matrix");
-  app.add_option("--tensor-type", o->tensor_types, "Type of the tensors whose name the regular expression matches; repeatable")
+  app.add_option("--tensor-type", o->tensor_types,
+                 "Type of the tensors whose name the regular expression matches; repeatable")
       ->type_name("PATTERN=TYPE")
       ->allow_extra_args(false);
   app.add_option("--output-type", plan.output_type, "Type of the head")->type_name("TYPE");
   app.add_option("--embedding-type", plan.embedding_type, "Type of the token embedding")->type_name("TYPE");
   app.add_flag("--keep-output", plan.keep_output, "Leave the head as it is");
-  app.add_option("--fallback", plan.fallback, "Type for rows that do not fit the wanted type's block")->type_name("TYPE");
+  app.add_option("--fallback", plan.fallback, "Type for rows that do not fit the wanted type's block")
+      ->type_name("TYPE");
   app.add_flag("--dry-run", o->quantize.dry_run, "Only plan: types, size, estimated time");
   app.add_flag("--no-measure", o->no_measure, "Do not measure the error of each tensor");
   return [o](const CommonOptions& common) { return run(*o, common); };

@@ -1,7 +1,7 @@
 // A block as a rounding method sees it: codes on a grid of levels under scales and minimums,
 //   w = (d · scale[s]) · level[code] - dmin · min[s]        for every weight of sub-block s.
-// Methods that move codes and scales (error feedback, coordinate descent) work on this form of any codec; the codec packs
-// and unpacks it. Decoding the packed block gives exactly this formula's floats, each operation rounded once.
+// Methods that move codes and scales (error feedback, coordinate descent) work on this form of any codec; the codec
+// packs and unpacks it. Decoding the packed block gives exactly this formula's floats, each operation rounded once.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,7 @@ struct GridSpec {
   int min_low, min_high;      // of the integer minimums; equal: that one (0: the format has no minimum)
   const float* levels;        // ascending; code c stands for levels[c]
   int n_levels;
-  bool even;                  // levels are consecutive integers
+  bool even;  // levels are consecutive integers
 
   constexpr bool has_scales() const { return scale_low != scale_high; }
   constexpr bool has_mins() const { return min_low != min_high; }
@@ -63,8 +63,9 @@ struct GridMins {
 
 template <int low, int high>
 constexpr GridSpec integer_grid(int block_len, int n_sub, GridScales scales = {}, GridMins mins = {}) {
-  return {block_len,   n_sub,     block_len / n_sub, scales.low, scales.high,
-          mins.low,    mins.high, IntegerLevels<low, high>::kTable.v, high - low + 1, true};
+  return {block_len,      n_sub,    block_len / n_sub, scales.low,
+          scales.high,    mins.low, mins.high,         IntegerLevels<low, high>::kTable.v,
+          high - low + 1, true};
 }
 constexpr GridSpec iq4_grid(int block_len, int n_sub, GridScales scales = {}) {
   return {block_len, n_sub, block_len / n_sub, scales.low, scales.high, 0, 0, kIq4Levels, 16, false};
@@ -74,15 +75,15 @@ constexpr GridSpec iq4_grid(int block_len, int n_sub, GridScales scales = {}) {
 template <class C>
 constexpr GridAccess grid_access() {
   return {C::kGridSpec,
-          [](const GridBlock& grid, std::byte* bytes) {
-            *reinterpret_cast<typename C::Block*>(bytes) = C::pack(grid);
-          },
+          [](const GridBlock& grid, std::byte* bytes) { *reinterpret_cast<typename C::Block*>(bytes) = C::pack(grid); },
           [](const std::byte* bytes, GridBlock& grid) {
             C::unpack(*reinterpret_cast<const typename C::Block*>(bytes), grid);
           }};
 }
 
 template <class C>
-concept HasGrid = requires { C::kGridSpec; };
+concept HasGrid = requires {
+  C::kGridSpec;
+};
 
 }  // namespace tsubu

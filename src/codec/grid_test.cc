@@ -1,5 +1,5 @@
-// The grid form of a block: unpacking any bytes and packing them again gives the same bytes' values, and the grid's formula
-// is the decoder's, float for float.
+// The grid form of a block: unpacking any bytes and packing them again gives the same bytes' values, and the grid's
+// formula is the decoder's, float for float.
 #include "codec/grid.h"
 
 #include <gtest/gtest.h>

@@ -20,7 +20,8 @@ struct Problem {
       for (int j = 0; j <= i; ++j) {
         const float v = i == j ? 3 + std::fabs(normal(random)) : 0.1f * normal(random);
         h[static_cast<size_t>(i * kSpan + j)] = h[static_cast<size_t>(j * kSpan + i)] = v;
-        m[static_cast<size_t>(i * kSpan + j)] = m[static_cast<size_t>(j * kSpan + i)] = i == j ? 1 : 0.05f * normal(random);
+        m[static_cast<size_t>(i * kSpan + j)] = m[static_cast<size_t>(j * kSpan + i)] =
+            i == j ? 1 : 0.05f * normal(random);
       }
     for (float& v : w) v = 0.05f * normal(random);
     for (float& v : weight) v = 1 + std::fabs(normal(random));

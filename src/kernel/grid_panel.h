@@ -6,18 +6,18 @@
 
 namespace tsubu {
 
-inline constexpr int kSpan = 256;       // columns worked on together
+inline constexpr int kSpan = 256;  // columns worked on together
 inline constexpr int kPanelRows = 16;
-inline constexpr int kMaxSpanSubs = 32; // sub-blocks of a span, and blocks: of 8 weights at least
+inline constexpr int kMaxSpanSubs = 32;  // sub-blocks of a span, and blocks: of 8 weights at least
 
 struct alignas(64) GridPanel {
   const GridSpec* spec;
-  int n_cols;                                // a multiple of the block length, at most kSpan
-  float value[kSpan * kPanelRows];           // what the codes stand for, exactly as decoded
+  int n_cols;                       // a multiple of the block length, at most kSpan
+  float value[kSpan * kPanelRows];  // what the codes stand for, exactly as decoded
   float level[kSpan * kPanelRows];
-  float scale[kMaxSpanSubs * kPanelRows];    // by sub-block: the integer scale
-  float min[kMaxSpanSubs * kPanelRows];      // by sub-block: the integer minimum
-  float d[kMaxSpanSubs * kPanelRows];        // by block
+  float scale[kMaxSpanSubs * kPanelRows];  // by sub-block: the integer scale
+  float min[kMaxSpanSubs * kPanelRows];    // by sub-block: the integer minimum
+  float d[kMaxSpanSubs * kPanelRows];      // by block
   float dmin[kMaxSpanSubs * kPanelRows];
 };
 

@@ -3,8 +3,8 @@
 //   H = Σ x̃ x̃ᵀ / T,  D = Σ (x - x̃) x̃ᵀ / T,  E = Σ (h - h̃) x̃ᵀ / T   (h: the residual stream that the output is added to)
 //   W' = W + (W D + E)(H + λI)⁻¹
 // minimizes the output error Σ |W x + h - (W' x̃ + h̃)|² up to the damping, and what is left of it is the quadratic form
-// (W' - Ŵ) H (W' - Ŵ)ᵀ that the rounding methods work on. Source of the asymmetric target: Li et al. 2504.02692 (GPTAQ);
-// its closed form and the residual term: own.
+// (W' - Ŵ) H (W' - Ŵ)ᵀ that the rounding methods work on. Source of the asymmetric target: Li et al. 2504.02692
+// (GPTAQ); its closed form and the residual term: own.
 #include "pipeline/calibrated.h"
 
 #include <algorithm>
@@ -22,8 +22,8 @@
 namespace tsubu {
 namespace {
 
-constexpr double kStoredWidth = 2.5;         // activations are kept where they are at most so many embeddings wide
-constexpr uint64_t kReadRows = 64;  // read by one thread at a time
+constexpr double kStoredWidth = 2.5;  // activations are kept where they are at most so many embeddings wide
+constexpr uint64_t kReadRows = 64;    // read by one thread at a time
 constexpr uint64_t kSlabWeights = uint64_t{1} << 22;  // weights of a matrix in memory as floats
 
 struct Group {
@@ -77,7 +77,11 @@ size_t width_of(const Graph& graph, const std::vector<ValueId>& values) {
 class Stream {
  public:
   Stream(const Model& model, const Corpus& corpus, ThreadPool& pool)
-      : model_(model), corpus_(corpus), engine_(Engine::make(model, pool)), session_(engine_->new_session(corpus.context)), chunks_(corpus.chunks.size()) {}
+      : model_(model),
+        corpus_(corpus),
+        engine_(Engine::make(model, pool)),
+        session_(engine_->new_session(corpus.context)),
+        chunks_(corpus.chunks.size()) {}
 
   Engine& engine() { return *engine_; }
 
@@ -154,8 +158,16 @@ class CalibratedRounding {
   CalibratedRounding(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
                      const CalibratedOptions& options, ThreadPool& pool, RoundedStore& store,
                      std::vector<std::string>& notes)
-      : model_(model), graph_(model.graph()), corpus_(corpus), options_(options), pool_(pool), store_(store), notes_(notes),
-        groups_(groups_of(model, plan)), base_(model, corpus, pool), quantized_(model, corpus, pool) {
+      : model_(model),
+        graph_(model.graph()),
+        corpus_(corpus),
+        options_(options),
+        pool_(pool),
+        store_(store),
+        notes_(notes),
+        groups_(groups_of(model, plan)),
+        base_(model, corpus, pool),
+        quantized_(model, corpus, pool) {
     for (const PlannedTensor& p : plan) planned_[p.tensor->name()] = &p;
   }
 
@@ -182,7 +194,8 @@ class CalibratedRounding {
   }
 
  private:
-  // Where activations are narrowest between the last group's end and this one's start, if they are narrow enough to keep.
+  // Where activations are narrowest between the last group's end and this one's start, if they are narrow enough to
+  // keep.
   size_t keep_point(size_t position, size_t done, size_t first) const {
     const size_t n_embd = model_.hparams().n_embd;
     size_t best = position, least = static_cast<size_t>(kStoredWidth * static_cast<double>(n_embd)) + 1;
@@ -233,7 +246,8 @@ class CalibratedRounding {
   }
 
   // From here on the quantized model uses these bytes.
-  void keep(const PlannedTensor& p, const std::vector<std::byte>& bytes, const std::string& method, Verdict verdict = {}) {
+  void keep(const PlannedTensor& p, const std::vector<std::byte>& bytes, const std::string& method,
+            Verdict verdict = {}) {
     use(p, store_.put(p.tensor->name(), bytes, method, verdict.method, verdict.search));
   }
   void use(const PlannedTensor& p, const RoundedTensor& rounded) {

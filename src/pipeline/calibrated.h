@@ -1,6 +1,7 @@
-// Rounding with calibration text: the model's blocks in order, each linear against the Gram matrix of the input that the
-// quantized model itself produces there, towards what the float model would have produced (see calibrated.cc). Holds the
-// activations of all calibration tokens at one place of the graph, for both models, and the Gram matrices of one input.
+// Rounding with calibration text: the model's blocks in order, each linear against the Gram matrix of the input that
+// the quantized model itself produces there, towards what the float model would have produced (see calibrated.cc).
+// Holds the activations of all calibration tokens at one place of the graph, for both models, and the Gram matrices of
+// one input.
 #pragma once
 
 #include <string>
@@ -17,19 +18,19 @@ namespace tsubu {
 
 struct CalibratedOptions {
   RoundOptions round;
-  double damping = 0.01;     // share of the Gram matrix' mean diagonal
-  bool asymmetric = true;    // the target is the float model's output on the float model's input
-  bool residual = true;      // linears that add to the residual stream make up for its error so far as well
-  double residual_share = 1; // how much of it
-  bool embeddings = true;    // token embeddings with feedback against the stream's metric (stream_metric.h)
+  double damping = 0.01;      // share of the Gram matrix' mean diagonal
+  bool asymmetric = true;     // the target is the float model's output on the float model's input
+  bool residual = true;       // linears that add to the residual stream make up for its error so far as well
+  double residual_share = 1;  // how much of it
+  bool embeddings = true;     // token embeddings with feedback against the stream's metric (stream_metric.h)
   double embedding_damping = 0.1;
-  double held_out = 0.125;   // share of the chunks that only judge
+  double held_out = 0.125;       // share of the chunks that only judge
   const Model* start = nullptr;  // refine: an encoding of the same types to start from, instead of error feedback
 };
 
-// Rounds every matrix of the plan that error feedback can round (linears and token embeddings with a quantized type that
-// has a grid) into the store; what the store already has is taken from there. The rest of the plan is rounded as usual by
-// whoever writes the file. notes: what was left to plain search, and why.
+// Rounds every matrix of the plan that error feedback can round (linears and token embeddings with a quantized type
+// that has a grid) into the store; what the store already has is taken from there. The rest of the plan is rounded as
+// usual by whoever writes the file. notes: what was left to plain search, and why.
 void round_calibrated(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
                       const CalibratedOptions& options, ThreadPool& pool, RoundedStore& store,
                       std::vector<std::string>& notes);

@@ -33,9 +33,13 @@ RandomModelOptions shape(bool gpt2, bool head_norms) {
 
 class EveryShape : public testing::TestWithParam<Shape> {
  protected:
-  EveryShape() : model(GetParam().options), pool(2), path(fs::temp_directory_path() / ("tsubu-calibrated-" + std::to_string(getpid()))) {
+  EveryShape()
+      : model(GetParam().options),
+        pool(2),
+        path(fs::temp_directory_path() / ("tsubu-calibrated-" + std::to_string(getpid()))) {
     corpus.context = 32;
-    for (uint32_t c = 0; c < 48; ++c) corpus.chunks.push_back(random_tokens(corpus.context, GetParam().options.n_vocab, c));
+    for (uint32_t c = 0; c < 48; ++c)
+      corpus.chunks.push_back(random_tokens(corpus.context, GetParam().options.n_vocab, c));
     for (const ModelTensor& tensor : model.tensors()) {
       PlannedTensor p;
       p.tensor = &tensor;

@@ -21,7 +21,8 @@ RoundedStore::RoundedStore(const std::string& output, const std::string& key) : 
   const std::string key_path = folder_ + "/" + kKeyFile;
   const std::string wanted = dump_json(Json{{"key", key}});
   if (fs::exists(folder_, error)) {
-    if (!fs::exists(key_path, error) || read_text_file(key_path, kMaxEntryBytes) != wanted) fs::remove_all(folder_, error);
+    if (!fs::exists(key_path, error) || read_text_file(key_path, kMaxEntryBytes) != wanted)
+      fs::remove_all(folder_, error);
   }
   fs::create_directories(folder_, error);
   if (error) fail(ExitCode::kIo, "{}: cannot make the folder for work in progress: {}", folder_, error.message());
@@ -35,7 +36,8 @@ RoundedStore::RoundedStore(const std::string& output, const std::string& key) : 
     const std::string name = json.at("name").get<std::string>();
     MappedFile& file = files_[name] = MappedFile(rows.string());
     if (hash_bytes(file.bytes()) != json.at("hash").get<std::string>())
-      fail(ExitCode::kBadInput, "{}: its contents do not match its entry (remove the folder to start anew)", rows.string());
+      fail(ExitCode::kBadInput, "{}: its contents do not match its entry (remove the folder to start anew)",
+           rows.string());
     tensors_[name] = {file.bytes(), json.at("method").get<std::string>(), json.at("error").get<double>(),
                       json.at("search_error").get<double>(), true};
     ++n_resumed_;

@@ -11,8 +11,8 @@
 namespace tsubu {
 namespace {
 
-constexpr size_t kChunks = 8;      // of the corpus
-constexpr size_t kRows = 256;      // of a weight at a time
+constexpr size_t kChunks = 8;  // of the corpus
+constexpr size_t kRows = 256;  // of a weight at a time
 
 double mean_square(const std::vector<float>& x) {
   double sum = 0;

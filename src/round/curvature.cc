@@ -124,8 +124,7 @@ void Curvature::solve(float* b, size_t n_rows, ThreadPool& pool) const {
     // x_span -= others · part of M, then the triangle of the span itself.
     const auto span = [&](size_t first, const float* part, size_t others_first, size_t n_others, bool transposed) {
       const size_t n = std::min<size_t>(kSpan, n_ - first);
-      if (n_others > 0)
-        kernels().gemm_nt(part, n_, x + others_first, n_, s.moved.data(), kSpan, n, rows, n_others);
+      if (n_others > 0) kernels().gemm_nt(part, n_, x + others_first, n_, s.moved.data(), kSpan, n, rows, n_others);
       for (size_t c = 0; c < n; ++c)
         for (size_t r = 0; r < kRows; ++r) {
           float v = r < rows ? x[r * n_ + first + c] : 0.0f;
@@ -138,8 +137,7 @@ void Curvature::solve(float* b, size_t n_rows, ThreadPool& pool) const {
       else
         kernels().solve_unit_upper(s.panel.data(), triangle, n_, n);
       for (size_t c = 0; c < n; ++c)
-        for (size_t r = 0; r < rows; ++r)
-          x[r * n_ + first + c] = s.panel[c * kRows + r];
+        for (size_t r = 0; r < rows; ++r) x[r * n_ + first + c] = s.panel[c * kRows + r];
     };
     // y Mᵀ = b, then x M = y / D.
     for (size_t first = (n_ - 1) / kSpan * kSpan + kSpan; first > 0;) {

@@ -1,6 +1,6 @@
 // The quadratic form a matrix is rounded against: the mean Gram matrix H of its input, damped, and its factor
-// H = M D Mᵀ with M unit upper triangular (columns are rounded from the first to the last: M_ij tells how far the error of
-// column i moves the best value of a later column j). Source: Chee et al. 2307.13304 (LDLQ), equal to GPTQ's order.
+// H = M D Mᵀ with M unit upper triangular (columns are rounded from the first to the last: M_ij tells how far the error
+// of column i moves the best value of a later column j). Source: Chee et al. 2307.13304 (LDLQ), equal to GPTQ's order.
 #pragma once
 
 #include <cstddef>
@@ -19,12 +19,12 @@ class Curvature {
   Curvature(std::span<const float> gram, size_t n, uint64_t n_tokens, double damping, ThreadPool& pool);
 
   size_t n() const { return n_; }
-  const float* h() const { return h_.data(); }                  // damped, n × n
+  const float* h() const { return h_.data(); }  // damped, n × n
   // Unit upper triangular M; the lower triangle holds its mirror image, the diagonal ones.
   const float* m() const { return m_.data(); }
-  std::span<const float> pivots() const { return pivots_; }     // D: variance of a column given the later ones
-  std::span<const float> diagonal() const { return diagonal_; } // of H
-  double damping() const { return damping_; }                   // as used
+  std::span<const float> pivots() const { return pivots_; }      // D: variance of a column given the later ones
+  std::span<const float> diagonal() const { return diagonal_; }  // of H
+  double damping() const { return damping_; }                    // as used
   // The absolute amount on the diagonal.
   float lambda() const { return lambda_; }
 

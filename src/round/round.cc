@@ -25,14 +25,26 @@ struct Scratch {
   GridBlock grid;
 
   Scratch(size_t n, const TypeInfo& type)
-      : residual(kItemRows * n), product(kItemRows * kSpan), w(kSpan * kLaneRows), t(kSpan * kLaneRows), block(type.block_bytes) {}
+      : residual(kItemRows * n),
+        product(kItemRows * kSpan),
+        w(kSpan * kLaneRows),
+        t(kSpan * kLaneRows),
+        block(type.block_bytes) {}
 };
 
 class Rounder {
  public:
   Rounder(const float* w, size_t n_rows, const TypeInfo& type, const Curvature& c, const RoundOptions& options,
           std::byte* out, ThreadPool& pool)
-      : w_(w), n_rows_(n_rows), n_(c.n()), type_(type), spec_(type.grid->spec), c_(c), options_(options), out_(out), pool_(pool),
+      : w_(w),
+        n_rows_(n_rows),
+        n_(c.n()),
+        type_(type),
+        spec_(type.grid->spec),
+        c_(c),
+        options_(options),
+        out_(out),
+        pool_(pool),
         row_bytes_(n_ / type.block_len * type.block_bytes) {}
 
   void run(bool has_encoding) {
@@ -212,8 +224,8 @@ void refine_rows(const float* w, size_t n_rows, const TypeInfo& type, const Curv
   Rounder(w, n_rows, type, curvature, options, out, pool).run(true);
 }
 
-double form_error(const float* w, const std::byte* encoded, size_t n_rows, const TypeInfo& type, const float* h, size_t n,
-                  ThreadPool& pool) {
+double form_error(const float* w, const std::byte* encoded, size_t n_rows, const TypeInfo& type, const float* h,
+                  size_t n, ThreadPool& pool) {
   const size_t row_bytes = n / type.block_len * type.block_bytes;
   constexpr size_t kRows = 32;
   const size_t n_items = (n_rows + kRows - 1) / kRows;

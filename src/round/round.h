@@ -24,15 +24,15 @@ struct RoundOptions {
 bool can_round(const TypeInfo& type);
 
 // w: (n_rows, curvature.n()) targets. out: the encoded rows; with `refine` they hold an encoding already, and only the
-// descent runs. The result depends neither on the threads nor on how rows are cut into calls. n must be a multiple of the
-// type's block.
+// descent runs. The result depends neither on the threads nor on how rows are cut into calls. n must be a multiple of
+// the type's block.
 void round_rows(const float* w, size_t n_rows, const TypeInfo& type, const Curvature& curvature,
                 const RoundOptions& options, std::byte* out, ThreadPool& pool);
 void refine_rows(const float* w, size_t n_rows, const TypeInfo& type, const Curvature& curvature,
                  const RoundOptions& options, std::byte* out, ThreadPool& pool);
 
 // Σ over rows of r H rᵀ, r = w - decoded; in double over rows.
-double form_error(const float* w, const std::byte* encoded, size_t n_rows, const TypeInfo& type, const float* h, size_t n,
-                  ThreadPool& pool);
+double form_error(const float* w, const std::byte* encoded, size_t n_rows, const TypeInfo& type, const float* h,
+                  size_t n, ThreadPool& pool);
 
 }  // namespace tsubu

@@ -23,12 +23,15 @@ std::vector<TypeInfo> rounded_types() {
 class EveryRounded : public testing::TestWithParam<TypeInfo> {
  protected:
   static constexpr size_t kRows = 37, kCols = 512;  // neither fills the last panel
-  EveryRounded() : pool(2), curvature(random_gram(kCols, 2 * kCols, 3), kCols, 2 * kCols, 0.01, pool), w(kRows * kCols) {
+  EveryRounded()
+      : pool(2), curvature(random_gram(kCols, 2 * kCols, 3), kCols, 2 * kCols, 0.01, pool), w(kRows * kCols) {
     std::mt19937 random(4);
     std::normal_distribution<float> normal(0, 0.05f);
     for (float& v : w) v = normal(random);
   }
-  std::vector<std::byte> bytes() const { return std::vector<std::byte>(kRows * kCols / GetParam().block_len * GetParam().block_bytes); }
+  std::vector<std::byte> bytes() const {
+    return std::vector<std::byte>(kRows * kCols / GetParam().block_len * GetParam().block_bytes);
+  }
   double error(const std::vector<std::byte>& encoded) {
     return form_error(w.data(), encoded.data(), kRows, GetParam(), curvature.h(), kCols, pool);
   }
@@ -45,7 +48,8 @@ class EveryRounded : public testing::TestWithParam<TypeInfo> {
 TEST_P(EveryRounded, EveryRungLowersTheForm) {
   auto search = bytes();
   for (size_t r = 0; r < kRows; ++r)
-    GetParam().encode(w.data() + r * kCols, curvature.diagonal().data(), search.data() + r * search.size() / kRows, kCols);
+    GetParam().encode(w.data() + r * kCols, curvature.diagonal().data(), search.data() + r * search.size() / kRows,
+                      kCols);
   const double plain = error(search);
   const double feedback = error(rounded({.descent_passes = 0}));
   EXPECT_LT(feedback, 0.8 * plain);

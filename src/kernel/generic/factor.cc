@@ -1,5 +1,5 @@
-// Products for triangular factors and solves: doubles, plain loops that the compiler vectorizes over independent columns,
-// every element one fma chain in the order of k, so that the bits do not depend on the instruction set.
+// Products for triangular factors and solves: doubles, plain loops that the compiler vectorizes over independent
+// columns, every element one fma chain in the order of k, so that the bits do not depend on the instruction set.
 #include "kernel/generic/vector_math.h"
 #include "kernel/kernels.h"
 
@@ -61,8 +61,7 @@ void solve_unit_upper_transposed(float* x, const float* m, size_t ldm, size_t n)
   for (size_t j = n; j-- > 0;) {
     const float* row = m + j * ldm;
     F sum = Lanes::load(x + 16 * j);
-    for (size_t k = j + 1; k < n; ++k)
-      sum = Lanes::fma(Lanes::neg(Lanes::load(x + 16 * k)), Lanes::set1(row[k]), sum);
+    for (size_t k = j + 1; k < n; ++k) sum = Lanes::fma(Lanes::neg(Lanes::load(x + 16 * k)), Lanes::set1(row[k]), sum);
     Lanes::store(x + 16 * j, sum);
   }
 }

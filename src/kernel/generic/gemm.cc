@@ -87,8 +87,8 @@ void last_tokens(const Matrices& m, size_t n_rows, size_t token, size_t n) {
   }
 }
 
-// Rows of x that are a large power of two apart fall upon the same few lines of the first cache and throw each other out:
-// a tile's tokens are then copied a line apart first. Worth it when enough rows read them.
+// Rows of x that are a large power of two apart fall upon the same few lines of the first cache and throw each other
+// out: a tile's tokens are then copied a line apart first. Worth it when enough rows read them.
 constexpr size_t kAliasBytes = 1024, kMostCopied = 8192, kWorthCopying = 16;
 
 bool aliases(size_t ld, size_t n_rows, size_t n_cols) {

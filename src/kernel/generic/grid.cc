@@ -60,8 +60,8 @@ struct Move {
   float scale, min;
 };
 constexpr Move kScaleMoves[] = {{0, 0}, {-1, 0}, {1, 0}, {-2, 0}, {2, 0}, {-3, 0}, {3, 0}};
-constexpr Move kAffineMoves[] = {{0, 0}, {-1, 0}, {1, 0}, {0, -1}, {0, 1}, {-1, -1}, {1, 1}, {-1, 1}, {1, -1},
-                                 {-2, 0}, {2, 0}, {0, -2}, {0, 2}};
+constexpr Move kAffineMoves[] = {{0, 0},  {-1, 0}, {1, 0},  {0, -1}, {0, 1},  {-1, -1}, {1, 1},
+                                 {-1, 1}, {1, -1}, {-2, 0}, {2, 0},  {0, -2}, {0, 2}};
 constexpr Move kFineMoves[] = {{0, 0}, {-1, 0}, {1, 0}, {-2, 0}, {2, 0}};
 
 struct Moves {
@@ -254,7 +254,8 @@ TSUBU_INLINE void refit_block(GridPanel& p, int block, float* g, const float* h,
   F ag = Lanes::zero(), aha = Lanes::zero(), bg = Lanes::zero(), ahb = Lanes::zero(), bhb = Lanes::zero();
   const bool offset = spec.has_offset();
   for (int j = 0; j < n; ++j)
-    a[j] = Lanes::mul(Lanes::load(p.scale + 16 * ((first + j) / spec.sub_len)), Lanes::load(p.level + 16 * (first + j)));
+    a[j] =
+        Lanes::mul(Lanes::load(p.scale + 16 * ((first + j) / spec.sub_len)), Lanes::load(p.level + 16 * (first + j)));
   for (int j = 0; j < p.n_cols; ++j) {
     const float* row = h + static_cast<size_t>(j) * ldh + first;
     F sum_a = Lanes::zero(), sum_b = Lanes::zero();
