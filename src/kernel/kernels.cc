@@ -1,6 +1,10 @@
 // The kernel tables, one per instruction set that was compiled in, and the choice between them.
 #include "kernel/kernels.h"
 
+#ifdef TSUBU_HAS_AVX2
+#include <cpuid.h>
+#endif
+
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -54,6 +58,14 @@ struct Isa {
   void (*fill)(Kernels& k);
 };
 
+#ifdef TSUBU_HAS_AVX2
+// Clang 14's __builtin_cpu_supports does not know f16c. Bit 29 of ecx of leaf 1.
+bool has_f16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c >> 29 & 1) != 0;
+}
+#endif
+
 // From the simplest to the best.
 constexpr Isa kIsas[] = {
     {"scalar", [] { return true; }, scalar::fill},
@@ -62,7 +74,7 @@ constexpr Isa kIsas[] = {
 #endif
 #ifdef TSUBU_HAS_AVX2
     {"avx2",
-     [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); },
+     [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); },
      avx2::fill},
 #endif
 #ifdef TSUBU_HAS_AVX512
@@ -71,7 +83,7 @@ constexpr Isa kIsas[] = {
        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
               __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16") &&
-              __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+              __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
      },
      avx512::fill},
 #endif
