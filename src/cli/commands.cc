@@ -9,12 +9,13 @@ namespace tsubu {
 
 // To add a command: write its file and put its name in both of these lines' lists.
 extern const Command kInspectCommand, kConvertCommand, kCalibrateCommand, kQuantizeCommand, kEvalCommand, kBenchCommand,
-    kRunCommand, kTokenizeCommand, kTypesCommand, kRecipesCommand, kArchsCommand;
+    kRunCommand, kTokenizeCommand, kTypesCommand, kRecipesCommand, kArchsCommand, kSimulateCommand, kMethodsCommand;
 
 std::span<const Command* const> commands() {
   static constexpr const Command* kCommands[] = {
-      &kInspectCommand, &kConvertCommand,  &kCalibrateCommand, &kQuantizeCommand, &kEvalCommand,  &kBenchCommand,
-      &kRunCommand,     &kTokenizeCommand, &kTypesCommand,     &kRecipesCommand,  &kArchsCommand,
+      &kInspectCommand, &kConvertCommand, &kCalibrateCommand, &kQuantizeCommand, &kSimulateCommand,
+      &kEvalCommand,    &kBenchCommand,   &kRunCommand,       &kTokenizeCommand, &kTypesCommand,
+      &kRecipesCommand, &kMethodsCommand, &kArchsCommand,
   };
   return kCommands;
 }
