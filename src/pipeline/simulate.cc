@@ -45,7 +45,6 @@ class Simulation {
     writer.begin_data();
     Progress progress("simulate", total, "w");
     double error = 0, reference = 0, form = 0, reference_form = 0;
-    bool all_forms = o_.stats != nullptr;
     for (const ModelTensor& t : model_.tensors()) {
       throw_if_interrupted();
       if (!rounded_.contains(t.name())) {
@@ -57,13 +56,12 @@ class Simulation {
       reference += sums.reference;
       form += sums.form;
       reference_form += sums.reference_form;
-      all_forms &= sums.reference_form > 0;
       progress.advance(t.n_elements(), t.name());
     }
     writer.commit();
     progress.finish();
     if (reference > 0) result_.rel_rmse = std::sqrt(error / reference);
-    if (all_forms && reference_form > 0) result_.rel_output = std::sqrt(std::max(0.0, form) / reference_form);
+    if (reference_form > 0) result_.rel_output = std::sqrt(std::max(0.0, form) / reference_form);
     if (result_.n_weights > 0)
       result_.bits_per_weight = static_cast<double>(result_.n_bits) / static_cast<double>(result_.n_weights);
     result_.size_bytes = writer.size_bytes();

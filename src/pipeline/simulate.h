@@ -36,7 +36,7 @@ struct SimulateResult {
   std::vector<SimulatedTensor> tensors;  // those that were rounded
   std::vector<std::string> notes;
   uint64_t n_weights = 0, n_bits = 0;                         // of those
-  double bits_per_weight = 0, rel_rmse = 0, rel_output = -1;  // over all of them
+  double bits_per_weight = 0, rel_rmse = 0, rel_output = -1;  // over all of them; rel_output: that have a Gram matrix
   uint64_t size_bytes = 0;                                    // of the float file
   double seconds = 0;
 };
