@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 MARK = {"scalar": ("tsubu::scalar::", "PortableLanes"), "avx2": ("tsubu::avx2::", "Avx2Lanes"),
-        "avx512": ("tsubu::avx512::", "Avx512Lanes"), "neon": ("tsubu::neon::", "NeonLanes")}
+        "avx512": ("tsubu::avx512::", "Avx512Lanes"), "amx": ("tsubu::amx::",), "neon": ("tsubu::neon::", "NeonLanes")}
 
 problems, checked = [], 0
 build, isas = pathlib.Path(sys.argv[1]), sys.argv[2:]

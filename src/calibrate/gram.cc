@@ -13,6 +13,8 @@ namespace {
 constexpr size_t kPanel = kLanes;   // columns side by side in the lanes
 constexpr size_t kStripPanels = 2;  // panels of X that one work item takes
 constexpr size_t kStripRows = kStripPanels * kPanel;
+constexpr size_t kWaitingPairs = kBf16Chunk / 2;
+constexpr size_t kColumnStride = kWaitingPairs + kPanel;  // not a power of two: columns would share cache lines
 constexpr size_t kMomentColumns = 256;  // columns of one work item
 
 size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
@@ -66,14 +68,16 @@ uint64_t GramAccumulator::size_bytes(size_t n, size_t m, bool symmetric) {
   return doubles * sizeof(double);
 }
 
-GramAccumulator::GramAccumulator(size_t n, size_t m, bool symmetric, std::shared_ptr<GramScratch> scratch)
-    : n_(n), m_(m), symmetric_(symmetric), scratch_(std::move(scratch)) {
+GramAccumulator::GramAccumulator(size_t n, size_t m, bool symmetric, std::shared_ptr<GramScratch> scratch,
+                                 Products products)
+    : n_(n), m_(m), symmetric_(symmetric), scratch_(std::move(scratch)), products_(products) {
   if (symmetric && n != m) fail(ExitCode::kUsage, "a symmetric product of {} and {} columns", n, m);
   if (!scratch_) scratch_ = std::make_shared<GramScratch>();
   g_.resize(size_bytes(n, m, symmetric) / sizeof(double));
 }
 
 void GramAccumulator::add(const float* x, size_t ldx, const float* y, size_t ldy, size_t n_tokens, ThreadPool& pool) {
+  if (products_ == Products::kBf16) return add_bf16(x, ldx, y, ldy, n_tokens, pool);
   const size_t n_panels = (m_ + kPanel - 1) / kPanel;
   for (size_t begin = 0; begin < n_tokens; begin += kGramChunk) {
     const size_t n = std::min(kGramChunk, n_tokens - begin);
@@ -89,6 +93,77 @@ void GramAccumulator::add(const float* x, size_t ldx, const float* y, size_t ldy
     });
   }
   n_tokens_ += n_tokens;
+}
+
+void GramAccumulator::add_bf16(const float* x, size_t ldx, const float* y, size_t ldy, size_t n_tokens,
+                               ThreadPool& pool) {
+  // Rows [first, first + count) of `from`, filled up with zeros to whole squares of pairs.
+  const auto pack_pairs = [&](const float* from, size_t ld, size_t width, size_t first, size_t count,
+                              std::vector<uint32_t>& to, bool by_column) {
+    const size_t n_panels = (width + kPanel - 1) / kPanel, panel_words = kPanel * (by_column ? kColumnStride : kWaitingPairs);
+    if (to.size() != n_panels * panel_words) to.assign(n_panels * panel_words, 0);
+    const size_t first_pair = waiting_.n / 2, n_pairs = round_up(count, 2 * kPanel) / 2;
+    pool.parallel_for(n_panels, [&](size_t p, int) {
+      const size_t columns = std::min(kPanel, width - p * kPanel);
+      uint32_t* const panel = to.data() + p * panel_words;
+      alignas(64) float rows[2][kPanel] = {};
+      alignas(64) uint32_t square[kPanel * kPanel];
+      for (size_t k = 0; k < n_pairs; ++k) {
+        for (size_t i = 0; i < 2; ++i) {
+          if (2 * k + i < count)
+            std::copy_n(from + (first + 2 * k + i) * ld + p * kPanel, columns, rows[i]);
+          else
+            std::fill(rows[i], rows[i] + kPanel, 0.0f);
+        }
+        uint32_t* const pairs = by_column ? square + k % kPanel * kPanel : panel + (first_pair + k) * kPanel;
+        kernels().pair_rows_bf16(rows[0], rows[1], kPanel, pairs);
+        if (by_column && (k + 1) % kPanel == 0)
+          kernels().transpose_pairs(square, kPanel, panel + first_pair + k + 1 - kPanel, kColumnStride);
+      }
+    });
+  };
+  for (size_t begin = 0; begin < n_tokens;) {
+    const size_t count = std::min(kBf16Chunk - waiting_.n, n_tokens - begin);
+    pack_pairs(x, ldx, n_, begin, count, waiting_.x_columns, true);
+    pack_pairs(symmetric_ ? x : y, symmetric_ ? ldx : ldy, m_, begin, count, waiting_.y_panels, false);
+    waiting_.n = round_up(waiting_.n + count, 2 * kPanel);
+    begin += count;
+    if (waiting_.n == kBf16Chunk) multiply_waiting(pool);
+  }
+  n_tokens_ += n_tokens;
+}
+
+void GramAccumulator::multiply_waiting(ThreadPool& pool) {
+  const size_t n_panels = (m_ + kPanel - 1) / kPanel, n_pairs = waiting_.n / 2;
+  if (n_pairs == 0) return;
+  if (n_pairs < kWaitingPairs)  // what an earlier chunk left
+    for (auto* part : {&waiting_.x_columns, &waiting_.y_panels}) {
+      const bool by_column = part == &waiting_.x_columns;
+      const size_t stride = by_column ? kColumnStride : kWaitingPairs * kPanel;
+      const size_t used = by_column ? n_pairs : n_pairs * kPanel;
+      for (size_t i = 0; i < part->size(); i += stride) std::fill_n(part->data() + i + used, stride - used, 0u);
+    }
+  constexpr size_t kPanelsAtOnce = 8;
+  pool.parallel_for(n_strips(n_), [&](size_t i, int) {
+    const Strip s = strip(i);
+    alignas(64) float products[kStripRows * kPanelsAtOnce * kPanel];
+    for (size_t p = s.first_column / kPanel; p < n_panels; p += kPanelsAtOnce) {
+      const size_t count = std::min(kPanelsAtOnce, n_panels - p), width = count * kPanel;
+      kernels().products_bf16(waiting_.x_columns.data() + s.row * kColumnStride, kColumnStride,
+                              waiting_.y_panels.data() + p * kPanel * kWaitingPairs, count, kWaitingPairs, s.rows,
+                              products, width);
+      for (size_t r = 0; r < s.rows; ++r) {
+        double* g = g_.data() + s.offset + r * s.width + (p * kPanel - s.first_column);
+        for (size_t c = 0; c < width; ++c) g[c] += static_cast<double>(products[r * width + c]);
+      }
+    }
+  });
+  waiting_.n = 0;
+}
+
+void GramAccumulator::flush(ThreadPool& pool) {
+  multiply_waiting(pool);
+  waiting_ = {};
 }
 
 double GramAccumulator::at(size_t i, size_t j) const {
@@ -112,6 +187,7 @@ void GramAccumulator::finish(std::span<float> out) const {
 
 void GramAccumulator::clear() {
   std::fill(g_.begin(), g_.end(), 0.0);
+  waiting_ = {};
   n_tokens_ = 0;
 }
 

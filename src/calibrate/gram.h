@@ -17,6 +17,12 @@
 namespace tsubu {
 
 inline constexpr size_t kGramChunk = 256;
+// Tokens of a chunk of bfloat16 products: adding a chunk to the sums takes longer than multiplying it.
+inline constexpr size_t kBf16Chunk = 1024;
+
+// How activations are multiplied. kBf16: rounded to bfloat16 first (relative 2^-9 each), f32 sums over kBf16Chunk tokens:
+// much faster where Kernels::native_bf16, and the sums are still those of a Gram matrix (of the rounded activations).
+enum class Products { kF32, kBf16 };
 
 // Columns repacked for the kernel: as large as kGramChunk tokens of the widest input. Share one among accumulators that
 // are used one after another.
@@ -24,10 +30,18 @@ struct GramScratch {
   std::vector<float> x, y;
 };
 
+// Tokens that wait to be multiplied as bfloat16: pairs of tokens, by panels of columns and, for the left factor, by
+// columns. Freed with the accumulator's clear() and finish().
+struct WaitingTokens {
+  std::vector<uint32_t> x_columns, y_panels;
+  size_t n = 0;
+};
+
 class GramAccumulator {
  public:
   // X has n columns, Y has m. symmetric: Y is X (m == n), only strips of the upper triangle are computed and kept.
-  GramAccumulator(size_t n, size_t m, bool symmetric, std::shared_ptr<GramScratch> scratch = nullptr);
+  GramAccumulator(size_t n, size_t m, bool symmetric, std::shared_ptr<GramScratch> scratch = nullptr,
+                  Products products = Products::kF32);
   // x is (n_tokens, n), y (n_tokens, m), row-major with leading dimensions in floats; y is not read when symmetric.
   void add(const float* x, size_t ldx, const float* y, size_t ldy, size_t n_tokens, ThreadPool& pool);
   void add(const float* x, size_t ldx, size_t n_tokens, ThreadPool& pool) { add(x, ldx, x, ldx, n_tokens, pool); }
@@ -35,6 +49,8 @@ class GramAccumulator {
   size_t n() const { return n_; }
   size_t m() const { return m_; }
   bool symmetric() const { return symmetric_; }
+  // Adds what still waits (bfloat16 products come in chunks of many tokens) and frees its memory: before anything is read.
+  void flush(ThreadPool& pool);
   // n × m row-major, the triangle mirrored when symmetric; sums, not means.
   void finish(std::span<float> out) const;
   // Row i of the upper triangle: elements (i, i … m-1) when symmetric, else all m of them.
@@ -51,10 +67,14 @@ class GramAccumulator {
   struct Strip;
   Strip strip(size_t i) const;
   double at(size_t i, size_t j) const;
+  void add_bf16(const float* x, size_t ldx, const float* y, size_t ldy, size_t n_tokens, ThreadPool& pool);
+  void multiply_waiting(ThreadPool& pool);
   size_t n_, m_;
   bool symmetric_;
   uint64_t n_tokens_ = 0;
   std::shared_ptr<GramScratch> scratch_;
+  Products products_;
+  WaitingTokens waiting_;
   std::vector<double> g_;  // strips of kStripRows rows, each row-major; see gram.cc
 };
 

@@ -101,6 +101,52 @@ TEST(GramAccumulator, DoesNotDependOnThreadsAndAddsCalls) {
   EXPECT_EQ(results[0], results[2]);
 }
 
+// Each factor is rounded to bfloat16 (relative 2^-9), then the sums of a chunk are f32.
+double bf16_bound(const Product& p) {
+  return (0x1p-8 * 1.01 + static_cast<double>(kBf16Chunk) * 0x1p-24) * p.magnitude + std::abs(p.exact) * 0x1p-23;
+}
+
+TEST(GramAccumulator, Bf16ProductsAreWithinTheirBoundInAnyCalls) {
+  ThreadPool pool(2);
+  for (size_t n : {1, 17, 40, 100}) {
+    for (const bool symmetric : {true, false}) {
+      const size_t m = symmetric ? n : n + 23, n_tokens = 2 * kBf16Chunk + 75;
+      const auto x = random_values(n_tokens * n, 1), y = symmetric ? x : random_values(n_tokens * m, 2);
+      GramAccumulator g(n, m, symmetric, nullptr, Products::kBf16);
+      size_t begin = 0;
+      for (size_t count : {size_t{1}, size_t{33}, kBf16Chunk, size_t{500}, n_tokens}) {
+        count = std::min(count, n_tokens - begin);
+        g.add(x.data() + begin * n, n, y.data() + begin * m, m, count, pool);
+        begin += count;
+      }
+      g.flush(pool);
+      EXPECT_EQ(g.n_tokens(), n_tokens);
+      std::vector<float> out(n * m);
+      g.finish(out);
+      for (size_t i = 0; i < n; ++i)
+        for (size_t j = 0; j < m; ++j) {
+          const Product p = product(x, n, i, y, m, j, n_tokens);
+          ASSERT_NEAR(out[i * m + j], p.exact, bf16_bound(p)) << n << " by " << m << ": " << i << "," << j;
+        }
+    }
+  }
+}
+
+TEST(GramAccumulator, Bf16ProductsDoNotDependOnThreads) {
+  const size_t n = 150, n_tokens = kBf16Chunk + 300;
+  const auto x = random_values(n_tokens * n, 5);
+  std::vector<std::vector<double>> results;
+  for (int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    GramAccumulator g(n, n, true, nullptr, Products::kBf16);
+    g.add(x.data(), n, n_tokens, pool);
+    g.flush(pool);
+    results.emplace_back(g.sums().begin(), g.sums().end());
+  }
+  EXPECT_EQ(results[0], results[1]);
+  EXPECT_EQ(results[0], results[2]);
+}
+
 TEST(GramAccumulator, KeepsItsPrecisionOverManyChunks) {
   // In f32 alone 2^24 ones plus one are 2^24; here the last chunk still counts.
   ThreadPool pool(1);

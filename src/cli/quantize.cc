@@ -15,7 +15,7 @@ namespace tsubu {
 namespace {
 
 struct Options {
-  std::string model, to = "Q4_K_M", recipe_file, stats, refine, effort = "default";
+  std::string model, to = "Q4_K_M", recipe_file, stats, refine, effort = "default", products = "auto";
   std::vector<std::string> tensor_types, texts;
   CorpusOptions corpus;
   bool no_measure = false;
@@ -35,6 +35,13 @@ const Effort& effort_named(const std::string& name) {
   for (const Effort& e : kEfforts)
     if (e.name == name) return e;
   fail(ExitCode::kUsage, "--effort {}: expected fast, default or best", name);
+}
+
+std::optional<Products> products_named(const std::string& name) {
+  if (name == "auto") return {};
+  if (name == "f32") return Products::kF32;
+  if (name == "bf16") return Products::kBf16;
+  fail(ExitCode::kUsage, "--products {}: expected auto, f32 or bf16", name);
 }
 
 Recipe chosen_recipe(const Options& o) {
@@ -82,6 +89,8 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     calibrated.round.descent_passes = effort.descent_passes;
   else
     calibrated.round.descent_passes = o.passes;
+
+  calibrated.products = products_named(o.products);
 
   std::optional<Imatrix> stats;
   std::optional<Statistics> statistics;
@@ -157,6 +166,9 @@ Action declare(CLI::App& app) {
       ->type_name("FILE.gguf")
       ->excludes(to);
   CalibratedOptions& c = o->quantize.calibrated;
+  app.add_option("--products", o->products,
+                 "Products of calibration: f32; bf16 (faster where the machine multiplies it); auto: bf16 for large models")
+      ->type_name("auto|f32|bf16");
   app.add_option("--damping", c.damping, "")->type_name("X")->group("");
   app.add_option("--passes", o->passes, "")->group("");
   app.add_option("--asymmetric", c.asymmetric, "")->group("");

@@ -24,7 +24,7 @@
 
 namespace tsubu {
 
-inline constexpr int kLanes = 16;
+inline constexpr int kLanes = 16, kDoubles = 8;
 
 struct PortableLanes {
   struct F { float v[kLanes]; };
@@ -92,6 +92,27 @@ struct PortableLanes {
   static TSUBU_INLINE void store_f16(uint16_t* p, F a) { TSUBU_EACH p[l] = f32_to_f16(a.v[l]); }  // nearest, ties to even
   // table[i & 15] per lane.
   static TSUBU_INLINE F lookup16(const float* table, I i) { F r; TSUBU_EACH r.v[l] = table[i.v[l] & 15]; return r; }
+
+  // Sixteen pairs of bfloat16 numbers, the first of each in the low half of 32 bits, and acc + their products: fma of the
+  // second ones, then of the first. An instruction set may round the sum of a pair otherwise and take subnormals for zero.
+  using P = I;
+  static TSUBU_INLINE P load_pairs(const uint32_t* p) { I r; TSUBU_EACH r.v[l] = static_cast<int32_t>(p[l]); return r; }
+  static TSUBU_INLINE P set1_pair(uint32_t x) { return set1_i(static_cast<int32_t>(x)); }
+  static TSUBU_INLINE F add_pairs(F acc, P a, P b) {
+    acc = fma(from_bits(bit_and(a, set1_i(~0xffff))), from_bits(bit_and(b, set1_i(~0xffff))), acc);
+    return fma(from_bits(shift_left<16>(a)), from_bits(shift_left<16>(b)), acc);
+  }
+  // Sixteen rows of sixteen words; leading dimensions in words.
+  static TSUBU_INLINE void transpose(const uint32_t* in, size_t ld_in, uint32_t* out, size_t ld_out) {
+    for (size_t i = 0; i < kLanes; ++i) for (size_t j = 0; j < kLanes; ++j) out[j * ld_out + i] = in[i * ld_in + j];
+  }
+
+  // Eight doubles.
+  struct D { double v[kDoubles]; };
+  static TSUBU_INLINE D load(const double* p) { D r; for (int l = 0; l < kDoubles; ++l) r.v[l] = p[l]; return r; }
+  static TSUBU_INLINE void store(double* p, D a) { for (int l = 0; l < kDoubles; ++l) p[l] = a.v[l]; }
+  static TSUBU_INLINE D set1(double x) { D r; for (int l = 0; l < kDoubles; ++l) r.v[l] = x; return r; }
+  static TSUBU_INLINE D fma(D a, D b, D c) { for (int l = 0; l < kDoubles; ++l) a.v[l] = std::fma(a.v[l], b.v[l], c.v[l]); return a; }
 
   // kBytes signed bytes, and acc + their products summed in some way into the lanes: only the sum over all lanes is
   // meant. An instruction set may want left operands biased: load_left adds kLeftBias to each.

@@ -13,6 +13,7 @@ namespace tsubu {
 namespace {
 
 constexpr size_t kMaxBatch = 512;          // tokens computed together
+constexpr size_t kWorthBf16 = 32;          // tokens for which weights are turned into panels
 constexpr size_t kWorthThreads = 1 << 15;  // values below which an elementwise step stays on one thread
 
 class GraphEngine : public Engine {
@@ -29,6 +30,7 @@ class GraphEngine : public Engine {
       fail(ExitCode::kUsage, "schemes for weights or activations and act_int8 exclude each other");
     for (Step& step : program_.steps) quantize_linear(step);
     quantized_scratch_.resize(static_cast<size_t>(pool.size()));
+    bf16_scratch_.resize(static_cast<size_t>(pool.size()));
   }
 
   std::unique_ptr<Session> new_session(size_t max_tokens) const override {
@@ -138,7 +140,8 @@ class GraphEngine : public Engine {
     }
     for (const RopeTable& r : program_.ropes) bytes += r.size_bytes();
     for (const QuantizedScratch& q : quantized_scratch_) bytes += q.size_bytes();
-    return bytes + inputs_.size_bytes() + quantized_bytes();
+    for (const Bf16Scratch& b : bf16_scratch_) bytes += b.size_bytes();
+    return bytes + bf16_inputs_.size_bytes() + inputs_.size_bytes() + quantized_bytes();
   }
 
   uint64_t quantized_bytes() const override {
@@ -299,10 +302,24 @@ class GraphEngine : public Engine {
     const bool is_head = op.output == model_.graph().logits;
     if (options_.observer && !is_head) observe(step, batch, first);  // the head's input has been shown
     if (step.quantized) return quantized_linear(step, batch, first);
+    if (options_.bf16_products && !options_.act_int8 && !is_head && step.linear->runs_bf16() &&
+        batch.n - first >= kWorthBf16)
+      return bf16_linear(step, batch, first);
     const ActRounding rounding = options_.act_int8 ? step.linear->rounding() : ActRounding::kNone;
     if (rounding != ActRounding::kNone) x = rounded(op.inputs[0], rounding, first, batch.n);
     float* y = is_head ? batch.logits : rows(op.output, first);
     step.linear->run(x, y, batch.n - first, tiles_, pool_);
+  }
+
+  // The rounded input is kept while the next linears read the same value.
+  void bf16_linear(const Step& step, const Batch& batch, size_t first) {
+    const Op& op = *step.op;
+    if (inputs_of_ != op.inputs[0] || inputs_first_ != first) {
+      bf16_inputs_.assign(rows(op.inputs[0], first), batch.n - first, step.linear->n_cols(), pool_);
+      inputs_of_ = op.inputs[0];
+      inputs_first_ = first;
+    }
+    step.linear->run_bf16(bf16_inputs_, rows(op.output, first), bf16_scratch_, pool_);
   }
 
   void observe(const Step& step, const Batch& batch, size_t first) {
@@ -378,6 +395,8 @@ class GraphEngine : public Engine {
   ValueId inputs_of_ = kNoValue;
   size_t inputs_first_ = 0;
   std::vector<QuantizedScratch> quantized_scratch_;
+  Bf16Inputs bf16_inputs_;
+  std::vector<Bf16Scratch> bf16_scratch_;
 };
 
 }  // namespace

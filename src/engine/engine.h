@@ -27,6 +27,9 @@ struct EngineOptions {
   // the 32-weight types, Q8_K blocks of 256 for the 256-weight ones; F16/BF16 weights: inputs to F16/BF16.
   bool act_int8 = false;
   bool kv_f16 = false;  // rounds keys and values to f16 when they are stored, as llama.cpp does by default
+  // Linears multiply bfloat16 numbers (inputs and weights rounded to them), sums in f32: several times as fast where
+  // Kernels::native_bf16. Not the head; not calls of a few tokens, nor together with act_int8 or schemes.
+  bool bf16_products = false;
   LinearObserver* observer = nullptr;
   Numerics numerics = {};  // schemes to compute in; not together with act_int8
 };

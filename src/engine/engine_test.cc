@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <map>
@@ -109,6 +110,22 @@ TEST_P(EveryShape, ActivationRoundingDoesNotDependOnCutsEither) {
   const std::vector<TokenId> tokens = random_tokens(20, 50, 6);
   const EngineOptions options{.act_int8 = true, .kv_f16 = true};
   EXPECT_TRUE(same_bytes(run(model, tokens, {}, 2, options), run(model, tokens, {7, 1}, 1, options)));
+}
+
+// Rounding every factor to bfloat16 is a perturbation of at most 2^-8 of each product: logits move by about that, and they
+// do move.
+TEST(Engine, Bf16ProductsAreNearTheF32Ones) {
+  const RandomModel model(changed([](auto& o) { o.n_ff = 64; }));
+  const std::vector<TokenId> tokens = random_tokens(100, 50, 3);
+  const auto exact = run(model, tokens), rounded = run(model, tokens, {}, 2, {.bf16_products = true});
+  EXPECT_TRUE(same_bytes(rounded, run(model, tokens, {}, 3, {.bf16_products = true})));
+  EXPECT_FALSE(same_bytes(rounded, exact));
+  double error = 0, size = 0;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    error += std::pow(static_cast<double>(rounded[i] - exact[i]), 2);
+    size += std::pow(static_cast<double>(exact[i]), 2);
+  }
+  EXPECT_LT(std::sqrt(error / size), 0x1p-5);
 }
 
 TEST(Engine, PromptsLongerThanABatchAreTheSameInPieces) {

@@ -7,10 +7,12 @@
 namespace tsubu {
 namespace {
 
-constexpr size_t kTileFloats =
-    64 * 1024;  // a decoded tile of 256 KiB leaves the second-level cache room for activations
+constexpr size_t kTileFloats = 512 * 1024;             // of a decoded tile: 64 rows of any usual width
 constexpr size_t kMinTileRows = 8, kMaxTileRows = 64;  // multiples of the kernels' row tiles
 constexpr size_t kWorthThreads = 1 << 15;              // multiplications below which waking threads costs more
+
+constexpr size_t kPanel = 16;                          // rows of a bfloat16 panel
+constexpr size_t kPanelsAnItem = 4;
 
 size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
@@ -88,6 +90,43 @@ void Linear::run(const float* x, float* y, size_t n_tokens, std::span<std::vecto
     float* buffer = scratch[static_cast<size_t>(worker)].data();
     kernels().gemm_nt(rows(row, n, buffer), n_cols_, x, n_cols_, y + row, n_rows_, n, n_tokens, n_cols_);
     add_bias(y, n_tokens, row, n);
+  });
+}
+
+void Bf16Inputs::assign(const float* x, size_t n_tokens, size_t n_cols, ThreadPool& pool) {
+  n_tokens_ = n_tokens;
+  // A line more than the padded row: rows a large power of two apart would throw each other out of the first cache.
+  ld_ = round_up((n_cols + 1) / 2, kPanel) + kPanel;
+  pairs_.assign(n_tokens * ld_, 0);
+  constexpr size_t kTokens = 16;
+  pool.parallel_for((n_tokens + kTokens - 1) / kTokens, [&](size_t item, int) {
+    for (size_t t = item * kTokens; t < std::min(n_tokens, (item + 1) * kTokens); ++t)
+      kernels().round_to_bf16(x + t * n_cols, n_cols, reinterpret_cast<uint16_t*>(pairs_.data() + t * ld_));
+  });
+}
+
+bool Linear::runs_bf16() const { return n_rows_ % kPanel == 0; }
+
+void Linear::run_bf16(const Bf16Inputs& x, float* y, std::span<Bf16Scratch> scratch, ThreadPool& pool) const {
+  const Kernels& k = kernels();
+  const size_t n_pairs = x.ld() - kPanel, n_panels = n_rows_ / kPanel;
+  pool.parallel_for((n_panels + kPanelsAnItem - 1) / kPanelsAnItem, [&](size_t item, int worker) {
+    Bf16Scratch& s = scratch[static_cast<size_t>(worker)];
+    if (!floats_ && s.rows.size() < kPanel * n_cols_) s.rows.resize(kPanel * n_cols_);
+    s.pairs.assign(kPanel * n_pairs, 0);
+    if (s.panels.size() < kPanelsAnItem * kPanel * n_pairs) s.panels.resize(kPanelsAnItem * kPanel * n_pairs);
+    const size_t first = item * kPanelsAnItem, n = std::min(kPanelsAnItem, n_panels - first);
+    for (size_t p = 0; p < n; ++p) {
+      const float* w = rows((first + p) * kPanel, kPanel, s.rows.data());
+      for (size_t r = 0; r < kPanel; ++r)
+        k.round_to_bf16(w + r * n_cols_, n_cols_, reinterpret_cast<uint16_t*>(s.pairs.data() + r * n_pairs));
+      uint32_t* panel = s.panels.data() + p * kPanel * n_pairs;
+      for (size_t c = 0; c < n_pairs; c += kPanel)
+        k.transpose_pairs(s.pairs.data() + c, n_pairs, panel + c * kPanel, kPanel);
+    }
+    const size_t row = first * kPanel;
+    k.products_bf16(x.data(), x.ld(), s.panels.data(), n, n_pairs, x.n_tokens(), y + row, n_rows_);
+    add_bias(y, x.n_tokens(), row, n * kPanel);
   });
 }
 

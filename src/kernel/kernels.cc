@@ -4,6 +4,10 @@
 #ifdef TSUBU_HAS_AVX2
 #include <cpuid.h>
 #endif
+#ifdef TSUBU_HAS_AMX
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <cstdlib>
 #include <string>
@@ -23,6 +27,7 @@
   void fill_grid_kernels(Kernels& k);        \
   void fill_factor_kernels(Kernels& k);      \
   void fill_integer_kernels(Kernels& k);     \
+  void fill_bf16_kernels(Kernels& k);        \
   static void fill(Kernels& k) {             \
     k.isa = #isa_name;                       \
     fill_codec_kernels(k);                   \
@@ -34,6 +39,7 @@
     fill_grid_kernels(k);                    \
     fill_factor_kernels(k);                  \
     fill_integer_kernels(k);                 \
+    fill_bf16_kernels(k);                    \
   }                                          \
   }
 
@@ -45,6 +51,17 @@ TSUBU_DECLARE_ISA(avx2)
 #endif
 #ifdef TSUBU_HAS_AVX512
 TSUBU_DECLARE_ISA(avx512)
+#endif
+#ifdef TSUBU_HAS_AMX
+namespace amx {
+void fill_bf16_kernels(Kernels& k);
+static void fill(Kernels& k) {
+  avx512::fill(k);
+  k.isa = "amx";
+  k.native_bf16 = true;
+  fill_bf16_kernels(k);
+}
+}  // namespace amx
 #endif
 #ifdef TSUBU_HAS_NEON
 TSUBU_DECLARE_ISA(neon)
@@ -66,6 +83,27 @@ bool has_f16c() {
 }
 #endif
 
+#ifdef TSUBU_HAS_AVX512
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") &&
+         __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         has_f16c();
+}
+#endif
+
+#ifdef TSUBU_HAS_AMX
+// AMX-TILE and AMX-BF16 (bits 24 and 22 of edx of leaf 7), and the kernel's leave to use the tiles' state, which this asks
+// for: Linux grants it to a process and the threads that it starts from then on.
+bool has_amx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!has_avx512() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d >> 24 & 1) == 0 || (d >> 22 & 1) == 0)
+    return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
+
 // From the simplest to the best.
 constexpr Isa kIsas[] = {
     {"scalar", [] { return true; }, scalar::fill},
@@ -78,14 +116,14 @@ constexpr Isa kIsas[] = {
      avx2::fill},
 #endif
 #ifdef TSUBU_HAS_AVX512
-    {"avx512",
-     [] {
-       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-              __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16") &&
-              __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
-     },
-     avx512::fill},
+    {"avx512", has_avx512, [](Kernels& k) {
+       avx512::fill(k);
+       // Intel's cores take longer over vdpbf16ps than over two fma; they have the tile unit for it.
+       k.native_bf16 = __builtin_cpu_is("amd");
+     }},
+#endif
+#ifdef TSUBU_HAS_AMX
+    {"amx", has_amx, amx::fill},
 #endif
 };
 

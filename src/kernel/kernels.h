@@ -1,4 +1,4 @@
-// The kernels of one instruction set, chosen once at start. Every entry gives the same bits on every ISA: reductions run
+// The kernels of one instruction set, chosen once at start. Every entry but products_bf16 gives the same bits on every ISA: reductions run
 // over 16 fixed lanes and one fixed tree, multiplication and addition are never contracted unless written as fma.
 #pragma once
 
@@ -19,7 +19,7 @@ inline constexpr size_t kMaxTypes = 64;  // more than the codec list holds; chec
 inline constexpr size_t kMaxIntegerCols = (size_t{1} << 17) - 1;
 
 struct Kernels {
-  std::string_view isa;  // "scalar", "avx2", "avx512", "neon"
+  std::string_view isa;  // "scalar", "avx2", "avx512", "amx", "neon"
 
   // Indexed by TypeInfo::index; same contracts and same bytes as TypeInfo::decode and TypeInfo::encode.
   void (*decode[kMaxTypes])(const std::byte* blocks, float* y, size_t n);
@@ -34,6 +34,18 @@ struct Kernels {
   // one f32 fma chain over the tokens in order, added once in double: relative error of a call at most
   // n_tokens · 2^-24 · Σ|x_i y_j|, so keep n_tokens at some hundreds.
   void (*gram)(const float* x, size_t n_x, const float* y, size_t n_y, size_t n_tokens, double* g, size_t ldg);
+  // c (n_a, 16·n_panels) = a · b of bfloat16 numbers, summed in f32; two neighbours along the summed dimension are a pair
+  // in 32 bits. a: (n_a, n_pairs) row-major, lda in pairs. b: panels of sixteen columns, pair by pair
+  // (b[16·(n_pairs·panel + pair) + column]). n_pairs is a multiple of 16: pad with zeros. Rows of a do not see each other.
+  // Products are exact, one rounding for each addition at most, in an order that is the instruction set's own: the one
+  // kernel whose bits depend on it.
+  void (*products_bf16)(const uint32_t* a, size_t lda, const uint32_t* b, size_t n_panels, size_t n_pairs, size_t n_a,
+                        float* c, size_t ldc);
+  bool native_bf16;  // products_bf16 is faster than f32 products here
+  // Nearest bfloat16, ties to even; infinities and quiet NaNs stay.
+  void (*round_to_bf16)(const float* x, size_t n, uint16_t* y);
+  void (*pair_rows_bf16)(const float* first, const float* second, size_t n, uint32_t* pairs);  // first in the low half
+  void (*transpose_pairs)(const uint32_t* in, size_t ld_in, uint32_t* out, size_t ld_out);     // 16 × 16
   // Per column of x (n_tokens, n_cols): sum += Σx, squares += Σx² (chains as in gram), max_abs = max(max_abs, |x|).
   void (*column_moments)(const float* x, size_t ldx, size_t n_tokens, size_t n_cols, double* sum, double* squares,
                          float* max_abs);

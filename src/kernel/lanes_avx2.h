@@ -24,6 +24,21 @@ struct Avx2Lanes {
   TSUBU_F2(min, _mm256_min_ps)
   TSUBU_F2(max, _mm256_max_ps)
   static TSUBU_INLINE F sqrt(F x) { return {_mm256_sqrt_ps(x.a), _mm256_sqrt_ps(x.b)}; }
+  using P = I;
+  static TSUBU_INLINE P load_pairs(const uint32_t* p) { return load_i(reinterpret_cast<const int32_t*>(p)); }
+  static TSUBU_INLINE P set1_pair(uint32_t x) { return set1_i(static_cast<int32_t>(x)); }
+  static TSUBU_INLINE F add_pairs(F acc, P x, P y) {
+    acc = fma(from_bits(bit_and(x, set1_i(~0xffff))), from_bits(bit_and(y, set1_i(~0xffff))), acc);
+    return fma(from_bits(shift_left<16>(x)), from_bits(shift_left<16>(y)), acc);
+  }
+  static TSUBU_INLINE void transpose(const uint32_t* in, size_t ld_in, uint32_t* out, size_t ld_out) {
+    for (size_t i = 0; i < kLanes; ++i) for (size_t j = 0; j < kLanes; ++j) out[j * ld_out + i] = in[i * ld_in + j];
+  }
+  struct D { __m256d a, b; };
+  static TSUBU_INLINE D load(const double* p) { return {_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)}; }
+  static TSUBU_INLINE void store(double* p, D x) { _mm256_storeu_pd(p, x.a); _mm256_storeu_pd(p + 4, x.b); }
+  static TSUBU_INLINE D set1(double x) { return {_mm256_set1_pd(x), _mm256_set1_pd(x)}; }
+  static TSUBU_INLINE D fma(D x, D y, D z) { return {_mm256_fmadd_pd(x.a, y.a, z.a), _mm256_fmadd_pd(x.b, y.b, z.b)}; }
   static TSUBU_INLINE F fma(F x, F y, F z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
   static TSUBU_INLINE F abs(F x) {
     const __m256 sign = _mm256_set1_ps(-0.0f);

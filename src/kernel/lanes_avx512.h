@@ -20,6 +20,44 @@ struct Avx512Lanes {
   static TSUBU_INLINE F mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static TSUBU_INLINE F div(F a, F b) { return _mm512_div_ps(a, b); }
   static TSUBU_INLINE F sqrt(F a) { return _mm512_sqrt_ps(a); }
+  using P = __m512i;
+  static TSUBU_INLINE P load_pairs(const uint32_t* p) { return _mm512_loadu_si512(p); }
+  static TSUBU_INLINE P set1_pair(uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
+  static TSUBU_INLINE F add_pairs(F acc, P a, P b) { return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b); }
+  // Words of pairs of rows, then pairs of those, then 128-bit quarters.
+  static TSUBU_INLINE void transpose(const uint32_t* in, size_t ld_in, uint32_t* out, size_t ld_out) {
+    __m512i r[16], t[16];
+#pragma GCC unroll 16
+    for (size_t i = 0; i < 16; ++i) r[i] = _mm512_loadu_si512(in + i * ld_in);
+#pragma GCC unroll 8
+    for (size_t i = 0; i < 16; i += 2) {
+      t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+      t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 16; i += 4) {
+      r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+      r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+      r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+      r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    // r[4 g + c]: rows 4 g … 4 g + 3 of columns c, c + 4, c + 8, c + 12, a quarter each.
+#pragma GCC unroll 4
+    for (size_t c = 0; c < 4; ++c) {
+      const __m512i low01 = _mm512_shuffle_i32x4(r[c], r[4 + c], 0x44), high01 = _mm512_shuffle_i32x4(r[c], r[4 + c], 0xee);
+      const __m512i low23 = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], 0x44);
+      const __m512i high23 = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], 0xee);
+      _mm512_storeu_si512(out + c * ld_out, _mm512_shuffle_i32x4(low01, low23, 0x88));
+      _mm512_storeu_si512(out + (4 + c) * ld_out, _mm512_shuffle_i32x4(low01, low23, 0xdd));
+      _mm512_storeu_si512(out + (8 + c) * ld_out, _mm512_shuffle_i32x4(high01, high23, 0x88));
+      _mm512_storeu_si512(out + (12 + c) * ld_out, _mm512_shuffle_i32x4(high01, high23, 0xdd));
+    }
+  }
+  using D = __m512d;
+  static TSUBU_INLINE D load(const double* p) { return _mm512_loadu_pd(p); }
+  static TSUBU_INLINE void store(double* p, D a) { _mm512_storeu_pd(p, a); }
+  static TSUBU_INLINE D set1(double x) { return _mm512_set1_pd(x); }
+  static TSUBU_INLINE D fma(D a, D b, D c) { return _mm512_fmadd_pd(a, b, c); }
   static TSUBU_INLINE F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static TSUBU_INLINE F min(F a, F b) { return _mm512_min_ps(a, b); }
   static TSUBU_INLINE F max(F a, F b) { return _mm512_max_ps(a, b); }

@@ -26,6 +26,21 @@ struct NeonLanes {
   TSUBU_F2(min, lesser)
   TSUBU_F2(max, greater)
   static TSUBU_INLINE F sqrt(F x) { TSUBU_EACH x.v[q] = vsqrtq_f32(x.v[q]); return x; }
+  using P = I;
+  static TSUBU_INLINE P load_pairs(const uint32_t* p) { return load_i(reinterpret_cast<const int32_t*>(p)); }
+  static TSUBU_INLINE P set1_pair(uint32_t x) { return set1_i(static_cast<int32_t>(x)); }
+  static TSUBU_INLINE F add_pairs(F acc, P x, P y) {
+    acc = fma(from_bits(bit_and(x, set1_i(~0xffff))), from_bits(bit_and(y, set1_i(~0xffff))), acc);
+    return fma(from_bits(shift_left<16>(x)), from_bits(shift_left<16>(y)), acc);
+  }
+  static TSUBU_INLINE void transpose(const uint32_t* in, size_t ld_in, uint32_t* out, size_t ld_out) {
+    for (size_t i = 0; i < kLanes; ++i) for (size_t j = 0; j < kLanes; ++j) out[j * ld_out + i] = in[i * ld_in + j];
+  }
+  struct D { float64x2_t v[4]; };
+  static TSUBU_INLINE D load(const double* p) { D r; TSUBU_EACH r.v[q] = vld1q_f64(p + 2 * q); return r; }
+  static TSUBU_INLINE void store(double* p, D x) { TSUBU_EACH vst1q_f64(p + 2 * q, x.v[q]); }
+  static TSUBU_INLINE D set1(double x) { D r; TSUBU_EACH r.v[q] = vdupq_n_f64(x); return r; }
+  static TSUBU_INLINE D fma(D x, D y, D z) { TSUBU_EACH z.v[q] = vfmaq_f64(z.v[q], x.v[q], y.v[q]); return z; }
   static TSUBU_INLINE F fma(F x, F y, F z) { TSUBU_EACH z.v[q] = vfmaq_f32(z.v[q], x.v[q], y.v[q]); return z; }
   static TSUBU_INLINE F abs(F x) { TSUBU_EACH x.v[q] = vabsq_f32(x.v[q]); return x; }
   static TSUBU_INLINE F neg(F x) { TSUBU_EACH x.v[q] = vnegq_f32(x.v[q]); return x; }

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <optional>
 
 #include "base/error.h"
@@ -76,10 +77,10 @@ size_t width_of(const Graph& graph, const std::vector<ValueId>& values) {
 // One model on its way through the graph: the activations of every chunk at `position`.
 class Stream {
  public:
-  Stream(const Model& model, const Corpus& corpus, ThreadPool& pool)
+  Stream(const Model& model, const Corpus& corpus, Products products, ThreadPool& pool)
       : model_(model),
         corpus_(corpus),
-        engine_(Engine::make(model, pool)),
+        engine_(Engine::make(model, pool, {.bf16_products = products == Products::kBf16})),
         session_(engine_->new_session(corpus.context)),
         chunks_(corpus.chunks.size()) {}
 
@@ -124,7 +125,12 @@ struct InputSums {
   GramAccumulator h;                     // x̃ x̃ᵀ
   std::optional<GramAccumulator> d;      // x̃ (x - x̃)ᵀ: D transposed
   std::map<ValueId, GramAccumulator> e;  // (h - h̃) x̃ᵀ, by residual value
-  explicit InputSums(size_t n) : h(n, n, true) {}
+  InputSums(size_t n, Products products) : h(n, n, true, nullptr, products) {}
+  void flush(ThreadPool& pool) {
+    h.flush(pool);
+    if (d) d->flush(pool);
+    for (auto& [value, sums] : e) sums.flush(pool);
+  }
 };
 
 // The same as means, ready for products.
@@ -166,8 +172,8 @@ class CalibratedRounding {
         store_(store),
         notes_(notes),
         groups_(groups_of(model, plan)),
-        base_(model, corpus, pool),
-        quantized_(model, corpus, pool) {
+        base_(model, corpus, products(), pool),
+        quantized_(model, corpus, products(), pool) {
     for (const PlannedTensor& p : plan) planned_[p.tensor->name()] = &p;
   }
 
@@ -274,11 +280,12 @@ class CalibratedRounding {
     std::optional<InputSums> seen, held;
     for (auto* sums : {&seen, &held}) {
       if (!any) continue;
-      sums->emplace(n);
+      sums->emplace(n, products());
       if (!options_.asymmetric) continue;
-      (*sums)->d.emplace(n, n, false);
+      (*sums)->d.emplace(n, n, false, nullptr, products());
       for (size_t i = 1; i < wanted.size(); ++i)
-        (*sums)->e.emplace(wanted[i], GramAccumulator(graph_.widths[static_cast<size_t>(wanted[i])], n, false));
+        (*sums)->e.emplace(wanted[i], GramAccumulator(graph_.widths[static_cast<size_t>(wanted[i])], n, false,
+                                                              nullptr, products()));
     }
     const size_t period = held_out_period();
     std::map<ValueId, std::vector<float>> x, xq;
@@ -290,11 +297,14 @@ class CalibratedRounding {
     for (const auto& l : group.linears)
       if (rounds(*l.plan)) resume(*l.plan);
     if (!any) return;
+    for (auto* sums : {&seen, &held}) (*sums)->flush(pool_);
     const InputMeans means(std::move(seen)), held_means(std::move(held));
     const Curvature curvature(means.h, n, means.n_tokens, options_.damping, pool_);
     for (const auto& l : group.linears)
       if (rounds(*l.plan) && !store_.find(l.plan->tensor->name())) round_linear(l, means, held_means, curvature);
   }
+
+  Products products() const { return options_.products.value_or(Products::kF32); }
 
   // Every so many chunks one is held out; 0: none is.
   size_t held_out_period() const {
@@ -476,37 +486,72 @@ void round_calibrated(const Model& model, const std::vector<PlannedTensor>& plan
   CalibratedRounding(model, plan, corpus, options, pool, store, notes).run();
 }
 
-double estimate_calibrated_seconds(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
-                                   const CalibratedOptions& options, ThreadPool& pool) {
+namespace {
+
+// Multiplications: of forward passes and sums, and of the rounding itself.
+struct Work {
+  double activations = 0, rounding = 0;
+};
+
+Work work_of(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
+             const CalibratedOptions& options) {
   constexpr double kRecomputed = 1.35;  // of the forward passes, where activations are too wide to be kept
   const Graph& graph = model.graph();
   const double tokens = static_cast<double>(corpus.n_tokens());
-  double products = 0;
+  Work work;
   for (const Group& group : groups_of(model, plan)) {
     const double n = graph.widths[static_cast<size_t>(group.input)];
-    products += tokens * n * n * (options.asymmetric ? 1.5 : 0.5);
+    work.activations += tokens * n * n * (options.asymmetric ? 1.5 : 0.5);
     for (const auto& l : group.linears) {
       const double weights = static_cast<double>(l.plan->tensor->n_elements());
-      if (l.op->output != graph.logits) products += 2 * kRecomputed * tokens * weights;
+      if (l.op->output != graph.logits) work.activations += 2 * kRecomputed * tokens * weights;
       if (options.asymmetric && options.residual && l.residual != kNoValue)
-        products += tokens * static_cast<double>(l.plan->tensor->n_rows()) * n;
-      products += weights * n * (options.round.descent_passes + 0.5 + (options.asymmetric ? 2 : 0) + 3);
+        work.activations += tokens * static_cast<double>(l.plan->tensor->n_rows()) * n;
+      work.rounding += weights * n * (options.round.descent_passes + 0.5 + (options.asymmetric ? 2 : 0) + 3);
     }
   }
-  // A product of (256, 1024) by (1024, 256) on every thread.
-  constexpr size_t kSide = 256, kDepth = 1024;
-  std::vector<float> a(kSide * kDepth, 1.0f);
-  std::vector<std::vector<float>> c(static_cast<size_t>(pool.size()), std::vector<float>(kSide * kSide));
+  return work;
+}
+
+// Products a second of f(worker) on every thread.
+double rate_of(ThreadPool& pool, double products, const std::function<void(size_t)>& f) {
   double best = 0;
   for (int repeat = 0; repeat < 3; ++repeat) {
     const auto start = std::chrono::steady_clock::now();
-    pool.parallel_for(c.size(), [&](size_t item, int) {
-      kernels().gemm_nt(a.data(), kDepth, a.data(), kDepth, c[item].data(), kSide, kSide, kSide, kDepth);
-    });
+    pool.parallel_for(static_cast<size_t>(pool.size()), [&](size_t item, int) { f(item); });
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    best = std::max(best, static_cast<double>(c.size() * kSide * kSide * kDepth) / took.count());
+    best = std::max(best, pool.size() * products / took.count());
   }
-  return products / best;
+  return best;
+}
+
+}  // namespace
+
+Products choose_products(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
+                         const CalibratedOptions& options) {
+  constexpr double kMinutes = 2e13;
+  if (options.products) return *options.products;
+  return kernels().native_bf16 && work_of(model, plan, corpus, options).activations > kMinutes ? Products::kBf16
+                                                                                               : Products::kF32;
+}
+
+double estimate_calibrated_seconds(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
+                                   const CalibratedOptions& options, ThreadPool& pool) {
+  // A product of (256, 1024) by (1024, 256) on every thread.
+  constexpr size_t kSide = 256, kDepth = 1024;
+  const double products = static_cast<double>(kSide * kSide * kDepth);
+  const std::vector<float> a(kSide * kDepth, 1.0f);
+  const std::vector<uint32_t> pairs(kSide * kDepth / 2, 0x3f803f80);
+  std::vector<std::vector<float>> c(static_cast<size_t>(pool.size()), std::vector<float>(kSide * kSide));
+  const Work work = work_of(model, plan, corpus, options);
+  const double f32 = rate_of(pool, products, [&](size_t i) {
+    kernels().gemm_nt(a.data(), kDepth, a.data(), kDepth, c[i].data(), kSide, kSide, kSide, kDepth);
+  });
+  if (choose_products(model, plan, corpus, options) == Products::kF32) return (work.activations + work.rounding) / f32;
+  const double bf16 = rate_of(pool, products, [&](size_t i) {
+    kernels().products_bf16(pairs.data(), kDepth / 2, pairs.data(), kSide / 16, kDepth / 2, kSide, c[i].data(), kSide);
+  });
+  return work.activations / bf16 + work.rounding / f32;
 }
 
 }  // namespace tsubu

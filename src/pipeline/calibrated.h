@@ -4,10 +4,12 @@
 // one input.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "calibrate/corpus.h"
+#include "calibrate/gram.h"
 #include "calibrate/statistics.h"
 #include "model/model.h"
 #include "pipeline/rounded_store.h"
@@ -24,6 +26,9 @@ struct CalibratedOptions {
   double residual_share = 1;  // how much of it
   bool embeddings = true;     // token embeddings with feedback against the stream's metric (stream_metric.h)
   double embedding_damping = 0.1;
+  // Of the forward passes and of the sums; rounding itself multiplies f32. Bytes made with kBf16 depend on the instruction
+  // set (Kernels::products_bf16), not on the threads.
+  std::optional<Products> products;  // none: choose_products
   double held_out = 0.125;       // share of the chunks that only judge
   const Model* start = nullptr;  // refine: an encoding of the same types to start from, instead of error feedback
 };
@@ -39,6 +44,11 @@ void round_calibrated(const Model& model, const std::vector<PlannedTensor>& plan
 // held-out text. Tensors without a Gram matrix are left out.
 void round_with_statistics(const std::vector<PlannedTensor>& plan, const Statistics& statistics,
                            const CalibratedOptions& options, ThreadPool& pool, RoundedStore& store);
+
+// kBf16 where the machine is faster with it and the work is minutes long (by its number of multiplications, not by a
+// clock: the same model and text give the same choice again), else kF32.
+Products choose_products(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
+                         const CalibratedOptions& options);
 
 // Seconds that round_calibrated will take, from its multiplications and a short measurement of this machine.
 double estimate_calibrated_seconds(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,

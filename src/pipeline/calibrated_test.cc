@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 struct Shape {
   std::string name;
   RandomModelOptions options;
+  Products products = Products::kF32;
 };
 
 RandomModelOptions shape(bool gpt2, bool head_norms) {
@@ -37,6 +38,7 @@ class EveryShape : public testing::TestWithParam<Shape> {
       : model(GetParam().options),
         pool(2),
         path(fs::temp_directory_path() / ("tsubu-calibrated-" + std::to_string(getpid()))) {
+    options.products = GetParam().products;
     corpus.context = 32;
     for (uint32_t c = 0; c < 48; ++c)
       corpus.chunks.push_back(random_tokens(corpus.context, GetParam().options.n_vocab, c));
@@ -132,7 +134,8 @@ TEST_P(EveryShape, ThreadsAndAnInterruptChangeNothing) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, EveryShape,
                          testing::Values(Shape{"llama", shape(false, false)}, Shape{"qwen3", shape(false, true)},
-                                         Shape{"gpt2", shape(true, false)}),
+                                         Shape{"gpt2", shape(true, false)},
+                                         Shape{"llama_bf16", shape(false, false), Products::kBf16}),
                          [](const auto& info) { return info.param.name; });
 
 TEST(RoundedStore, KeepsTensorsOfTheSameRunOnly) {

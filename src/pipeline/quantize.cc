@@ -202,6 +202,8 @@ GgufMetadata output_metadata(const Model& model, const Recipe& recipe, const Qua
       texts.push_back(fmt::format("{} {}", std::filesystem::path(s.path).filename().string(), s.hash));
     metadata.set("tsubu.calibration.texts", GgufValue::strings(texts));
     metadata.set("tsubu.calibration.tokens", GgufValue::u64(options.corpus->n_tokens()));
+    const bool bf16 = options.calibrated.products == Products::kBf16;
+    metadata.set("tsubu.calibration.products", GgufValue::string(bf16 ? fmt::format("bf16 {}", kernels().isa) : "f32"));
   }
   return metadata;
 }
@@ -221,16 +223,20 @@ std::string run_key(const Model& model, const std::vector<PlannedTensor>& plan, 
                      c.embeddings, c.embedding_damping, c.held_out, c.round.feedback, c.round.choose_scales,
                      c.round.descent_passes, c.round.codes_only);
   if (c.start) key += fmt::format(" start {}", hash_file(c.start->files().front()));
+  if (c.products == Products::kBf16) key += fmt::format(" bf16 {}", kernels().isa);
   return key;
 }
 
 }  // namespace
 
-QuantizeResult quantize(const Model& model, const Recipe& recipe, const QuantizeOptions& options) {
+QuantizeResult quantize(const Model& model, const Recipe& recipe, const QuantizeOptions& given) {
   const auto start = std::chrono::steady_clock::now();
+  QuantizeOptions options = given;
   PlanOptions plan_options = options.plan;
   plan_options.has_stats = options.stats || options.corpus || options.statistics;
   const std::vector<PlannedTensor> plan = assign_types(model, recipe, plan_options);
+
+  if (options.corpus) options.calibrated.products = choose_products(model, plan, *options.corpus, options.calibrated);
 
   std::map<std::string, std::vector<float>> importance;
   if (options.stats) importance = importance_of(plan, *options.stats, options.stats_path);
@@ -269,6 +275,10 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
   if (without_stats > 0)
     result.notes.push_back(fmt::format("{} of the quantized tensors have no entry in {} and were rounded without it",
                                        without_stats, options.stats_path));
+  if (options.corpus && options.calibrated.products == Products::kBf16)
+    result.notes.push_back(fmt::format(
+        "calibration multiplies bf16 ({}): --products f32 takes longer and gives the same bytes on every machine",
+        kernels().isa));
   result.bits_per_weight = 8.0 * static_cast<double>(weight_bytes) / static_cast<double>(result.n_weights);
 
   ThreadPool pool(options.n_threads);

@@ -87,27 +87,105 @@ void last_tokens(const Matrices& m, size_t n_rows, size_t token, size_t n) {
   }
 }
 
-// Rows of x that are a large power of two apart fall upon the same few lines of the first cache and throw each other
-// out: a tile's tokens are then copied a line apart first. Worth it when enough rows read them.
-constexpr size_t kAliasBytes = 1024, kMostCopied = 8192, kWorthCopying = 16;
+// Long rows are taken in pieces of kDepth columns, so that a tile's tokens stay in the first cache while kBlockRows rows of
+// w, which stay in the second, pass by. The sums of a block of tokens wait in memory from piece to piece, lane by lane:
+// the same chains as in one go. The tokens of a tile are copied next to each other first, since rows a large power of two
+// apart would throw each other out of the first cache.
+constexpr size_t kDepth = 1024, kBlockRows = 64, kBlockTokens = 8 * kTileTokens;
+static_assert(kDepth % kStep == 0 && kBlockRows % kTileRows == 0);
 
-bool aliases(size_t ld, size_t n_rows, size_t n_cols) {
-  return ld * sizeof(float) % kAliasBytes == 0 && n_rows >= kWorthCopying && n_cols >= kStep && n_cols <= kMostCopied;
+// A piece of a product: w and x from column `first` on, n columns of them, sums kept at `acc` from piece to piece.
+struct Piece {
+  const float* w;  // the block's first row
+  const float* x;  // kTileTokens copied rows of kDepth
+  size_t ldw, n;
+  bool is_first, is_last;
+};
+
+template <int rows>
+TSUBU_INLINE void piece_tile(const Piece& p, size_t row, float* sums, float* c, size_t ldc) {
+  const float* w = p.w + row * p.ldw;
+  F acc[kTileTokens][rows];
+#pragma GCC unroll 8
+  for (int t = 0; t < kTileTokens; ++t)
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r)
+      acc[t][r] = p.is_first ? Lanes::zero() : Lanes::load(sums + static_cast<size_t>(t * rows + r) * kStep);
+  const size_t whole = p.n / kStep * kStep;
+  const float* x = p.x;
+  for (size_t k = 0; k < whole; k += kStep, x += kTileTokens * kStep) {
+    F wv[rows];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) wv[r] = Lanes::load(w + static_cast<size_t>(r) * p.ldw + k);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTileTokens; ++t) {
+      const F xv = Lanes::load(x + static_cast<size_t>(t) * kStep);
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) acc[t][r] = Lanes::fma(wv[r], xv, acc[t][r]);
+    }
+  }
+  if (whole < p.n) {
+    F wv[rows];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) wv[r] = load_part(w + static_cast<size_t>(r) * p.ldw + whole, p.n - whole, 0.0f);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTileTokens; ++t) {
+      const F xv = Lanes::load(x + static_cast<size_t>(t) * kStep);
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) acc[t][r] = Lanes::fma(wv[r], xv, acc[t][r]);
+    }
+  }
+  if (p.is_last) {
+#pragma GCC unroll 8
+    for (int t = 0; t < kTileTokens; ++t) store_sums<rows>(c + static_cast<size_t>(t) * ldc + row, acc[t]);
+    return;
+  }
+#pragma GCC unroll 8
+  for (int t = 0; t < kTileTokens; ++t)
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) Lanes::store(sums + static_cast<size_t>(t * rows + r) * kStep, acc[t][r]);
+}
+
+// Rows next to rows, sixteen columns of each token after another; the last step padded with zeros.
+TSUBU_INLINE void copy_tokens(const float* x, size_t ldx, size_t n, float* to) {
+  size_t k = 0;
+  for (; k + kStep <= n; k += kStep)
+    for (size_t t = 0; t < static_cast<size_t>(kTileTokens); ++t, to += kStep)
+      Lanes::store(to, Lanes::load(x + t * ldx + k));
+  if (k == n) return;
+  for (size_t t = 0; t < static_cast<size_t>(kTileTokens); ++t, to += kStep)
+    Lanes::store(to, load_part(x + t * ldx + k, n - k, 0.0f));
+}
+
+// At most kBlockRows rows, n_tokens a multiple of kTileTokens and at most kBlockTokens.
+void block(const Matrices& m, size_t n_rows, size_t n_tokens) {
+  alignas(64) float copy[kTileTokens * kDepth];
+  alignas(64) float sums[kBlockTokens * kBlockRows * kStep];
+  for (size_t k = 0; k < m.n_cols; k += kDepth) {
+    const size_t n = m.n_cols - k < kDepth ? m.n_cols - k : kDepth;
+    const Piece piece = {m.w + k, copy, m.ldw, n, k == 0, k + n == m.n_cols};
+    for (size_t t = 0; t < n_tokens; t += kTileTokens) {
+      copy_tokens(m.x + t * m.ldx + k, m.ldx, n, copy);
+      float* kept = sums + t * kBlockRows * kStep;
+      float* c = m.c + t * m.ldc;
+      size_t r = 0;
+      for (; r + kTileRows <= n_rows; r += kTileRows, kept += kTileTokens * kTileRows * kStep)
+        piece_tile<kTileRows>(piece, r, kept, c, m.ldc);
+      for (; r < n_rows; ++r, kept += kTileTokens * kStep) piece_tile<1>(piece, r, kept, c, m.ldc);
+    }
+  }
 }
 
 void gemm_nt(const float* w, size_t ldw, const float* x, size_t ldx, float* c, size_t ldc, size_t n_rows,
              size_t n_tokens, size_t n_cols) {
+  size_t blocked = 0;
+  if (n_rows >= 2 * kTileRows && n_cols >= kStep) blocked = n_tokens / kTileTokens * kTileTokens;
+  for (size_t t = 0; t < blocked; t += kBlockTokens)
+    for (size_t r = 0; r < n_rows; r += kBlockRows)
+      block({w + r * ldw, x + t * ldx, c + t * ldc + r, ldw, ldx, ldc, n_cols},
+            n_rows - r < kBlockRows ? n_rows - r : kBlockRows, blocked - t < kBlockTokens ? blocked - t : kBlockTokens);
   const Matrices m = {w, x, c, ldw, ldx, ldc, n_cols};
-  size_t t = 0;
-  if (aliases(ldx, n_rows, n_cols)) {
-    alignas(64) float copy[kTileTokens * (kMostCopied + kStep)];
-    const size_t ld = (n_cols + kStep - 1) / kStep * kStep + kStep;
-    for (; t + kTileTokens <= n_tokens; t += kTileTokens) {
-      for (size_t i = 0; i < static_cast<size_t>(kTileTokens); ++i)
-        __builtin_memcpy(copy + i * ld, x + (t + i) * ldx, n_cols * sizeof(float));
-      rows_of<kTileTokens>({w, copy, c + t * ldc, ldw, ld, ldc, n_cols}, n_rows, 0);
-    }
-  }
+  size_t t = blocked;
   for (; t + kTileTokens <= n_tokens; t += kTileTokens) rows_of<kTileTokens>(m, n_rows, t);
   last_tokens<kTileTokens - 1>(m, n_rows, t, n_tokens - t);
 }
