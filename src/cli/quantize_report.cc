@@ -70,6 +70,9 @@ std::string quantize_report(const QuantizeResult& result, const std::string& out
   text += fmt::format("\n{}: {} → {}, {:.4f} bits per weight\n", dry_run ? "would write " + output : output,
                       format_size(result.source_bytes), format_size(result.size_bytes), result.bits_per_weight);
   if (dry_run) return text + fmt::format("estimated time {}\n", format_duration(result.estimated_seconds));
+  if (result.divergence.n_tokens > 0)
+    text += fmt::format("KL divergence from the original: {:.3g} on calibration text, {:.3g} on text held out from it\n",
+                        result.divergence.seen, result.divergence.held_out);
   const double rate = result.seconds > 0 ? static_cast<double>(result.n_weights) / result.seconds : 0;
   return text + fmt::format("{}, {} weights/s, peak memory {}\n", format_duration(result.seconds),
                             format_count(static_cast<uint64_t>(rate)), format_size(result.peak_rss_bytes));

@@ -125,6 +125,18 @@ uint32_t usable_context(const Model& candidate, const Model* base, uint32_t want
 
 }  // namespace
 
+double mean_kl_divergence(std::span<const float> base, std::span<const float> candidate, size_t n_vocab,
+                          ThreadPool& pool) {
+  std::vector<double> rows(base.size() / n_vocab);
+  pool.parallel_for(rows.size(), [&](size_t r, int) {
+    const float *b = base.data() + r * n_vocab, *c = candidate.data() + r * n_vocab;
+    rows[r] = kl_divergence(b, kernels().log_sum_exp(b, n_vocab), c, kernels().log_sum_exp(c, n_vocab), n_vocab);
+  });
+  double sum = 0;
+  for (double v : rows) sum += v;
+  return rows.empty() ? 0.0 : sum / static_cast<double>(rows.size());
+}
+
 EvalResult evaluate(const Model& candidate, const Model* base, std::span<const TokenId> tokens,
                     const EvalOptions& options, ThreadPool& pool) {
   if (base) check_same_vocabulary(candidate, *base);

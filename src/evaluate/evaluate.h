@@ -56,6 +56,10 @@ struct EvalResult {
   double seconds = 0, tokens_per_second = 0;
 };
 
+// Mean KL(base ‖ candidate) in nats over rows of logits (n_rows × n_vocab each).
+double mean_kl_divergence(std::span<const float> base, std::span<const float> candidate, size_t n_vocab,
+                          ThreadPool& pool);
+
 // tokens: the tokenized text. base may be nullptr. Throws Error(kUsage) when the text is shorter than one chunk, and
 // Error(kBadInput) when the vocabularies of the two models differ, Error(kNumeric) on NaN logits.
 EvalResult evaluate(const Model& candidate, const Model* base, std::span<const TokenId> tokens,

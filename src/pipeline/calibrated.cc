@@ -17,6 +17,7 @@
 #include "base/progress.h"
 #include "calibrate/gram.h"
 #include "engine/engine.h"
+#include "evaluate/evaluate.h"
 #include "kernel/kernels.h"
 #include "pipeline/stream_metric.h"
 
@@ -85,6 +86,12 @@ class Stream {
         chunks_(corpus.chunks.size()) {}
 
   Engine& engine() { return *engine_; }
+
+  // Of the last n tokens.
+  void logits(const std::vector<TokenId>& tokens, size_t n, std::span<float> out) {
+    session_->truncate(0);
+    engine_->forward(*session_, tokens, n, out);
+  }
 
   // Chunk c from the kept position to step `end`; keeps the activations at `keep` on the way when that is further on.
   // wanted: values live at `end`.
@@ -177,7 +184,7 @@ class CalibratedRounding {
     for (const PlannedTensor& p : plan) planned_[p.tensor->name()] = &p;
   }
 
-  void run() {
+  CalibrationDivergence run() {
     quantize_tables();
     uint64_t total = 0;
     for (const Group& g : groups_)
@@ -197,9 +204,33 @@ class CalibratedRounding {
       progress.advance(weights, group.linears.front().op->weight);
     }
     progress.finish();
+    return divergence();
   }
 
  private:
+  CalibrationDivergence divergence() {
+    constexpr size_t kChunks = 4, kScored = 128;
+    CalibrationDivergence result;
+    const size_t period = held_out_period(), scored = std::min<size_t>(kScored, corpus_.context / 2);
+    for (const auto& [name, p] : planned_)
+      if (p->type->is_quantized && p->type != &p->tensor->type() && !tensors_.contains(name)) return result;
+    if (period == 0) return result;
+    const size_t chunks = std::min(kChunks, corpus_.chunks.size() / period), n_vocab = base_.engine().n_vocab();
+    std::vector<float> logits[2];
+    for (auto& l : logits) l.resize(scored * n_vocab);
+    for (const bool held : {false, true}) {
+      double& sum = held ? result.held_out : result.seen;
+      for (size_t i = 0; i < chunks; ++i) {  // neighbors in the text
+        const auto& tokens = corpus_.chunks[(i + 1) * period - (held ? 1 : 2)];
+        base_.logits(tokens, scored, logits[0]);
+        quantized_.logits(tokens, scored, logits[1]);
+        sum += mean_kl_divergence(logits[0], logits[1], n_vocab, pool_) / static_cast<double>(chunks);
+      }
+    }
+    result.n_tokens = chunks * scored;
+    return result;
+  }
+
   // Where activations are narrowest between the last group's end and this one's start, if they are narrow enough to
   // keep.
   size_t keep_point(size_t position, size_t done, size_t first) const {
@@ -480,10 +511,10 @@ class CalibratedRounding {
 
 }  // namespace
 
-void round_calibrated(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
+CalibrationDivergence round_calibrated(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
                       const CalibratedOptions& options, ThreadPool& pool, RoundedStore& store,
                       std::vector<std::string>& notes) {
-  CalibratedRounding(model, plan, corpus, options, pool, store, notes).run();
+  return CalibratedRounding(model, plan, corpus, options, pool, store, notes).run();
 }
 
 namespace {

@@ -33,10 +33,17 @@ struct CalibratedOptions {
   const Model* start = nullptr;  // refine: an encoding of the same types to start from, instead of error feedback
 };
 
+// Mean KL divergence of the quantized model from the float one on a few of the chunks it was rounded with and of those held
+// out: the gap tells what was learned by heart. Zeros: nothing was held out, or part of the plan is not rounded here.
+struct CalibrationDivergence {
+  double seen = 0, held_out = 0;
+  uint64_t n_tokens = 0;  // scored of each
+};
+
 // Rounds every matrix of the plan that error feedback can round (linears and token embeddings with a quantized type
 // that has a grid) into the store; what the store already has is taken from there. The rest of the plan is rounded as
-// usual by whoever writes the file. notes: what was left to plain search, and why.
-void round_calibrated(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
+// usual by whoever writes the file. Returns what the whole costs. notes: what was left to plain search, and why.
+CalibrationDivergence round_calibrated(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
                       const CalibratedOptions& options, ThreadPool& pool, RoundedStore& store,
                       std::vector<std::string>& notes);
 

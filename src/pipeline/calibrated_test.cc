@@ -99,7 +99,11 @@ class EveryShape : public testing::TestWithParam<Shape> {
 
 TEST_P(EveryShape, LosesLessThanSearch) {
   RoundedStore store(path, "a");
-  round_calibrated(model, plan, corpus, options, pool, store, notes);
+  const CalibrationDivergence divergence = round_calibrated(model, plan, corpus, options, pool, store, notes);
+  EXPECT_EQ(divergence.n_tokens, 4 * corpus.context / 2);
+  EXPECT_GT(divergence.seen, 0);
+  EXPECT_GT(divergence.held_out, 0);
+  EXPECT_LT(divergence.held_out, 1);
   for (const PlannedTensor& p : plan) {
     ASSERT_EQ(store.find(p.tensor->name()) != nullptr, p.type->is_quantized) << p.tensor->name();
     if (p.type->is_quantized) {

@@ -302,7 +302,8 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
       result.notes.push_back(fmt::format("{}: {} tensors of an interrupted run were taken from here",
                                          RoundedStore::folder(options.output), store->n_resumed()));
     if (options.corpus)
-      round_calibrated(model, plan, *options.corpus, options.calibrated, pool, *store, result.notes);
+      result.divergence =
+          round_calibrated(model, plan, *options.corpus, options.calibrated, pool, *store, result.notes);
     else
       round_with_statistics(plan, *options.statistics, options.calibrated, pool, *store);
     for (size_t t = 0; t < jobs.size(); ++t)
@@ -390,6 +391,10 @@ Json to_json(const QuantizeResult& result) {
   json["seconds"] = result.seconds;
   if (result.estimated_seconds > 0) json["estimated_seconds"] = result.estimated_seconds;
   json["peak_rss_bytes"] = result.peak_rss_bytes;
+  if (result.divergence.n_tokens > 0)
+    json["divergence"] = {{"calibration", result.divergence.seen},
+                          {"held_out", result.divergence.held_out},
+                          {"tokens", result.divergence.n_tokens}};
   json["notes"] = result.notes;
   json["tensors"] = Json::array();
   for (const QuantizedTensor& t : result.tensors) {

@@ -46,6 +46,7 @@ struct QuantizeResult {
   std::vector<QuantizedTensor> tensors;
   std::vector<std::string> notes;             // fallbacks, missing statistics, leftovers of an interrupted run
   double seconds = 0, estimated_seconds = 0;
+  CalibrationDivergence divergence;           // with calibration text
   uint64_t peak_rss_bytes = 0;
 };
 
