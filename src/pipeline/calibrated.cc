@@ -26,6 +26,8 @@ namespace {
 
 constexpr double kStoredWidth = 2.5;  // activations are kept where they are at most so many embeddings wide
 constexpr uint64_t kReadRows = 64;    // read by one thread at a time
+// Held-out errors of matrices of many rows are taken from every fourth group of kReadRows rows.
+constexpr uint64_t kManyRows = 1024, kJudgedOneIn = 4;
 constexpr uint64_t kSlabWeights = uint64_t{1} << 22;  // weights of a matrix in memory as floats
 
 struct Group {
@@ -361,13 +363,15 @@ class CalibratedRounding {
   }
 
   // W D + E of rows [first, first + n_rows): minus half the gradient of the output error at w, per token.
+  // one_in: of so many groups of kReadRows rows one is computed, the others are zeros.
   void pull(const Group::Linear& linear, const InputMeans& means, const std::vector<float>& w, uint64_t first,
-            uint64_t n_rows, std::vector<float>& out) {
+            uint64_t n_rows, std::vector<float>& out, uint64_t one_in = 1) {
     const size_t n = means.n;
     out.assign(n_rows * n, 0.0f);
     if (means.d.empty()) return;
     const auto residual = means.e.find(linear.residual);
     pool_.parallel_for((n_rows + kReadRows - 1) / kReadRows, [&](size_t item, int) {
+      if (item % one_in != 0) return;
       const uint64_t begin = item * kReadRows, end = std::min(n_rows, begin + kReadRows);
       kernels().gemm_nt(means.d.data(), n, w.data() + begin * n, n, out.data() + begin * n, n, n, end - begin, n);
       std::vector<float> e(n);
@@ -382,14 +386,16 @@ class CalibratedRounding {
     });
   }
 
-  // Σ over rows of δ H δᵀ and of δ gᵀ, per token.
+  // Σ over rows (of one in so many groups of them) of δ H δᵀ and of δ gᵀ, per token.
   struct Form {
     double quadratic = 0, linear = 0;
   };
-  Form form(const std::vector<float>& delta, const std::vector<float>& g, const InputMeans& means, uint64_t n_rows) {
+  Form form(const std::vector<float>& delta, const std::vector<float>& g, const InputMeans& means, uint64_t n_rows,
+            uint64_t one_in) {
     const size_t n = means.n;
     std::vector<Form> parts((n_rows + kReadRows - 1) / kReadRows);
     pool_.parallel_for(parts.size(), [&](size_t item, int) {
+      if (item % one_in != 0) return;
       const uint64_t begin = item * kReadRows, end = std::min(n_rows, begin + kReadRows);
       std::vector<float> product((end - begin) * n);
       kernels().gemm_nt(means.h.data(), n, delta.data() + begin * n, n, product.data(), n, n, end - begin, n);
@@ -439,6 +445,7 @@ class CalibratedRounding {
     const uint64_t rows = p.tensor->n_rows(), n = p.tensor->n_cols(), row_bytes = p.size_bytes / rows;
     const uint64_t slab = slab_rows(n);
     const bool judged = held.per_token > 0;
+    const uint64_t one_in = rows >= kManyRows ? kJudgedOneIn : 1;
     std::vector<std::byte> bytes(p.size_bytes), plain = judged ? search(p, curvature.diagonal().data()) : bytes;
     Verdict verdict;
     std::vector<float> w, target, change, held_pull, delta;
@@ -446,13 +453,13 @@ class CalibratedRounding {
       const uint64_t n_rows = std::min(slab, rows - first);
       read_rows(*p.tensor, first, n_rows, w);
       target = w;
-      if (judged) pull(linear, held, w, first, n_rows, held_pull);
+      if (judged) pull(linear, held, w, first, n_rows, held_pull, one_in);
       if (!seen.d.empty()) {
         pull(linear, seen, w, first, n_rows, change);
         curvature.solve(change.data(), n_rows, pool_);
         float share = 1;
         if (judged) {  // as much of the change as is best on the held-out chunks
-          const Form f = form(change, held_pull, held, n_rows);
+          const Form f = form(change, held_pull, held, n_rows, one_in);
           share = f.quadratic > 0 ? static_cast<float>(std::clamp(f.linear / f.quadratic, 0.0, 1.0)) : 0.0f;
         }
         for (uint64_t i = 0; i < n_rows * n; ++i) target[i] += share * change[i];
@@ -463,11 +470,12 @@ class CalibratedRounding {
         const std::byte* encoded = (method ? bytes : plain).data() + first * row_bytes;
         delta.resize(n_rows * n);
         pool_.parallel_for((n_rows + kReadRows - 1) / kReadRows, [&](size_t item, int) {
+          if (item % one_in != 0) return;
           const uint64_t begin = item * kReadRows, count = std::min(kReadRows, n_rows - begin);
           kernels().decode[p.type->index](encoded + begin * row_bytes, delta.data() + begin * n, count * n);
           for (uint64_t i = begin * n; i < (begin + count) * n; ++i) delta[i] -= w[i];
         });
-        const Form f = form(delta, held_pull, held, n_rows);
+        const Form f = form(delta, held_pull, held, n_rows, one_in);
         (method ? verdict.method : verdict.search) += f.quadratic - 2 * f.linear;
       }
     }
