@@ -21,6 +21,7 @@
   void fill_norm_kernels(Kernels& k);        \
   void fill_rounding_kernels(Kernels& k);    \
   void fill_grid_kernels(Kernels& k);        \
+  void fill_lattice_kernels(Kernels& k);     \
   void fill_factor_kernels(Kernels& k);      \
   void fill_integer_kernels(Kernels& k);     \
   static void fill(Kernels& k) {             \
@@ -32,6 +33,7 @@
     fill_norm_kernels(k);                    \
     fill_rounding_kernels(k);                \
     fill_grid_kernels(k);                    \
+    fill_lattice_kernels(k);                 \
     fill_factor_kernels(k);                  \
     fill_integer_kernels(k);                 \
   }                                          \
