@@ -10,12 +10,12 @@ namespace tsubu {
 static_assert(kLatticeBlock == kSpan);
 
 struct alignas(64) LatticePanel {
-  float value[kSpan * kPanelRows];                      // what the codes stand for, exactly as decoded
+  float value[kSpan * kPanelRows];  // what the codes stand for, exactly as decoded
   float d[kPanelRows];
-  float scale[kMaxLatticeSubs * kPanelRows];            // the integers
+  float scale[kMaxLatticeSubs * kPanelRows];  // the integers
   float shift[kLatticeGroups * kPanelRows];
-  int32_t point[2 * kLatticeGroups * kPanelRows];       // points in order, one or two a group
-  int32_t minus[2 * kLatticeGroups * kPanelRows];       // by point: bit i is set where the sign of its coordinate i is minus
+  int32_t point[2 * kLatticeGroups * kPanelRows];  // points in order, one or two a group
+  int32_t minus[2 * kLatticeGroups * kPanelRows];  // by point; bit i: the sign of its coordinate i is minus
 };
 
 }  // namespace tsubu

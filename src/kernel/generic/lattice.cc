@@ -1,11 +1,11 @@
 // Rounding on lattices (IQ1, IQ2, IQ3) against a quadratic form: sixteen rows in the lanes, one grid point of 4 or 8
 // columns (a unit B) after another.
 //   lattice_feedback  LDLQ over units: with H = M D Mᵀ, what earlier columns leave is p = Σ r_i M_iB, and the price of
-//                     q_B is (z - q) A (z - q)ᵀ with A = M_BB D M_BBᵀ and z = w + p M_BB⁻¹, later columns being free.
+//                     q_B is (z - q) A (z - q)ᵀ with A = M_BB D M_BBᵀ and z = w + p M_BB⁻¹: later columns are free.
 //   lattice_descend   a unit's price while all else stays: (z - q) H_BB (z - q)ᵀ, z = q_old + g H_BB⁻¹.
 // Both are one search: the point that is nearest in a norm with mixed terms, exactly, for given signs. Signs are those of
-// z; where their number must be even, the cheapest one is turned. Source of LDLQ: Chee et al. 2307.13304; the unit norm
-// and its search: own.
+// z; where the number of minus signs must be even and is not, the cheapest sign is turned. Source of LDLQ: Chee et al.
+// 2307.13304; the unit's norm and its search: own.
 #include "codec/codecs.h"
 #include "kernel/generic/descent.h"
 #include "kernel/kernels.h"
@@ -241,9 +241,7 @@ struct SubRounding {
 };
 
 template <class C>
-TSUBU_INLINE void keep_better(SubRounding<C>& best, const SubRounding<C>& other, F& best_scale, F scale) {
-  const auto better = Lanes::lt(other.energy, best.energy);
-  if (Lanes::mask_bits(better) == 0) return;
+TSUBU_INLINE void take(Lanes::M better, const SubRounding<C>& other, F scale, SubRounding<C>& best, F& best_scale) {
   best.energy = Lanes::select(better, other.energy, best.energy);
   best_scale = Lanes::select(better, scale, best_scale);
   for (int u = 0; u < Unit<C>::kUnits; ++u) {
@@ -349,7 +347,7 @@ void feedback(LatticePanel& p, const float* w, float* t, const float* m, size_t 
       for (int side = 0; side < kShifts; ++side) {
         feed_sub<C>(norms, w + 16 * first, t + 16 * first, block, ldm, factor_of<C>(d, scale),
                     side == 0 ? start_shift : Lanes::neg(start_shift), any ? tried : best);
-        if (any) keep_better<C>(best, tried, best_scale, scale);
+        if (any) take<C>(Lanes::lt(tried.energy, best.energy), tried, scale, best, best_scale);
         any = true;
         if (!choose) break;
       }
@@ -502,7 +500,8 @@ void descend(LatticePanel& p, float* g, const float* h, size_t ldh, bool codes_o
       Rounded<C> r;
       const F shift = Lanes::load(p.shift + 16 * (col / kLatticeGroup));
       const auto better = Lanes::lt(
-          descend_unit<C>(p, s * U::kUnits + u, places[u], own, factor_of<C>(d, scale), shift, r, change), Lanes::zero());
+          descend_unit<C>(p, s * U::kUnits + u, places[u], own, factor_of<C>(d, scale), shift, r, change),
+          Lanes::zero());
       if (Lanes::mask_bits(better) == 0) continue;
       for (int i = 0; i < kDims; ++i) change[i] = Lanes::select(better, change[i], Lanes::zero());
       store_unit(u, better, r);
@@ -510,40 +509,38 @@ void descend(LatticePanel& p, float* g, const float* h, size_t ldh, bool codes_o
     }
     if (codes_only) continue;
 
-    F best_scale = scale, least = Lanes::zero(), best_change[U::kSubLen];
-    SubRounding<C> best;
+    F best_scale = scale, best_change[U::kSubLen];
+    SubRounding<C> best, tried;
+    best.energy = Lanes::zero();
     bool any = false;
     const F old_shift = Lanes::load(p.shift + 16 * (first / kLatticeGroup));
     for (int side = 0; side < kShifts; ++side)
       for (int move = side == 0 ? 1 : 0; move < kDescentTries; ++move) {
         const F sc = moved_scale<C>(scale, kDescentMoves[move]);
-        F own[U::kSubLen], change[U::kSubLen], energy = Lanes::zero();
+        F own[U::kSubLen], change[U::kSubLen];
         for (int j = 0; j < U::kSubLen; ++j) own[j] = Lanes::load(g + 16 * (first + j));
-        SubRounding<C> tried;
+        tried.energy = Lanes::zero();
         for (int u = 0; u < U::kUnits; ++u) {
           const F group_shift = Lanes::load(p.shift + 16 * ((first + u * kDims) / kLatticeGroup));
-          energy = Lanes::add(
-              energy, descend_unit<C>(p, s * U::kUnits + u, places[u], own + u * kDims, factor_of<C>(d, sc),
-                                      side == 0 ? group_shift : Lanes::neg(old_shift), tried.unit[u], change + u * kDims));
+          const F energy = descend_unit<C>(p, s * U::kUnits + u, places[u], own + u * kDims, factor_of<C>(d, sc),
+                                           side == 0 ? group_shift : Lanes::neg(old_shift), tried.unit[u],
+                                           change + u * kDims);
+          tried.energy = Lanes::add(tried.energy, energy);
           for (int k = (u + 1) * kDims; k < U::kSubLen; ++k)
             for (int i = u * kDims; i < (u + 1) * kDims; ++i)
               own[k] = Lanes::fma(Lanes::neg(change[i]), Lanes::set1(block[static_cast<size_t>(i) * ldh + k]), own[k]);
         }
-        const auto better = Lanes::lt(energy, least);
+        const auto better = Lanes::lt(tried.energy, best.energy);
         if (Lanes::mask_bits(better) == 0) continue;
-        least = Lanes::select(better, energy, least);
-        best_scale = Lanes::select(better, sc, best_scale);
         for (int j = 0; j < U::kSubLen; ++j)
           best_change[j] = Lanes::select(better, change[j], any ? best_change[j] : Lanes::zero());
-        if (!any) best = tried;
+        if (!any)
+          for (int u = 0; u < U::kUnits; ++u) best.unit[u] = tried.unit[u];  // lanes that do not move never use it
         any = true;
-        best.energy = Lanes::set1(1.0f);
-        tried.energy = Lanes::select(better, Lanes::zero(), Lanes::set1(2.0f));
-        F ignored = sc;
-        keep_better<C>(best, tried, ignored, sc);
+        take<C>(better, tried, sc, best, best_scale);
       }
     if (!any) continue;
-    const auto moved = Lanes::lt(least, Lanes::zero());
+    const auto moved = Lanes::lt(best.energy, Lanes::zero());
     Lanes::store(p.scale + 16 * s, best_scale);
     for (int u = 0; u < U::kUnits; ++u) store_unit(u, moved, best.unit[u]);
     apply_change(g, kSpan, h, ldh, first, U::kSubLen, best_change);
