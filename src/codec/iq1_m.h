@@ -69,7 +69,10 @@ struct IQ1_M {
   static constexpr double kMaxRelativeError = 2 + 0x1p-9;
   template <class L>
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
-    const auto k = encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError);
+    return pack(encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError));
+  }
+
+  static TSUBU_INLINE Block pack(const LatticeBlock& k) {
     Block block = {};
     const uint32_t d = k.d.bits();
     for (int i = 0; i < 4; ++i) {
@@ -84,6 +87,17 @@ struct IQ1_M {
       block.qh[i / 2] = static_cast<uint8_t>(block.qh[i / 2] | high << (4 * (i % 2)));
     }
     return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, LatticeBlock& k) {
+    k = {};
+    k.d = block.d();
+    for (int i = 0; i < 32; ++i) {
+      const uint32_t high = nibble(block.qh, i);
+      k.code[i] = {{static_cast<uint16_t>(block.qs[i] | (high & 7) << 8), 0}, 0};
+      k.shift[i] = high & 8 ? -0.125f : 0.125f;
+    }
+    for (int s = 0; s < 16; ++s)
+      k.scale[s] = static_cast<uint8_t>(read_u16(block.scales + s / 4 * 2) >> (3 * (s % 4)) & 7);
   }
 };
 

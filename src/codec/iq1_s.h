@@ -60,7 +60,10 @@ struct IQ1_S {
   static constexpr double kMaxRelativeError = 2 + 0x1p-9;
   template <class L>
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
-    const auto k = encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError);
+    return pack(encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError));
+  }
+
+  static TSUBU_INLINE Block pack(const LatticeBlock& k) {
     Block block = {};
     block.d = k.d;
     for (int group = 0; group < 8; ++group) {
@@ -73,6 +76,18 @@ struct IQ1_S {
       write_u16(block.qh + 2 * group, word);
     }
     return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, LatticeBlock& k) {
+    k = {};
+    k.d = block.d;
+    for (int group = 0; group < 8; ++group) {
+      const uint32_t word = read_u16(block.qh + 2 * group);
+      k.scale[group] = static_cast<uint8_t>(word >> 12 & 7);
+      for (int i = 0; i < 4; ++i) {
+        k.code[4 * group + i] = {{static_cast<uint16_t>(block.qs[4 * group + i] | (word >> (3 * i) & 7) << 8), 0}, 0};
+        k.shift[4 * group + i] = word & 0x8000 ? -0.125f : 0.125f;
+      }
+    }
   }
 };
 

@@ -59,7 +59,10 @@ struct IQ2_S {
   static constexpr double kMaxRelativeError = 1 + 0x1p-9;
   template <class L>
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
-    const auto k = encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError);
+    return pack(encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError));
+  }
+
+  static TSUBU_INLINE Block pack(const LatticeBlock& k) {
     Block block = {};
     block.d = k.d;
     for (int i = 0; i < 32; ++i) {
@@ -69,6 +72,15 @@ struct IQ2_S {
     }
     for (int i = 0; i < 8; ++i) block.scales[i] = static_cast<uint8_t>(k.scale[2 * i] | k.scale[2 * i + 1] << 4);
     return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, LatticeBlock& k) {
+    k = {};
+    k.d = block.d;
+    for (int i = 0; i < 32; ++i) {
+      const int high = block.qh[i / 4] >> (2 * (i % 4)) & 3;
+      k.code[i] = {{static_cast<uint16_t>(block.qs[i] | high << 8), 0}, block.signs[i]};
+    }
+    for (int s = 0; s < 16; ++s) k.scale[s] = static_cast<uint8_t>(nibble(block.scales, s));
   }
 };
 

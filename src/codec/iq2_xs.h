@@ -56,13 +56,25 @@ struct IQ2_XS {
   static constexpr double kMaxRelativeError = 2 + 0x1p-9;
   template <class L>
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
-    const auto k = encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError);
+    return pack(encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError));
+  }
+
+  static TSUBU_INLINE Block pack(const LatticeBlock& k) {
     Block block = {};
     block.d = k.d;
     for (int i = 0; i < 32; ++i)
       write_u16(block.qs + 2 * i, k.code[i].point[0] | static_cast<uint32_t>(k.code[i].minus & 127) << 9);
     for (int i = 0; i < 8; ++i) block.scales[i] = static_cast<uint8_t>(k.scale[2 * i] | k.scale[2 * i + 1] << 4);
     return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, LatticeBlock& k) {
+    k = {};
+    k.d = block.d;
+    for (int i = 0; i < 32; ++i) {
+      const uint32_t word = read_u16(block.qs + 2 * i);
+      k.code[i] = {{static_cast<uint16_t>(word & 511), 0}, static_cast<uint8_t>(even_signs(word >> 9))};
+    }
+    for (int s = 0; s < 16; ++s) k.scale[s] = static_cast<uint8_t>(nibble(block.scales, s));
   }
 };
 

@@ -59,7 +59,10 @@ struct IQ2_XXS {
   static constexpr double kMaxRelativeError = 2 + 0x1p-9;
   template <class L>
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
-    const auto k = encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError);
+    return pack(encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError));
+  }
+
+  static TSUBU_INLINE Block pack(const LatticeBlock& k) {
     Block block = {};
     block.d = k.d;
     for (int group = 0; group < 8; ++group) {
@@ -72,6 +75,16 @@ struct IQ2_XXS {
       write_u32(block.qs + 8 * group + 4, word);
     }
     return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, LatticeBlock& k) {
+    k = {};
+    k.d = block.d;
+    for (int group = 0; group < 8; ++group) {
+      const uint32_t word = read_u32(block.qs + 8 * group + 4);
+      k.scale[group] = static_cast<uint8_t>(word >> 28);
+      for (int i = 0; i < 4; ++i)
+        k.code[4 * group + i] = {{block.qs[8 * group + i], 0}, static_cast<uint8_t>(even_signs(word >> (7 * i) & 127))};
+    }
   }
 };
 

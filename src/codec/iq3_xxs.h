@@ -60,7 +60,10 @@ struct IQ3_XXS {
   static constexpr double kMaxRelativeError = 2 + 0x1p-9;
   template <class L>
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
-    const auto k = encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError);
+    return pack(encode_lattice_k<L, Lattice, Scales>(x, importance, kMaxRelativeError));
+  }
+
+  static TSUBU_INLINE Block pack(const LatticeBlock& k) {
     Block block = {};
     block.d = k.d;
     for (int group = 0; group < 8; ++group) {
@@ -74,6 +77,18 @@ struct IQ3_XXS {
       write_u32(block.words + 4 * group, word);
     }
     return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, LatticeBlock& k) {
+    k = {};
+    k.d = block.d;
+    for (int group = 0; group < 8; ++group) {
+      const uint32_t word = read_u32(block.words + 4 * group);
+      k.scale[group] = static_cast<uint8_t>(word >> 28);
+      for (int i = 0; i < 4; ++i) {
+        const uint8_t* index = block.qs + 8 * group + 2 * i;
+        k.code[4 * group + i] = {{index[0], index[1]}, static_cast<uint8_t>(even_signs(word >> (7 * i) & 127))};
+      }
+    }
   }
 };
 

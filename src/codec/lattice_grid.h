@@ -1,6 +1,6 @@
 // The nearest points of the IQ grids (codec/iq_grids.h) in a weighted norm, exactly, for groups of 8 weights whose
-// scale is given: what the encoders search with (codec/lattice_k.h), and what error feedback needs to round the next 8
-// columns of sixteen rows at once (round_groups below; its signature fits a table of function pointers).
+// scale is given: what the encoders search with (codec/lattice_k.h). Error feedback searches in norms with mixed terms
+// (kernel/generic/lattice.cc).
 //
 // A group is one point of an 8-dimensional grid or two of a 4-dimensional one. Its error Σ w (x - s · p)² is a sum over
 // coordinates, so it is the sum of two halves' errors, and a half takes only kHalfCodes (81 or 64) values. The table of
@@ -14,6 +14,7 @@
 #pragma once
 
 #include "codec/iq_grids.h"
+#include "codec/lattice.h"
 
 namespace tsubu {
 
@@ -27,6 +28,8 @@ struct LatticeForm {
   static constexpr LatticeSigns kSigns = signs;
   static constexpr int kPointsPerGroup = 8 / Index::kDims;
   static TSUBU_INLINE const Index& points() { return index; }
+  // The levels of a point, as signed bytes.
+  static TSUBU_INLINE uint64_t point_levels(uint32_t point) { return grid.points[point]; }
   // The eight levels of a group, as signed bytes: without signs but for IQ1.
   static TSUBU_INLINE uint64_t levels(uint32_t first, uint32_t second) {
     if constexpr (kPointsPerGroup == 1)
@@ -34,12 +37,6 @@ struct LatticeForm {
     else
       return joined(grid.points[first], grid.points[second]);
   }
-};
-
-// A rounded group.
-struct LatticeCode {
-  uint16_t point[2];  // indices into the grid; the second only where a group is two points
-  uint8_t minus;      // bit i: the sign of weight i is minus
 };
 
 // Values or errors of sixteen groups (or of one group under sixteen scales): what half takes which code at which error.
@@ -277,6 +274,15 @@ TSUBU_OUTLINE void round_groups(const float* x, const float* w, const float* sca
     }
     c.minus = static_cast<uint8_t>(c.minus ^ 1u << cheapest);
   }
+}
+
+template <class C>
+constexpr LatticeAccess lattice_access() {
+  return {256 / C::Scales::kSubLen, C::Lattice::kPointsPerGroup,
+          [](const LatticeBlock& k, std::byte* bytes) { *reinterpret_cast<typename C::Block*>(bytes) = C::pack(k); },
+          [](const std::byte* bytes, LatticeBlock& k) {
+            C::unpack(*reinterpret_cast<const typename C::Block*>(bytes), k);
+          }};
 }
 
 }  // namespace tsubu

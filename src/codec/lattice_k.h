@@ -20,14 +20,6 @@ namespace tsubu {
 //   unit(k)        what scale k multiplies d with
 //   kLow, kHigh    the sub-blocks' own scales tried, times the largest level over the largest magnitude
 //   kMeanSquares   of the block, in the size factor of an error's weight (codec/weights.h)
-template <class Scales>
-struct LatticeKBlock {
-  Half d;
-  uint8_t scale[256 / Scales::kSubLen];
-  LatticeCode code[32];
-  float shift[32];  // of each group (IQ1)
-};
-
 // The errors Σ w (x - y)² of a sub-block under sixteen scales. value: the weights, without signs but for IQ1; odd: has
 // a group an odd number of minus signs? IQ1: lanes 8 … 15 have the shift -1/8, the others 1/8.
 template <class L, class Form, class Scales>
@@ -64,7 +56,7 @@ TSUBU_INLINE typename L::F sub_block_errors(const float* value, const float* w, 
 
 // Rounds a block's groups under the scales and shifts in `out`, IQ1_M's with the better shift.
 template <class L, class Form, class Scales>
-TSUBU_INLINE void round_lattice_k(const Weighted<256>& block, float d, LatticeKBlock<Scales>& out) {
+TSUBU_INLINE void round_lattice_k(const Weighted<256>& block, float d, LatticeBlock& out) {
   constexpr int kShifts = Form::kSigns == LatticeSigns::kShift && Scales::kShiftLen == 8 ? 2 : 1;
   for (int first = 0; first < 32; first += kLanes) {
     float scale[kLanes];
@@ -88,7 +80,7 @@ TSUBU_INLINE void round_lattice_k(const Weighted<256>& block, float d, LatticeKB
 
 // The d of least error for the points chosen; 0 when there is none above zero.
 template <class L, class Form, class Scales>
-TSUBU_INLINE float fit_lattice_k(const Weighted<256>& block, const LatticeKBlock<Scales>& k) {
+TSUBU_INLINE float fit_lattice_k(const Weighted<256>& block, const LatticeBlock& k) {
   float xa = 0;
   float aa = 0;
   for (int g = 0; g < 32; ++g) {
@@ -110,7 +102,7 @@ TSUBU_INLINE float fit_lattice_k(const Weighted<256>& block, const LatticeKBlock
 
 // The largest |x - y|.
 template <class Form, class Scales>
-TSUBU_INLINE float worst_lattice_k(const Weighted<256>& block, const LatticeKBlock<Scales>& k) {
+TSUBU_INLINE float worst_lattice_k(const Weighted<256>& block, const LatticeBlock& k) {
   float worst = 0;
   for (int g = 0; g < 32; ++g) {
     float level[8];
@@ -128,13 +120,13 @@ TSUBU_INLINE float worst_lattice_k(const Weighted<256>& block, const LatticeKBlo
 // bound: of the relative error; a block that would exceed it gets, everywhere, the scale that puts its largest
 // magnitude at the largest level.
 template <class L, class Form, class Scales>
-TSUBU_INLINE LatticeKBlock<Scales> encode_lattice_k(const float* x, const float* importance, double bound) {
+TSUBU_INLINE LatticeBlock encode_lattice_k(const float* x, const float* importance, double bound) {
   constexpr bool kShift = Form::kSigns == LatticeSigns::kShift;
   constexpr int kSubs = 256 / Scales::kSubLen;
   constexpr int kSubGroups = Scales::kSubLen / 8;
   constexpr int kPasses = 2;
   const float largest_level = Form::points().level[Form::Index::kLevels - 1];
-  LatticeKBlock<Scales> out = {};
+  LatticeBlock out = {};
   Weighted<256> block;
   copy_clamped<L, 256>(x, block);
   if (block.largest < kNegligible) return out;
@@ -179,17 +171,17 @@ TSUBU_INLINE LatticeKBlock<Scales> encode_lattice_k(const float* x, const float*
       d = largest_scale / Scales::unit(Scales::kMax);
       continue;
     }
-    round_lattice_k<L, Form>(block, out.d.value(), out);
-    const float fitted = fit_lattice_k<L, Form>(block, out);
+    round_lattice_k<L, Form, Scales>(block, out.d.value(), out);
+    const float fitted = fit_lattice_k<L, Form, Scales>(block, out);
     if (fitted > 0) d = fitted;
   }
   out.d = Half::of(d * Scales::kGain);
-  if (worst_lattice_k<Form>(block, out) <= static_cast<float>(bound) * block.largest) return out;
+  if (worst_lattice_k<Form, Scales>(block, out) <= static_cast<float>(bound) * block.largest) return out;
 
   out.d = Half::of(block.largest / ((kShift ? 1.125f : largest_level) * Scales::unit(Scales::kMax)));
   for (int s = 0; s < kSubs; ++s) out.scale[s] = Scales::kMax;
   for (int i = 0; i < 256; i += kLanes) L::store(block.w + i, L::set1(1.0f));
-  round_lattice_k<L, Form>(block, out.d.value(), out);
+  round_lattice_k<L, Form, Scales>(block, out.d.value(), out);
   return out;
 }
 

@@ -8,12 +8,15 @@
 #include "base/error.h"
 #include "codec/codecs.h"
 #include "codec/grid.h"
+#include "codec/lattice_grid.h"
 
 namespace tsubu {
 namespace {
 
 template <class C>
 constexpr GridAccess kGridAccess = grid_access<C>();
+template <class C>
+constexpr LatticeAccess kLatticeAccess = lattice_access<C>();
 
 template <class C>
 constexpr TypeInfo describe(uint32_t index) {
@@ -27,6 +30,7 @@ constexpr TypeInfo describe(uint32_t index) {
   info.decode = decode_blocks<C, PortableLanes>;
   info.summary = C::kSummary;
   if constexpr (HasGrid<C>) info.grid = &kGridAccess<C>;
+  if constexpr (HasLattice<C>) info.lattice = &kLatticeAccess<C>;
   if constexpr (requires { C::kFallback; }) info.fallback = C::kFallback;
   if constexpr (Encodable<C>) {
     info.encode = encode_blocks<C, PortableLanes>;

@@ -11,6 +11,7 @@
 namespace tsubu {
 
 struct GridAccess;
+struct LatticeAccess;
 
 struct TypeInfo {
   std::string_view name;   // public spelling: "Q4_K", "IQ4_XS", "F16"
@@ -28,6 +29,7 @@ struct TypeInfo {
   // 0 when the type cannot be encoded.
   double max_relative_error;
   const GridAccess* grid;  // its blocks as codes on a grid (codec/grid.h), or nullptr
+  const LatticeAccess* lattice;  // its blocks as points of a grid of several dimensions (codec/lattice.h), or nullptr
   std::string_view summary;  // one line for `tsubu types`
   // The type for rows that are no multiple of block_len: about the same bits in smaller blocks; empty: none.
   std::string_view fallback;

@@ -25,6 +25,7 @@
   void fill_norm_kernels(Kernels& k);        \
   void fill_rounding_kernels(Kernels& k);    \
   void fill_grid_kernels(Kernels& k);        \
+  void fill_lattice_kernels(Kernels& k);     \
   void fill_factor_kernels(Kernels& k);      \
   void fill_integer_kernels(Kernels& k);     \
   void fill_bf16_kernels(Kernels& k);        \
@@ -37,6 +38,7 @@
     fill_norm_kernels(k);                    \
     fill_rounding_kernels(k);                \
     fill_grid_kernels(k);                    \
+    fill_lattice_kernels(k);                 \
     fill_factor_kernels(k);                  \
     fill_integer_kernels(k);                 \
     fill_bf16_kernels(k);                    \

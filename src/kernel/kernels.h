@@ -12,6 +12,7 @@
 namespace tsubu {
 
 struct GridPanel;
+struct LatticePanel;
 
 inline constexpr size_t kMaxTypes = 64;  // more than the codec list holds; checked where the tables are made
 
@@ -79,6 +80,11 @@ struct Kernels {
                         const float* weight, bool choose);
   // Lowers r H rᵀ, r = w - ŵ, for all blocks of the span; g = r H on entry and on return. h: the span's part of H.
   void (*grid_descend)(GridPanel& panel, float* g, const float* h, size_t ldh, int n_passes, bool codes_only);
+  // The same for a span of one block of a type with a lattice (kernel/lattice_panel.h), or nullptr. weight: pivots of
+  // the span, the exact price of what feedback leaves in a column.
+  void (*lattice_feedback[kMaxTypes])(LatticePanel& panel, const float* w, float* t, const float* m, size_t ldm,
+                                      const float* weight, bool choose);
+  void (*lattice_descend[kMaxTypes])(LatticePanel& panel, float* g, const float* h, size_t ldh, bool codes_only);
 
   // c(n_tokens, n_rows) = x(n_tokens, n_cols) · w(n_rows, n_cols)ᵀ of signed bytes, exact in 32 bits for n_cols up to
   // kMaxIntegerCols. Leading dimensions in elements.

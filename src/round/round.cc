@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "kernel/grid_panel.h"
 #include "kernel/kernels.h"
+#include "round/span.h"
 
 namespace tsubu {
 namespace {
@@ -20,16 +21,14 @@ struct Scratch {
   std::vector<float> residual;  // (kItemRows, n): w - ŵ
   std::vector<float> product;   // (kItemRows, kSpan)
   std::vector<float> w, t;      // (kSpan, kLaneRows)
-  std::vector<std::byte> block;
-  GridPanel panel;
-  GridBlock grid;
+  std::unique_ptr<Span> span;
 
   Scratch(size_t n, const TypeInfo& type)
       : residual(kItemRows * n),
         product(kItemRows * kSpan),
         w(kSpan * kLaneRows),
         t(kSpan * kLaneRows),
-        block(type.block_bytes) {}
+        span(make_span(type)) {}
 };
 
 class Rounder {
@@ -40,7 +39,6 @@ class Rounder {
         n_rows_(n_rows),
         n_(c.n()),
         type_(type),
-        spec_(type.grid->spec),
         c_(c),
         options_(options),
         out_(out),
@@ -84,6 +82,7 @@ class Rounder {
       const size_t n_cols = span_cols(col);
       if (col > 0)
         kernels().gemm_nt(c_.m() + col * n_, n_, s.residual.data(), n_, s.product.data(), kSpan, n_cols, rows, col);
+      s.span->place(col, n_cols);
       for (size_t lane0 = 0; lane0 < rows; lane0 += kLaneRows) {
         const size_t lanes = std::min(kLaneRows, rows - lane0);
         for (size_t j = 0; j < n_cols; ++j)
@@ -92,106 +91,44 @@ class Rounder {
             s.w[j * kLaneRows + l] = v;
             s.t[j * kLaneRows + l] = l < lanes && col > 0 ? v + s.product[(lane0 + l) * kSpan + j] : v;
           }
-        feed_span(s, col, n_cols, lanes);
+        s.span->feed(s.w.data(), s.t.data(), c_, lanes, options_.choose_scales);
         store_span(s, first + lane0, lane0, col, n_cols, lanes);
       }
     }
   }
 
-  // Sixteen rows of one span: for each block, scales from the compensated weights, then its columns in order.
-  void feed_span(Scratch& s, size_t col, size_t n_cols, size_t lanes) {
-    GridPanel& p = s.panel;
-    p.spec = &spec_;
-    p.n_cols = static_cast<int>(n_cols);
-    const size_t len = type_.block_len;
-    float x[kMaxGridBlock];
-    for (size_t b = 0; b < n_cols / len; ++b) {
-      for (size_t l = 0; l < kLaneRows; ++l) {
-        for (size_t j = 0; j < len; ++j) x[j] = s.t[(b * len + j) * kLaneRows + l];
-        if (l < lanes)
-          kernels().encode[type_.index](x, c_.diagonal().data() + col + b * len, s.block.data(), len);
-        else if (l == lanes)
-          kernels().encode[type_.index](x, nullptr, s.block.data(), len);
-        type_.grid->unpack(s.block.data(), s.grid);
-        set_scales(p, b, l, s.grid);
-      }
-      kernels().grid_feedback(p, static_cast<int>(b), s.w.data(), s.t.data(), c_.m() + col * n_ + col, n_,
-                              c_.pivots().data() + col, options_.choose_scales);
-    }
+  std::byte* blocks(size_t row, size_t col) const {
+    return out_ + row * row_bytes_ + col / type_.block_len * type_.block_bytes;
   }
 
-  void set_scales(GridPanel& p, size_t block, size_t lane, const GridBlock& grid) const {
-    p.d[block * kLaneRows + lane] = grid.d.value();
-    p.dmin[block * kLaneRows + lane] = grid.dmin.value();
-    for (size_t i = 0; i < static_cast<size_t>(spec_.n_sub); ++i) {
-      const size_t sub = block * static_cast<size_t>(spec_.n_sub) + i;
-      p.scale[sub * kLaneRows + lane] = static_cast<float>(grid.scale[i]);
-      p.min[sub * kLaneRows + lane] = static_cast<float>(grid.min[i]);
-    }
-  }
-
-  uint8_t code_of(float level) const {
-    if (spec_.even) return static_cast<uint8_t>(static_cast<int>(level - spec_.levels[0]));
-    int code = 0;
-    while (code + 1 < spec_.n_levels && spec_.levels[code] != level) ++code;
-    return static_cast<uint8_t>(code);
-  }
-
-  // The panel into the encoded rows and the residual. first_row: of the lanes, in the matrix; lane0: in the item.
+  // The span into the encoded rows and the residual. first_row: of the lanes, in the matrix; lane0: in the item.
   void store_span(Scratch& s, size_t first_row, size_t lane0, size_t col, size_t n_cols, size_t lanes) {
-    const GridPanel& p = s.panel;
-    const size_t len = type_.block_len, n_sub = static_cast<size_t>(spec_.n_sub);
+    const float* value = s.span->values();
     for (size_t l = 0; l < lanes; ++l) {
-      for (size_t b = 0; b < n_cols / len; ++b) {
-        s.grid.d = Half::of(p.d[b * kLaneRows + l]);
-        s.grid.dmin = Half::of(p.dmin[b * kLaneRows + l]);
-        for (size_t i = 0; i < n_sub; ++i) {
-          s.grid.scale[i] = static_cast<int16_t>(p.scale[(b * n_sub + i) * kLaneRows + l]);
-          s.grid.min[i] = static_cast<int16_t>(p.min[(b * n_sub + i) * kLaneRows + l]);
-        }
-        for (size_t j = 0; j < len; ++j) s.grid.codes[j] = code_of(p.level[(b * len + j) * kLaneRows + l]);
-        type_.grid->pack(s.grid, out_ + (first_row + l) * row_bytes_ + (col / len + b) * type_.block_bytes);
-      }
+      s.span->store(l, blocks(first_row + l, col));
       const float* w = w_ + (first_row + l) * n_ + col;
       float* residual = s.residual.data() + (lane0 + l) * n_ + col;
-      for (size_t j = 0; j < n_cols; ++j) residual[j] = w[j] - p.value[j * kLaneRows + l];
+      for (size_t j = 0; j < n_cols; ++j) residual[j] = w[j] - value[j * kLaneRows + l];
     }
-  }
-
-  void load_span(Scratch& s, size_t first_row, size_t col, size_t n_cols, size_t lanes) {
-    GridPanel& p = s.panel;
-    p.spec = &spec_;
-    p.n_cols = static_cast<int>(n_cols);
-    const size_t len = type_.block_len;
-    for (size_t l = 0; l < kLaneRows; ++l)
-      for (size_t b = 0; b < n_cols / len; ++b) {
-        if (l < lanes)
-          type_.grid->unpack(out_ + (first_row + l) * row_bytes_ + (col / len + b) * type_.block_bytes, s.grid);
-        else
-          s.grid = {};
-        set_scales(p, b, l, s.grid);
-        const size_t sub_len = static_cast<size_t>(spec_.sub_len);
-        for (size_t j = 0; j < len; ++j) {
-          const size_t i = (b * len + j) * kLaneRows + l;
-          const float factor = s.grid.d.value() * static_cast<float>(s.grid.scale[j / sub_len]);
-          const float offset = s.grid.dmin.value() * static_cast<float>(s.grid.min[j / sub_len]);
-          p.level[i] = spec_.levels[s.grid.codes[j]];
-          p.value[i] = factor * p.level[i] - offset;
-        }
-      }
   }
 
   void descend_item(Scratch& s, size_t first, size_t rows) {
     for (size_t col = 0; col < n_; col += kSpan) {
       const size_t n_cols = span_cols(col);
       kernels().gemm_nt(c_.h() + col * n_, n_, s.residual.data(), n_, s.product.data(), kSpan, n_cols, rows, n_);
+      s.span->place(col, n_cols);
       for (size_t lane0 = 0; lane0 < rows; lane0 += kLaneRows) {
         const size_t lanes = std::min(kLaneRows, rows - lane0);
-        load_span(s, first + lane0, col, n_cols, lanes);
+        for (size_t l = 0; l < kLaneRows; ++l) {
+          if (l < lanes)
+            s.span->load(l, blocks(first + lane0 + l, col));
+          else
+            s.span->load_zeros(l);
+        }
         for (size_t j = 0; j < n_cols; ++j)
           for (size_t l = 0; l < kLaneRows; ++l)
             s.t[j * kLaneRows + l] = l < lanes ? s.product[(lane0 + l) * kSpan + j] : 0.0f;
-        kernels().grid_descend(s.panel, s.t.data(), c_.h() + col * n_ + col, n_, 1, options_.codes_only);
+        s.span->descend(s.t.data(), c_, options_.codes_only);
         store_span(s, first + lane0, lane0, col, n_cols, lanes);
       }
     }
@@ -200,7 +137,6 @@ class Rounder {
   const float* w_;
   size_t n_rows_, n_;
   const TypeInfo& type_;
-  const GridSpec& spec_;
   const Curvature& c_;
   const RoundOptions& options_;
   std::byte* out_;
@@ -210,7 +146,12 @@ class Rounder {
 
 }  // namespace
 
-bool can_round(const TypeInfo& type) { return type.grid && type.encode; }
+std::unique_ptr<Span> make_span(const TypeInfo& type) {
+  if (auto span = make_grid_span(type)) return span;
+  return make_lattice_span(type);
+}
+
+bool can_round(const TypeInfo& type) { return (type.grid || type.lattice) && type.encode; }
 
 void round_rows(const float* w, size_t n_rows, const TypeInfo& type, const Curvature& curvature,
                 const RoundOptions& options, std::byte* out, ThreadPool& pool) {

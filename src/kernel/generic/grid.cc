@@ -3,7 +3,7 @@
 //                  w_j + Σ_{i<j} (w_i - ŵ_i) M_ij. Sources: Frantar et al. 2210.17323; Chee et al. 2307.13304.
 //   grid_descend   coordinate descent on (w - ŵ) H (w - ŵ)ᵀ over codes, integer scales and minimums, d and dmin.
 // Every step is accepted on its exact change of the form, so descent never makes it larger (up to rounding of sums).
-#include "kernel/generic/vector_math.h"
+#include "kernel/generic/descent.h"
 #include "kernel/grid_panel.h"
 #include "kernel/kernels.h"
 
@@ -12,8 +12,6 @@ namespace tsubu::TSUBU_ISA {
 void fill_grid_kernels(Kernels& k);
 
 namespace {
-
-constexpr float kTiny = 0x1p-120f;
 
 template <bool even>
 TSUBU_INLINE F nearest_level(const GridSpec& spec, F t) {
@@ -138,26 +136,6 @@ void grid_feedback(GridPanel& p, int block, const float* w, float* t, const floa
     feedback<false>(p, block, w, t, m, ldm, weight, choose);
 }
 
-// g -= change · H over the span, for a change of columns [first, first + n).
-TSUBU_INLINE void apply_change(float* g, int n_cols, const float* h, size_t ldh, int first, int n, const F* change) {
-  for (int k = 0; k < n_cols; k += 4) {
-    F a = Lanes::load(g + 16 * k), b = Lanes::load(g + 16 * (k + 1)), c = Lanes::load(g + 16 * (k + 2)),
-      d = Lanes::load(g + 16 * (k + 3));
-    for (int i = 0; i < n; ++i) {
-      const float* row = h + static_cast<size_t>(first + i) * ldh + k;
-      const F minus = Lanes::neg(change[i]);
-      a = Lanes::fma(minus, Lanes::set1(row[0]), a);
-      b = Lanes::fma(minus, Lanes::set1(row[1]), b);
-      c = Lanes::fma(minus, Lanes::set1(row[2]), c);
-      d = Lanes::fma(minus, Lanes::set1(row[3]), d);
-    }
-    Lanes::store(g + 16 * k, a);
-    Lanes::store(g + 16 * (k + 1), b);
-    Lanes::store(g + 16 * (k + 2), c);
-    Lanes::store(g + 16 * (k + 3), d);
-  }
-}
-
 // One pass over the codes of sub-block s: each at its best while the others stay.
 template <bool even>
 TSUBU_INLINE bool descend_codes(GridPanel& p, int s, float* g, const float* h, size_t ldh) {
@@ -237,13 +215,6 @@ TSUBU_INLINE void descend_scale(GridPanel& p, int s, float* g, const float* h, s
     Lanes::store(p.value + 16 * (first + j), value_of(m, level[j]));
   }
   apply_change(g, p.n_cols, h, ldh, first, spec.sub_len, best_change);
-}
-
-TSUBU_INLINE F to_half(F x) {
-  const F inside = Lanes::max(Lanes::min(x, Lanes::set1(65504.0f)), Lanes::set1(-65504.0f));
-  uint16_t bits[kLanes];
-  Lanes::store_f16(bits, inside);
-  return Lanes::load_f16(bits);
 }
 
 // d and dmin of one block by least squares for the codes and integers as they are.
