@@ -52,7 +52,7 @@ struct Q4_K {
   template <class L>
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
     const auto k =
-        encode_affine_k<L, 8, 32, 15, 63>(x, importance, kAffineGrid, importance ? 1 : 0, 1, kMaxRelativeError);
+        encode_affine_k<L, 8, 32, 15, 63>(x, importance, kAffineGrid, 1, importance ? 1 : 2, kMaxRelativeError);
     return pack(k);
   }
 

@@ -7,6 +7,7 @@
 #include <bit>
 #include <chrono>
 #include <cmath>
+#include <exception>
 #include <filesystem>
 #include <map>
 
@@ -141,11 +142,13 @@ std::map<std::string, std::vector<float>> importance_of(const std::vector<Planne
   return r;
 }
 
-void check_output(const Model& model, const std::string& output, uint64_t needed) {
+void check_output(const Model& model, const std::string& output) {
   for (const std::string& file : model.files())
     if (same_file(file, output))
       fail(ExitCode::kUsage, "{}: output and input are the same file (choose another -o)", output);
-  std::error_code ec;
+}
+
+void check_space(const std::string& output, uint64_t needed) {
   auto directory = std::filesystem::path(output).parent_path();
   if (directory.empty()) directory = ".";
   struct statvfs fs {};
@@ -155,6 +158,17 @@ void check_output(const Model& model, const std::string& output, uint64_t needed
     fail(ExitCode::kIo, "{}: needs {}, the file system has {} left (free some space or write elsewhere)", output,
          format_size(needed), format_size(available));
 }
+
+// Says what a run that stopped has left for the next one.
+struct WorkNote {
+  const std::string& output;
+  const std::optional<RoundedStore>& store;
+  ~WorkNote() {
+    if (std::uncaught_exceptions() == 0 || !store || store->all().empty()) return;
+    note(fmt::format("{}: {} finished tensors stay here; the same command goes on from them", RoundedStore::folder(output),
+                     store->all().size()));
+  }
+};
 
 // Seconds one thread takes for the plan, from a short measurement of every (type, with or without statistics) in it.
 double estimate_seconds(const std::vector<Job>& jobs, bool measure) {
@@ -294,10 +308,16 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
     return result;
   }
 
-  check_output(model, options.output, result.size_bytes);
+  check_output(model, options.output);
+  check_space(options.output, result.size_bytes);
   std::optional<RoundedStore> store;
+  const WorkNote work_note{options.output, store};
   if (options.corpus || options.statistics) {
     store.emplace(options.output, run_key(model, plan, options));
+    uint64_t needed = result.size_bytes;  // rounded rows wait in the store until the output is whole
+    for (const PlannedTensor& p : plan)
+      if (p.type->is_quantized && p.type != &p.tensor->type() && !store->find(p.tensor->name())) needed += p.size_bytes;
+    check_space(options.output, needed);
     if (store->n_resumed() > 0)
       result.notes.push_back(fmt::format("{}: {} tensors of an interrupted run were taken from here",
                                          RoundedStore::folder(options.output), store->n_resumed()));

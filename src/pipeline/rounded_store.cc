@@ -44,6 +44,10 @@ RoundedStore::RoundedStore(const std::string& output, const std::string& key) : 
   }
 }
 
+RoundedStore::~RoundedStore() {
+  if (tensors_.empty()) remove();
+}
+
 const RoundedTensor* RoundedStore::find(const std::string& name) const {
   const auto it = tensors_.find(name);
   return it == tensors_.end() ? nullptr : &it->second;

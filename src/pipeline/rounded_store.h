@@ -25,6 +25,9 @@ class RoundedStore {
   // key: everything the bytes depend on. Tensors of a run with the same key are found again; those of another are
   // removed.
   RoundedStore(const std::string& output, const std::string& key);
+  ~RoundedStore();  // a folder without tensors goes
+  RoundedStore(const RoundedStore&) = delete;
+  RoundedStore& operator=(const RoundedStore&) = delete;
   const RoundedTensor* find(const std::string& name) const;
   const RoundedTensor& put(const std::string& name, std::span<const std::byte> bytes, const std::string& method,
                            double error, double search_error);

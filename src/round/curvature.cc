@@ -71,7 +71,7 @@ Curvature::Curvature(std::span<const float> gram, size_t n, uint64_t n_tokens, d
   for (float& v : h_) v *= per_token;
   for (size_t i = 0; i < n; ++i) trace += static_cast<double>(h_[i * n + i]);
   double mean = trace / static_cast<double>(n);
-  if (!std::isfinite(mean)) fail(ExitCode::kNumeric, "a Gram matrix that is not finite (activations overflowed)");
+  if (!std::isfinite(mean)) fail(ExitCode::kNumeric, "the Gram matrix of an input is not finite: the model is damaged, or its activations overflow");
   if (mean <= 0) mean = 1;  // an input that was never active: the plain squared error
   double added = 0;
   for (int attempt = 0; attempt < kDampingTries; ++attempt, damping_ = std::max(1e-6, 10 * damping_)) {

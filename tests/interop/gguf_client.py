@@ -12,16 +12,22 @@ import numpy as np
 tsubu, model, work = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
 work.mkdir(parents=True, exist_ok=True)
 types = [t["name"] for t in json.loads(subprocess.check_output([tsubu, "types", "--json"]))["types"] if t["can_encode"]]
-failed = 0
+failed = left_out = 0
 for name in types:
     packed, plain = work / f"{name}.gguf", work / f"{name}-f32.gguf"
     subprocess.run([tsubu, "quantize", model, "-o", packed, "--to", name, "--pure", "--quiet"], check=True, stdout=subprocess.DEVNULL)
     subprocess.run([tsubu, "convert", packed, "-o", plain, "--dtype", "F32", "--quiet"], check=True, stdout=subprocess.DEVNULL)
     ours = {t.name: t for t in gguf.GGUFReader(plain).tensors}
-    bad = [t.name for t in gguf.GGUFReader(packed).tensors
-           if gguf.dequantize(t.data, t.tensor_type).astype(np.float32).tobytes() != np.asarray(ours[t.name].data).tobytes()]
+    try:
+        bad = [t.name for t in gguf.GGUFReader(packed).tensors
+               if gguf.dequantize(t.data, t.tensor_type).astype(np.float32).tobytes() != np.asarray(ours[t.name].data).tobytes()]
+    except NotImplementedError as e:  # the package knows the type and its size, not its values
+        print(f"{name}: left out: {e}")
+        left_out += 1
+        plain.unlink()
+        continue
     print(f"{name}: {'equal' if not bad else 'DIFFERS in ' + ', '.join(bad[:3])}")
     failed += bool(bad)
     plain.unlink()
-print(f"{len(types) - failed} passed, {failed} failed")
-sys.exit(1 if failed or len(types) < 15 else 0)
+print(f"{len(types) - failed - left_out} passed, {failed} failed, {left_out} left out")
+sys.exit(1 if failed or len(types) - left_out < 15 else 0)
