@@ -15,7 +15,7 @@ namespace {
 
 struct Options {
   std::string model;
-  bool signature = false;
+  bool signature = false, act_int8 = false, act_f32 = false;
   SpeedOptions speed;
   NumericsChoice numerics;
 };
@@ -52,6 +52,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   }
   SpeedOptions options = o.speed;
   options.numerics = make_numerics(o.numerics, *model, 512, pool);
+  options.act_int8 = o.act_int8 || !(o.act_f32 || options.numerics.any());  // schemes state their own activations
   const SpeedResult result = measure_speed(*model, options, pool);
   if (!common.json) {
     print_speed(result, options, pool.size());
@@ -61,6 +62,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   json["model"] = o.model;
   json["threads"] = pool.size();
   json["kernels"] = kernels().isa;
+  json["activations"] = options.act_int8 ? "int8" : "f32";
   if (options.numerics.any()) json["numerics"] = to_json(options.numerics);
   print_json(json);
   return ExitCode::kDone;
@@ -78,7 +80,8 @@ Action declare(CLI::App& app) {
   app.add_option("--repeats", o->speed.repeats, "Measurements, of which the median counts (default 3)")
       ->check(CLI::Range(1, 1000))
       ->type_name("N");
-  app.add_flag("--act-int8", o->speed.act_int8, "Round activations to 8 bits as llama.cpp's CPU path does");
+  auto* int8 = app.add_flag("--act-int8", o->act_int8, "8-bit activations as on llama.cpp's CPU path (default)");
+  app.add_flag("--act-f32", o->act_f32, "Activations in f32, as eval measures")->excludes(int8);
   declare_numerics(app, o->numerics);
   app.add_flag("--signature", o->signature, "One hash over all codecs' bytes and 32 greedy tokens, instead of speed");
   return [o](const CommonOptions& common) { return run(*o, common); };

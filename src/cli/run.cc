@@ -19,7 +19,7 @@ constexpr size_t kDefaultContext = 4096;  // when a model does not say how long 
 struct Options {
   std::string model, prompt;
   size_t n_tokens = 128;
-  bool greedy = false, parse_special = false, act_int8 = false;
+  bool greedy = false, parse_special = false, act_int8 = false, act_f32 = false;
   SamplerOptions sampler;
 };
 
@@ -42,7 +42,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 
   ThreadPool pool(common.threads);
   EngineOptions engine_options;
-  engine_options.act_int8 = o.act_int8;
+  engine_options.act_int8 = !o.act_f32;
   const auto engine = Engine::make(*model, pool, engine_options);
   const auto session = engine->new_session(std::min(context, prompt.size() + o.n_tokens));
   std::vector<float> logits(engine->n_vocab());
@@ -130,7 +130,8 @@ Action declare(CLI::App& app) {
   app.add_option("--seed", o->sampler.seed, "Same seed, same text (default 1)")->check(CLI::NonNegativeNumber)->type_name("N");
   app.add_flag("--greedy", o->greedy, "Always the likeliest token");
   app.add_flag("--parse-special", o->parse_special, "Control tokens written out in the prompt become their ids");
-  app.add_flag("--act-int8", o->act_int8, "Round activations to 8 bits as llama.cpp's CPU path does");
+  auto* int8 = app.add_flag("--act-int8", o->act_int8, "8-bit activations as on llama.cpp's CPU path (default)");
+  app.add_flag("--act-f32", o->act_f32, "Activations in f32, as eval measures")->excludes(int8);
   return [o](const CommonOptions& common) { return run(*o, common); };
 }
 

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "base/progress.h"
+#include "engine/packed_linear.h"
 #include "engine/program.h"
 #include "kernel/kernels.h"
 
@@ -141,7 +142,7 @@ class GraphEngine : public Engine {
     for (const RopeTable& r : program_.ropes) bytes += r.size_bytes();
     for (const QuantizedScratch& q : quantized_scratch_) bytes += q.size_bytes();
     for (const Bf16Scratch& b : bf16_scratch_) bytes += b.size_bytes();
-    return bytes + bf16_inputs_.size_bytes() + inputs_.size_bytes() + quantized_bytes();
+    return bytes + bf16_inputs_.size_bytes() + int8_.size_bytes() + inputs_.size_bytes() + quantized_bytes();
   }
 
   uint64_t quantized_bytes() const override {
@@ -195,7 +196,7 @@ class GraphEngine : public Engine {
       if (buffers_[b].size() < batch.n * program_.buffer_widths[b])
         buffers_[b].resize(batch.n * program_.buffer_widths[b]);
     for (RopeTable& rope : program_.ropes) rope.reserve(batch.position + batch.n);
-    rounded_of_ = inputs_of_ = kNoValue;
+    rounded_of_ = inputs_of_ = int8_of_ = kNoValue;
   }
 
   // Steps [begin, end).
@@ -258,6 +259,7 @@ class GraphEngine : public Engine {
     }
     if (op.output == rounded_of_) rounded_of_ = kNoValue;
     if (op.output == inputs_of_) inputs_of_ = kNoValue;
+    if (op.output == int8_of_) int8_of_ = kNoValue;
   }
 
   void embed(const Step& step, const Batch& batch) {
@@ -306,8 +308,12 @@ class GraphEngine : public Engine {
         batch.n - first >= kWorthBf16)
       return bf16_linear(step, batch, first);
     const ActRounding rounding = options_.act_int8 ? step.linear->rounding() : ActRounding::kNone;
-    if (rounding != ActRounding::kNone) x = rounded(op.inputs[0], rounding, first, batch.n);
     float* y = is_head ? batch.logits : rows(op.output, first);
+    if (options_.act_int8 && has_packed_product(*step.linear))
+      return run_packed(*step.linear, int8_inputs(op.inputs[0], rounding, first, batch.n), y, batch.n - first, tiles_,
+                        pool_);
+    if (rounding != ActRounding::kNone) x = rounded(op.inputs[0], rounding, first, batch.n);
+    if (batch.n - first == 1 && has_float_product(*step.linear)) return run_floats(*step.linear, x, y, pool_);
     step.linear->run(x, y, batch.n - first, tiles_, pool_);
   }
 
@@ -344,6 +350,17 @@ class GraphEngine : public Engine {
     }
     float* y = op.output == model_.graph().logits ? batch.logits : rows(op.output, first);
     step.quantized->run(inputs_, y, quantized_scratch_, pool_);
+  }
+
+  // Tokens [first, n) of a value in 8-bit codes; kept while the next linears read the same value.
+  const Int8Inputs& int8_inputs(ValueId value, ActRounding rounding, size_t first, size_t n) {
+    if (int8_of_ != value || int8_as_ != rounding || int8_first_ != first) {
+      int8_.assign(rows(value, first), n - first, width(value), rounding, pool_);
+      int8_of_ = value;
+      int8_as_ = rounding;
+      int8_first_ = first;
+    }
+    return int8_;
   }
 
   // Tokens [first, n) of a value, rounded; kept while the next linears read the same value.
@@ -391,6 +408,10 @@ class GraphEngine : public Engine {
   ValueId rounded_of_ = kNoValue;
   ActRounding rounded_as_ = ActRounding::kNone;
   size_t rounded_first_ = 0;
+  Int8Inputs int8_;
+  ValueId int8_of_ = kNoValue;
+  ActRounding int8_as_ = ActRounding::kNone;
+  size_t int8_first_ = 0;
   QuantizedInputs inputs_;
   ValueId inputs_of_ = kNoValue;
   size_t inputs_first_ = 0;

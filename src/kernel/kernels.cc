@@ -1,6 +1,8 @@
 // The kernel tables, one per instruction set that was compiled in, and the choice between them.
 #include "kernel/kernels.h"
 
+#include "kernel/packed_kernels.h"
+
 #ifdef TSUBU_HAS_AVX2
 #include <cpuid.h>
 #endif
@@ -29,6 +31,7 @@
   void fill_factor_kernels(Kernels& k);      \
   void fill_integer_kernels(Kernels& k);     \
   void fill_bf16_kernels(Kernels& k);        \
+  void fill_packed_kernels(PackedKernels& k); \
   static void fill(Kernels& k) {             \
     k.isa = #isa_name;                       \
     fill_codec_kernels(k);                   \
@@ -75,6 +78,7 @@ struct Isa {
   std::string_view name;
   bool (*runs_here)();
   void (*fill)(Kernels& k);
+  void (*fill_packed)(PackedKernels& k);
 };
 
 #ifdef TSUBU_HAS_AVX2
@@ -108,29 +112,32 @@ bool has_amx() {
 
 // From the simplest to the best.
 constexpr Isa kIsas[] = {
-    {"scalar", [] { return true; }, scalar::fill},
+    {"scalar", [] { return true; }, scalar::fill, scalar::fill_packed_kernels},
 #ifdef TSUBU_HAS_NEON
-    {"neon", [] { return true; }, neon::fill},
+    {"neon", [] { return true; }, neon::fill, neon::fill_packed_kernels},
 #endif
 #ifdef TSUBU_HAS_AVX2
     {"avx2",
      [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); },
-     avx2::fill},
+     avx2::fill, avx2::fill_packed_kernels},
 #endif
 #ifdef TSUBU_HAS_AVX512
-    {"avx512", has_avx512, [](Kernels& k) {
+    {"avx512", has_avx512,
+     [](Kernels& k) {
        avx512::fill(k);
        // Intel's cores take longer over vdpbf16ps than over two fma; they have the tile unit for it.
        k.native_bf16 = __builtin_cpu_is("amd");
-     }},
+     },
+     avx512::fill_packed_kernels},
 #endif
 #ifdef TSUBU_HAS_AMX
-    {"amx", has_amx, amx::fill},
+    {"amx", has_amx, amx::fill, avx512::fill_packed_kernels},
 #endif
 };
 
 struct Tables {
   std::vector<Kernels> all;
+  std::vector<PackedKernels> packed;
   std::vector<const Kernels*> pointers;
 
   Tables() {
@@ -139,6 +146,7 @@ struct Tables {
     for (const Isa& isa : kIsas) {
       if (!isa.runs_here()) continue;
       isa.fill(all.emplace_back(Kernels{}));
+      isa.fill_packed(packed.emplace_back(PackedKernels{}));
     }
     for (const Kernels& k : all) pointers.push_back(&k);
   }
@@ -165,6 +173,15 @@ const Kernels& kernels() {
     const char* wanted = std::getenv("TSUBU_ISA");
     return wanted && *wanted ? kernels_named(wanted) : *tables().pointers.back();
   }();
+  return chosen;
+}
+
+const PackedKernels& packed_kernels_named(std::string_view isa) {
+  return tables().packed[static_cast<size_t>(&kernels_named(isa) - tables().all.data())];
+}
+
+const PackedKernels& packed_kernels() {
+  static const PackedKernels& chosen = packed_kernels_named(kernels().isa);
   return chosen;
 }
 

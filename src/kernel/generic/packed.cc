@@ -1,0 +1,334 @@
+// Products of packed weights with 8-bit activations (kernel/packed_kernels.h). One token: a row's codes are taken apart
+// in registers, the weights stream through once. Many: sixteen rows become a tile with a row in each lane, four columns a
+// step, so that the sums of a sub-block need no reduction and meet their scales once.
+#include "kernel/packed_kernels.h"
+
+#include "codec/packed.h"
+#include "kernel/byte_lanes.h"
+
+namespace tsubu::TSUBU_ISA {
+
+void fill_packed_kernels(PackedKernels& k);
+
+namespace {
+
+using L = Bytes::L;
+using F = L::F;
+using I = L::I;
+using V = Bytes::V;
+
+#if defined(TSUBU_ISA_AVX512)
+constexpr size_t kTileTokens = 8;
+#else
+constexpr size_t kTileTokens = 2;
+#endif
+
+template <size_t block>
+TSUBU_INLINE void encode_block(const float* x, int8_t* codes, int32_t* sums, float to_code) {
+  const F scale = L::set1(to_code);
+  for (size_t i = 0; i < block; i += kLanes) {
+    const F code = L::min(L::round(L::mul(L::load(x + i), scale)), L::set1(127.0f));
+    const I integers = L::to_int(L::max(code, L::set1(-127.0f)));
+    L::store_u8(reinterpret_cast<uint8_t*>(codes) + i, integers);
+    sums[i / kLanes] = Bytes::sum(integers);
+  }
+}
+
+template <size_t block>
+TSUBU_INLINE float magnitude(const float* x) {
+  F most = L::zero();
+  for (size_t i = 0; i < block; i += kLanes) most = L::max(most, L::abs(L::load(x + i)));
+  return L::hmax(most);
+}
+
+void encode_q8_0(const float* x, size_t n, int8_t* codes, int32_t* sums, float* scales) {
+  for (size_t i = 0; i < n; i += 32) {
+    const float amax = magnitude<32>(x + i);
+    scales[i / 32] = f16_to_f32(f32_to_f16(amax / 127.0f));
+    encode_block<32>(x + i, codes + i, sums + i / 16, amax != 0.0f ? 127.0f / amax : 0.0f);
+  }
+}
+
+void encode_q8_k(const float* x, size_t n, int8_t* codes, int32_t* sums, float* scales) {
+  for (size_t i = 0; i < n; i += 256) {
+    const float amax = magnitude<256>(x + i);
+    float extreme = 0.0f;
+    for (size_t j = 0; j < 256 && extreme == 0.0f; ++j)
+      if (x[i + j] == amax || x[i + j] == -amax) extreme = x[i + j];
+    const float to_code = extreme != 0.0f ? -127.0f / extreme : 0.0f;
+    scales[i / 256] = extreme != 0.0f ? 1.0f / to_code : 0.0f;
+    encode_block<256>(x + i, codes + i, sums + i / 16, to_code);
+  }
+}
+
+template <class P, class Block>
+TSUBU_INLINE float add_block(float y, const Block& block, int32_t sum, int32_t min_sum, float scale) {
+  y = __builtin_fmaf(static_cast<float>(sum), Bytes::f16(P::d(block)) * scale, y);
+  if constexpr (P::kHasMins)
+    y = __builtin_fmaf(static_cast<float>(min_sum), Bytes::f16(P::offset(block)) * scale, y);
+  return y;
+}
+
+template <class P, class Block, int c>
+TSUBU_INLINE I add_chunk(I acc, const Block& block, I scale, const int8_t* x) {
+  const I sums = Bytes::dot4(L::set1_i(0), P::template codes<Bytes, c>(block), Bytes::load(x + 64 * c));
+  return L::add(acc, L::mul(sums, Bytes::quarter<c>(scale)));
+}
+
+template <class C>
+TSUBU_INLINE float dot_super(const typename C::Block* blocks, const Int8Rows& x, size_t n_blocks) {
+  using P = PackedForm<C>;
+  using Block = typename C::Block;
+  float y = 0.0f;
+  for (size_t b = 0; b < n_blocks; ++b) {
+    I scale, min = L::set1_i(0);
+    P::template scales<Bytes>(blocks[b], scale, min);
+    const int8_t* codes = x.codes + 256 * b;
+    I acc = add_chunk<P, Block, 0>(L::set1_i(0), blocks[b], scale, codes);
+    acc = add_chunk<P, Block, 1>(acc, blocks[b], scale, codes);
+    acc = add_chunk<P, Block, 2>(acc, blocks[b], scale, codes);
+    acc = add_chunk<P, Block, 3>(acc, blocks[b], scale, codes);
+    const I sums = L::load_i(x.sums + 16 * b);
+    if constexpr (P::kBias != 0) acc = L::sub(acc, L::mul(L::mul(scale, sums), L::set1_i(P::kBias)));
+    const int32_t min_sum = P::kHasMins ? Bytes::sum(L::mul(min, sums)) : 0;
+    y = add_block<P>(y, blocks[b], Bytes::sum(acc), min_sum, x.scales[b]);
+  }
+  return y;
+}
+
+template <class C>
+TSUBU_INLINE float dot_short(const typename C::Block* blocks, const Int8Rows& x, size_t n_blocks) {
+  using P = PackedForm<C>;
+  float y = 0.0f;
+  const auto add = [&](size_t b, int32_t sum) __attribute__((always_inline)) {
+    const int32_t total = x.sums[2 * b] + x.sums[2 * b + 1];
+    y = add_block<P>(y, blocks[b], sum - P::kBias * total, total, x.scales[b]);
+  };
+  for (size_t b = 0; b < n_blocks; b += 2) {
+    const size_t next = b + 1 < n_blocks ? b + 1 : b;
+    const V codes = P::template codes<Bytes>(blocks[b], blocks[next]);
+    int32_t sums[2];
+    Bytes::half_sums(Bytes::dot4(L::set1_i(0), codes, Bytes::load_halves(x.codes + 32 * b, x.codes + 32 * next)), sums);
+    add(b, sums[0]);
+    if (next != b) add(next, sums[1]);
+  }
+  return y;
+}
+
+template <class C>
+void dot_rows(const std::byte* rows, size_t row_bytes, size_t n_rows, const Int8Rows& x, float* y, size_t n_cols) {
+  for (size_t r = 0; r < n_rows; ++r) {
+    const auto* blocks = reinterpret_cast<const typename C::Block*>(rows + r * row_bytes);
+    if constexpr (C::kBlockLen == 256)
+      y[r] = dot_super<C>(blocks, x, n_cols / 256);
+    else
+      y[r] = dot_short<C>(blocks, x, n_cols / 32);
+  }
+}
+
+// Parts of a tile; each entry is sixteen lanes, one a row.
+template <class C>
+struct Tile {
+  static constexpr size_t kSub = PackedForm<C>::kSub, kSubs = C::kBlockLen / kSub;
+  uint8_t* codes;   // [n_cols / 4][row][4]
+  int32_t* scale;   // [n_cols / kSub][row]
+  int32_t* min;
+  float* d;         // [n_cols / kBlockLen][row]
+  float* offset;
+
+  TSUBU_INLINE Tile(std::byte* bytes, size_t n_cols) {
+    codes = reinterpret_cast<uint8_t*>(bytes);
+    d = reinterpret_cast<float*>(codes + kPackedRows * n_cols);
+    offset = d + n_cols / C::kBlockLen * kPackedRows;
+    scale = reinterpret_cast<int32_t*>(offset + n_cols / C::kBlockLen * kPackedRows);
+    min = scale + n_cols / kSub * kPackedRows;
+  }
+};
+
+template <class C, size_t n_codes>
+TSUBU_INLINE void put_codes(const Tile<C>& tile, size_t row, size_t col, const uint8_t* codes) {
+  for (size_t i = 0; i < n_codes; i += 4)
+    __builtin_memcpy(tile.codes + ((col + i) / 4 * kPackedRows + row) * 4, codes + i, 4);
+}
+
+template <class C>
+void make_tile(const std::byte* rows, size_t row_bytes, size_t n_rows, size_t n_cols, std::byte* bytes) {
+  using P = PackedForm<C>;
+  const Tile<C> tile(bytes, n_cols);
+  for (size_t r = 0; r < kPackedRows; ++r) {
+    // Rows that are not there repeat the last one.
+    const auto* blocks =
+        reinterpret_cast<const typename C::Block*>(rows + (r < n_rows ? r : n_rows - 1) * row_bytes);
+    for (size_t b = 0; b < n_cols / C::kBlockLen; ++b) {
+      const auto& block = blocks[b];
+      tile.d[b * kPackedRows + r] = Bytes::f16(P::d(block));
+      if constexpr (P::kHasMins) tile.offset[b * kPackedRows + r] = Bytes::f16(P::offset(block));
+      if constexpr (C::kBlockLen == 256) {
+        uint8_t codes[256];
+        Bytes::store(codes, P::template codes<Bytes, 0>(block));
+        Bytes::store(codes + 64, P::template codes<Bytes, 1>(block));
+        Bytes::store(codes + 128, P::template codes<Bytes, 2>(block));
+        Bytes::store(codes + 192, P::template codes<Bytes, 3>(block));
+        put_codes<C, 256>(tile, r, 256 * b, codes);
+        I scale, min = L::set1_i(0);
+        P::template scales<Bytes>(block, scale, min);
+        if constexpr (P::kBias != 0) min = L::mul(scale, L::set1_i(P::kBias));
+        int32_t scales[16], mins[16];
+        L::store_i(scales, scale);
+        L::store_i(mins, min);
+        for (size_t s = 0; s < Tile<C>::kSubs; ++s) {
+          const size_t at = (b * Tile<C>::kSubs + s) * kPackedRows + r, from = s * Tile<C>::kSub / 16;
+          tile.scale[at] = scales[from];
+          tile.min[at] = mins[from];
+        }
+      } else {
+        uint8_t codes[64];
+        Bytes::store(codes, P::template codes<Bytes>(block, block));
+        put_codes<C, 32>(tile, r, 32 * b, codes);
+      }
+    }
+  }
+}
+
+template <class C, size_t tokens>
+TSUBU_OUTLINE void product(const Tile<C>& tile, size_t n_rows, const Int8Rows& x, float* y, size_t ldy, size_t n_cols) {
+  using P = PackedForm<C>;
+  constexpr size_t kSub = Tile<C>::kSub, kBlock = C::kBlockLen;
+  const size_t n_blocks = n_cols / kBlock;
+  F out[tokens];
+#pragma GCC unroll 8
+  for (size_t t = 0; t < tokens; ++t) out[t] = L::zero();
+  for (size_t b = 0; b < n_blocks; ++b) {
+    I sums[tokens];
+#pragma GCC unroll 8
+    for (size_t t = 0; t < tokens; ++t) sums[t] = L::set1_i(0);
+    for (size_t s = 0; s < Tile<C>::kSubs; ++s) {
+      const size_t col = b * kBlock + s * kSub;
+      I acc[tokens];
+#pragma GCC unroll 8
+      for (size_t t = 0; t < tokens; ++t) acc[t] = L::set1_i(0);
+#pragma GCC unroll 8
+      for (size_t i = 0; i < kSub; i += 4) {
+        const V w = Bytes::load(tile.codes + (col + i) * kPackedRows);
+#pragma GCC unroll 8
+        for (size_t t = 0; t < tokens; ++t) acc[t] = Bytes::dot4_all(acc[t], w, x.codes + t * n_cols + col + i);
+      }
+      if constexpr (kBlock == 32) {
+#pragma GCC unroll 8
+        for (size_t t = 0; t < tokens; ++t) sums[t] = acc[t];
+      } else {
+        const I scale = L::load_i(tile.scale + (b * Tile<C>::kSubs + s) * kPackedRows);
+#pragma GCC unroll 8
+        for (size_t t = 0; t < tokens; ++t) sums[t] = L::add(sums[t], L::mul(acc[t], scale));
+      }
+    }
+    const auto min_sum = [&](size_t t) __attribute__((always_inline)) {
+      const int32_t* of_16 = x.sums + t * (n_cols / 16) + b * (kBlock / 16);
+      if constexpr (kBlock == 32) return L::set1_i((of_16[0] + of_16[1]) * (P::kBias ? P::kBias : 1));
+      I acc = L::set1_i(0);
+#pragma GCC unroll 16
+      for (size_t s = 0; s < Tile<C>::kSubs; ++s) {
+        const int32_t sum = kSub == 16 ? of_16[s] : of_16[2 * s] + of_16[2 * s + 1];
+        acc = L::add(acc, L::mul(L::load_i(tile.min + (b * Tile<C>::kSubs + s) * kPackedRows), L::set1_i(sum)));
+      }
+      return acc;
+    };
+    const F d = L::load(tile.d + b * kPackedRows);
+#pragma GCC unroll 8
+    for (size_t t = 0; t < tokens; ++t) {
+      const F scale = L::set1(x.scales[t * n_blocks + b]);
+      I sum = sums[t];
+      if constexpr (P::kBias != 0) sum = L::sub(sum, min_sum(t));
+      out[t] = L::fma(L::to_float(sum), L::mul(d, scale), out[t]);
+      if constexpr (P::kHasMins)
+        out[t] = L::fma(L::to_float(min_sum(t)), L::mul(L::load(tile.offset + b * kPackedRows), scale), out[t]);
+    }
+  }
+#pragma GCC unroll 8
+  for (size_t t = 0; t < tokens; ++t) {
+    if (n_rows == kPackedRows) {
+      L::store(y + t * ldy, out[t]);
+    } else {
+      float part[kLanes];
+      L::store(part, out[t]);
+      for (size_t r = 0; r < n_rows; ++r) y[t * ldy + r] = part[r];
+    }
+  }
+}
+
+template <class C>
+void tile_product(const std::byte* bytes, size_t n_rows, const Int8Rows& x, size_t n_tokens, float* y, size_t ldy,
+                  size_t n_cols) {
+  const Tile<C> tile(const_cast<std::byte*>(bytes), n_cols);
+  const auto from = [&](size_t t) __attribute__((always_inline)) {
+    return Int8Rows{x.codes + t * n_cols, x.sums + t * (n_cols / 16), x.scales + t * (n_cols / C::kBlockLen)};
+  };
+  size_t t = 0;
+  for (; t + kTileTokens <= n_tokens; t += kTileTokens)
+    product<C, kTileTokens>(tile, n_rows, from(t), y + t * ldy, ldy, n_cols);
+  for (; t < n_tokens; ++t) product<C, 1>(tile, n_rows, from(t), y + t * ldy, ldy, n_cols);
+}
+
+// Lane k % 16 of column k, then the fixed tree: gemm_nt's order.
+template <bool brain, int rows>
+TSUBU_INLINE void float_rows(const std::byte* bytes, size_t row_bytes, const float* x, float* y, size_t n_cols) {
+  const auto load = [](const uint16_t* p) __attribute__((always_inline)) {
+    if constexpr (brain) return L::load_bf16(p);
+    else return L::load_f16(p);
+  };
+  const auto row = [&](int r) __attribute__((always_inline)) {
+    return reinterpret_cast<const uint16_t*>(bytes + static_cast<size_t>(r) * row_bytes);
+  };
+  F acc[rows];
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) acc[r] = L::zero();
+  size_t k = 0;
+  for (; k + kLanes <= n_cols; k += kLanes) {
+    const F v = L::load(x + k);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) acc[r] = L::fma(load(row(r) + k), v, acc[r]);
+  }
+  if (k < n_cols) {
+    float rest[kLanes] = {};
+    for (size_t i = k; i < n_cols; ++i) rest[i - k] = x[i];
+    for (int r = 0; r < rows; ++r) {
+      uint16_t part[kLanes] = {};
+      __builtin_memcpy(part, row(r) + k, (n_cols - k) * sizeof(uint16_t));
+      acc[r] = L::fma(load(part), L::load(rest), acc[r]);
+    }
+  }
+  for (int r = 0; r < rows; ++r) y[r] = L::hsum(acc[r]);
+}
+
+template <bool brain>
+void float_dot_rows(const std::byte* bytes, size_t row_bytes, size_t n_rows, const float* x, float* y, size_t n_cols) {
+  size_t r = 0;
+  for (; r + 4 <= n_rows; r += 4) float_rows<brain, 4>(bytes + r * row_bytes, row_bytes, x, y + r, n_cols);
+  for (; r < n_rows; ++r) float_rows<brain, 1>(bytes + r * row_bytes, row_bytes, x, y + r, n_cols);
+}
+
+template <class C>
+void fill_type(PackedKernels& k, size_t index) {
+  if constexpr (HasPackedForm<C>) {
+    k.dot_rows[index] = dot_rows<C>;
+    k.make_tile[index] = make_tile<C>;
+    k.tile_product[index] = tile_product<C>;
+  }
+  if constexpr (requires { PackedForm<C>::kBrain; }) k.float_dot_rows[index] = float_dot_rows<PackedForm<C>::kBrain>;
+}
+
+template <class... Codecs>
+void fill_list(PackedKernels& k, TypeList<Codecs...>) {
+  size_t index = 0;
+  (fill_type<Codecs>(k, index++), ...);
+}
+
+}  // namespace
+
+void fill_packed_kernels(PackedKernels& k) {
+  k.encode_q8_0 = encode_q8_0;
+  k.encode_q8_k = encode_q8_k;
+  fill_list(k, CodecList{});
+}
+
+}  // namespace tsubu::TSUBU_ISA
