@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "base/aligned.h"
 #include "base/threads.h"
 
 namespace tsubu {
@@ -27,13 +28,13 @@ enum class Products { kF32, kBf16 };
 // Columns repacked for the kernel: as large as kGramChunk tokens of the widest input. Share one among accumulators that
 // are used one after another.
 struct GramScratch {
-  std::vector<float> x, y;
+  AlignedVector<float> x, y;
 };
 
 // Tokens that wait to be multiplied as bfloat16: pairs of tokens, by panels of columns and, for the left factor, by
 // columns. Freed with the accumulator's clear() and finish().
 struct WaitingTokens {
-  std::vector<uint32_t> x_columns, y_panels;
+  AlignedVector<uint32_t> x_columns, y_panels;
   size_t n = 0;
 };
 

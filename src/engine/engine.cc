@@ -402,9 +402,9 @@ class GraphEngine : public Engine {
   ThreadPool& pool_;
   EngineOptions options_;
   Program program_;
-  std::vector<std::vector<float>> buffers_, tiles_;  // values; decoded weights, one for each worker
+  std::vector<AlignedVector<float>> buffers_, tiles_;  // values; decoded weights, one for each worker
   AttentionScratch attention_scratch_;
-  std::vector<float> rounded_;
+  AlignedVector<float> rounded_;
   ValueId rounded_of_ = kNoValue;
   ActRounding rounded_as_ = ActRounding::kNone;
   size_t rounded_first_ = 0;

@@ -13,6 +13,7 @@
 #include <functional>
 #include <optional>
 
+#include "base/aligned.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "calibrate/gram.h"
@@ -147,7 +148,7 @@ struct InputMeans {
   size_t n = 0;
   float per_token = 0;
   uint64_t n_tokens = 0;
-  std::vector<float> h, d;  // n × n sums, d transposed
+  AlignedVector<float> h, d;  // n × n sums, d transposed
   std::map<ValueId, GramAccumulator> e;
 
   // Takes the sums' memory over or frees it.
@@ -579,9 +580,9 @@ double estimate_calibrated_seconds(const Model& model, const std::vector<Planned
   // A product of (256, 1024) by (1024, 256) on every thread.
   constexpr size_t kSide = 256, kDepth = 1024;
   const double products = static_cast<double>(kSide * kSide * kDepth);
-  const std::vector<float> a(kSide * kDepth, 1.0f);
-  const std::vector<uint32_t> pairs(kSide * kDepth / 2, 0x3f803f80);
-  std::vector<std::vector<float>> c(static_cast<size_t>(pool.size()), std::vector<float>(kSide * kSide));
+  const AlignedVector<float> a(kSide * kDepth, 1.0f);
+  const AlignedVector<uint32_t> pairs(kSide * kDepth / 2, 0x3f803f80);
+  std::vector<AlignedVector<float>> c(static_cast<size_t>(pool.size()), AlignedVector<float>(kSide * kSide));
   const Work work = work_of(model, plan, corpus, options);
   const double f32 = rate_of(pool, products, [&](size_t i) {
     kernels().gemm_nt(a.data(), kDepth, a.data(), kDepth, c[i].data(), kSide, kSide, kSide, kDepth);

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "base/aligned.h"
 #include "base/threads.h"
 
 namespace tsubu {
@@ -36,7 +37,8 @@ class Curvature {
   size_t n_;
   double damping_;
   float lambda_ = 0;
-  std::vector<float> h_, m_, pivots_, diagonal_;
+  AlignedVector<float> h_, m_;
+  std::vector<float> pivots_, diagonal_;
 };
 
 }  // namespace tsubu
