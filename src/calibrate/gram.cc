@@ -73,7 +73,11 @@ GramAccumulator::GramAccumulator(size_t n, size_t m, bool symmetric, std::shared
     : n_(n), m_(m), symmetric_(symmetric), scratch_(std::move(scratch)), products_(products) {
   if (symmetric && n != m) fail(ExitCode::kUsage, "a symmetric product of {} and {} columns", n, m);
   if (!scratch_) scratch_ = std::make_shared<GramScratch>();
-  g_.resize(size_bytes(n, m, symmetric) / sizeof(double));
+  const size_t n_sums = size_bytes(n, m, symmetric) / sizeof(double);
+  if (products == Products::kF32)
+    g_.resize(n_sums);
+  else
+    g_of_bf16_.resize(n_sums);
 }
 
 void GramAccumulator::add(const float* x, size_t ldx, const float* y, size_t ldy, size_t n_tokens, ThreadPool& pool) {
@@ -161,8 +165,8 @@ void GramAccumulator::multiply_waiting(ThreadPool& pool) {
         if (below == width) continue;
         for (size_t r = 0; r < s.rows; ++r) {
           const float* from = products + (s.row - top.row + r) * width;
-          double* g = g_.data() + s.offset + r * s.width + (p * kPanel + below - s.first_column);
-          for (size_t c = below; c < width; ++c) g[c - below] += static_cast<double>(from[c]);
+          float* g = g_of_bf16_.data() + s.offset + r * s.width + (p * kPanel + below - s.first_column);
+          kernels().add(g, from + below, g, width - below);
         }
       }
     }
@@ -177,7 +181,8 @@ void GramAccumulator::flush(ThreadPool& pool) {
 
 double GramAccumulator::at(size_t i, size_t j) const {
   const Strip s = strip(i / kStripRows);
-  return g_[s.offset + (i - s.row) * s.width + (j - s.first_column)];
+  const size_t index = s.offset + (i - s.row) * s.width + (j - s.first_column);
+  return products_ == Products::kF32 ? g_[index] : static_cast<double>(g_of_bf16_[index]);
 }
 
 void GramAccumulator::finish_row(size_t i, std::span<float> out) const {
@@ -196,6 +201,7 @@ void GramAccumulator::finish(std::span<float> out) const {
 
 void GramAccumulator::clear() {
   std::fill(g_.begin(), g_.end(), 0.0);
+  std::fill(g_of_bf16_.begin(), g_of_bf16_.end(), 0.0f);
   waiting_ = {};
   n_tokens_ = 0;
 }

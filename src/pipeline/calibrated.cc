@@ -8,6 +8,7 @@
 #include "pipeline/calibrated.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <functional>
@@ -25,8 +26,10 @@
 namespace tsubu {
 namespace {
 
-constexpr double kStoredWidth = 2.5;  // activations are kept where they are at most so many embeddings wide
-constexpr uint64_t kReadRows = 64;    // read by one thread at a time
+// Activations are kept where they take at most so many embeddings of floats, and of so many chunks that the mean is at most
+// kMeanWidth; the other chunks stay at an earlier place and are computed again from there.
+constexpr double kStoredWidth = 2.5, kMeanWidth = 2.1;
+constexpr uint64_t kReadRows = 96;    // read by one thread at a time; a multiple of the products' tiles
 // Held-out errors of matrices of many rows are taken from every fourth group of kReadRows rows.
 constexpr uint64_t kManyRows = 1024, kJudgedOneIn = 4;
 constexpr uint64_t kSlabWeights = uint64_t{1} << 22;  // weights of a matrix in memory as floats
@@ -72,13 +75,35 @@ std::vector<Group> groups_of(const Model& model, const std::vector<PlannedTensor
   return groups;
 }
 
-size_t width_of(const Graph& graph, const std::vector<ValueId>& values) {
-  size_t width = 0;
-  for (ValueId v : values) width += graph.widths[static_cast<size_t>(v)];
+// Whether everything from `step` on that reads the value rounds it to bfloat16 anyway.
+bool read_as_bf16(const Graph& graph, ValueId value, size_t step, Products products) {
+  if (products != Products::kBf16) return false;
+  for (size_t i = step; i < graph.ops.size(); ++i) {
+    const Op& op = graph.ops[i];
+    if (std::find(op.inputs.begin(), op.inputs.end(), value) == op.inputs.end()) continue;
+    constexpr size_t kPanel = 16;  // Linear::runs_bf16
+    if (op.kind != OpKind::kLinear || op.output == graph.logits) return false;
+    if (graph.widths[static_cast<size_t>(op.output)] % kPanel != 0) return false;
+  }
+  return true;
+}
+
+// Floats of memory for each token to keep what is live at `step`.
+double kept_width(const Graph& graph, size_t step, Products products) {
+  double width = 0;
+  for (ValueId v : live_values(graph, step))
+    width += static_cast<double>(graph.widths[static_cast<size_t>(v)]) * (read_as_bf16(graph, v, step, products) ? 0.5 : 1);
   return width;
 }
 
-// One model on its way through the graph: the activations of every chunk at `position`.
+// A chunk's activations at one place of the graph. bf16: of values that are only read as such.
+struct KeptValues {
+  size_t step = 0;
+  std::map<ValueId, std::vector<float>> floats;
+  std::map<ValueId, std::vector<uint16_t>> bf16;
+};
+
+// One model on its way through the graph: the activations of every chunk at one place of it.
 class Stream {
  public:
   Stream(const Model& model, const Corpus& corpus, Products products, ThreadPool& pool)
@@ -86,6 +111,7 @@ class Stream {
         corpus_(corpus),
         engine_(Engine::make(model, pool, {.bf16_products = products == Products::kBf16})),
         session_(engine_->new_session(corpus.context)),
+        products_(products),
         chunks_(corpus.chunks.size()) {}
 
   Engine& engine() { return *engine_; }
@@ -96,25 +122,46 @@ class Stream {
     engine_->forward(*session_, tokens, n, out);
   }
 
-  // Chunk c from the kept position to step `end`; keeps the activations at `keep` on the way when that is further on.
-  // wanted: values live at `end`.
-  void advance(size_t chunk, size_t from, size_t keep, size_t end, const std::vector<ValueId>& wanted,
+  // The chunk from where it is kept to step `end`; keeps the activations at `keep` on the way when that is further on.
+  // wanted: values live at `end`. out may hold more than those.
+  void advance(size_t chunk, size_t keep, size_t end, const std::vector<ValueId>& wanted,
                std::map<ValueId, std::vector<float>>& out) {
     const auto& tokens = corpus_.chunks[chunk];
-    if (keep > from) {
-      std::map<ValueId, std::vector<float>> next;
-      run(tokens, from, keep, chunks_[chunk], live_values(model_.graph(), keep), next);
-      chunks_[chunk] = std::move(next);
-      from = keep;
+    KeptValues& kept = chunks_[chunk];
+    if (keep > kept.step) {
+      run(tokens, kept.step, keep, kept, live_values(model_.graph(), keep), out);
+      store(out, keep, kept);
+      if (keep == end) return;  // as floats, not as they were kept
     }
-    run(tokens, from, end, chunks_[chunk], wanted, out);
+    run(tokens, kept.step, end, kept, wanted, out);
   }
 
  private:
-  void run(const std::vector<TokenId>& tokens, size_t begin, size_t end, std::map<ValueId, std::vector<float>>& in,
+  void store(const std::map<ValueId, std::vector<float>>& values, size_t step, KeptValues& kept) {
+    kept = {};
+    kept.step = step;
+    for (ValueId v : live_values(model_.graph(), step)) {
+      const std::vector<float>& from = values.at(v);
+      if (read_as_bf16(model_.graph(), v, step, products_)) {
+        auto& to = kept.bf16[v];
+        to.resize(from.size());
+        kernels().round_to_bf16(from.data(), from.size(), to.data());
+      } else {
+        kept.floats[v] = from;
+      }
+    }
+  }
+
+  void run(const std::vector<TokenId>& tokens, size_t begin, size_t end, const KeptValues& in,
            const std::vector<ValueId>& wanted, std::map<ValueId, std::vector<float>>& out) {
     std::vector<StageValue> inputs, outputs;
-    for (ValueId v : live_values(model_.graph(), begin)) inputs.push_back({v, in.at(v).data()});
+    for (const auto& [v, values] : in.floats) inputs.push_back({v, const_cast<float*>(values.data())});
+    for (const auto& [v, values] : in.bf16) {
+      auto& floats = restored_[v];
+      floats.resize(values.size());
+      for (size_t i = 0; i < values.size(); ++i) floats[i] = std::bit_cast<float>(uint32_t{values[i]} << 16);
+      inputs.push_back({v, floats.data()});
+    }
     for (ValueId v : wanted) {
       auto& data = out[v];
       data.resize(tokens.size() * model_.graph().widths[static_cast<size_t>(v)]);
@@ -127,7 +174,9 @@ class Stream {
   const Corpus& corpus_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Session> session_;
-  std::vector<std::map<ValueId, std::vector<float>>> chunks_;
+  Products products_;
+  std::vector<KeptValues> chunks_;
+  std::map<ValueId, std::vector<float>> restored_;
 };
 
 // Sums of one group's input over some of the chunks.
@@ -195,9 +244,9 @@ class CalibratedRounding {
     Progress progress("round", total, "w");
     size_t position = 0, done = 0;
     for (const Group& group : groups_) {
-      const size_t keep = keep_point(position, done, group.first_step);
-      round_group(group, position, keep);
-      position = keep;
+      const size_t keep = keep_point(position, done, group.first_step), n_kept = chunks_to_keep(position, keep);
+      round_group(group, keep, n_kept);
+      if (n_kept == corpus_.chunks.size()) position = keep;
       done = group.last_step + 1;
       const bool mapped = !model_.files().empty();
       for (; mapped && released_ < groups_.size() && groups_[released_].last_step < position; ++released_)
@@ -238,16 +287,25 @@ class CalibratedRounding {
   // keep.
   size_t keep_point(size_t position, size_t done, size_t first) const {
     const size_t n_embd = model_.hparams().n_embd;
-    size_t best = position, least = static_cast<size_t>(kStoredWidth * static_cast<double>(n_embd)) + 1;
+    size_t best = position;
+    double least = kStoredWidth * static_cast<double>(n_embd) + 0.5;
     for (size_t s = std::max(done, position); s <= first; ++s) {
-      const auto live = live_values(graph_, s);
-      if (s == 0 || live.empty()) continue;
-      if (const size_t width = width_of(graph_, live); width < least) {
+      if (s == 0 || live_values(graph_, s).empty()) continue;
+      if (const double width = kept_width(graph_, s, products()); width < least) {
         least = width;
         best = s;
       }
     }
     return best;
+  }
+
+  // Of how many chunks the activations at `keep` fit, the others staying at `position`.
+  size_t chunks_to_keep(size_t position, size_t keep) const {
+    const double limit = kMeanWidth * static_cast<double>(model_.hparams().n_embd);
+    const double before = kept_width(graph_, position, products()), after = kept_width(graph_, keep, products());
+    if (after <= std::max(before, limit)) return corpus_.chunks.size();
+    return static_cast<size_t>(std::max(0.0, (limit - before) / (after - before)) *
+                               static_cast<double>(corpus_.chunks.size()));
   }
 
   bool rounds(const PlannedTensor& p) const {
@@ -301,7 +359,8 @@ class CalibratedRounding {
     return rounded != nullptr;
   }
 
-  void round_group(const Group& group, size_t position, size_t keep_at) {
+  // n_kept: chunks that are kept at keep_at.
+  void round_group(const Group& group, size_t keep_at, size_t n_kept) {
     const size_t n = graph_.widths[static_cast<size_t>(group.input)];
     std::vector<ValueId> wanted = {group.input};
     bool any = false;
@@ -324,8 +383,9 @@ class CalibratedRounding {
     const size_t period = held_out_period();
     std::map<ValueId, std::vector<float>> x, xq;
     for (size_t c = 0; c < corpus_.chunks.size(); ++c) {
-      base_.advance(c, position, keep_at, group.first_step, wanted, x);
-      quantized_.advance(c, position, keep_at, group.first_step, wanted, xq);
+      const size_t keep_chunk = c < n_kept ? keep_at : 0;
+      base_.advance(c, keep_chunk, group.first_step, wanted, x);
+      quantized_.advance(c, keep_chunk, group.first_step, wanted, xq);
       if (any) add(period > 0 && c % period == period - 1 ? *held : *seen, group, x, xq);
     }
     for (const auto& l : group.linears)
@@ -535,7 +595,8 @@ struct Work {
 
 Work work_of(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
              const CalibratedOptions& options) {
-  constexpr double kRecomputed = 1.35;  // of the forward passes, where activations are too wide to be kept
+  constexpr double kRecomputed = 1.3;   // of the forward passes, where activations are too wide to be kept
+  constexpr double kJudged = 1;  // held-out errors, from one row in kJudgedOneIn
   const Graph& graph = model.graph();
   const double tokens = static_cast<double>(corpus.n_tokens());
   Work work;
@@ -547,7 +608,7 @@ Work work_of(const Model& model, const std::vector<PlannedTensor>& plan, const C
       if (l.op->output != graph.logits) work.activations += 2 * kRecomputed * tokens * weights;
       if (options.asymmetric && options.residual && l.residual != kNoValue)
         work.activations += tokens * static_cast<double>(l.plan->tensor->n_rows()) * n;
-      work.rounding += weights * n * (options.round.descent_passes + 0.5 + (options.asymmetric ? 2 : 0) + 3);
+      work.rounding += weights * n * (options.round.descent_passes + 0.5 + (options.asymmetric ? 2 : 0) + kJudged);
     }
   }
   return work;

@@ -15,7 +15,7 @@ namespace tsubu {
 namespace {
 
 constexpr size_t kLaneRows = kPanelRows;
-constexpr size_t kItemRows = 4 * kLaneRows;  // rows that share a product with H
+constexpr size_t kItemRows = 6 * kLaneRows;  // rows that share a product with H: whole tiles of gemm_nt on every ISA
 
 // One worker's memory.
 struct Scratch {
