@@ -197,7 +197,7 @@ struct InputMeans {
   size_t n = 0;
   float per_token = 0;
   uint64_t n_tokens = 0;
-  AlignedVector<float> h, d;  // n × n sums, d transposed
+  AlignedVector<float> h, d;  // n × n sums, d transposed; of those the rounding is fitted to, h is the curvature's
   std::map<ValueId, GramAccumulator> e;
 
   // Takes the sums' memory over or frees it.
@@ -392,8 +392,9 @@ class CalibratedRounding {
       if (rounds(*l.plan)) resume(*l.plan);
     if (!any) return;
     for (auto* sums : {&seen, &held}) (*sums)->flush(pool_);
-    const InputMeans means(std::move(seen)), held_means(std::move(held));
-    const Curvature curvature(means.h, n, means.n_tokens, options_.damping, pool_);
+    InputMeans means(std::move(seen));
+    const Curvature curvature(std::move(means.h), n, means.n_tokens, options_.damping, pool_);
+    const InputMeans held_means(std::move(held));
     for (const auto& l : group.linears)
       if (rounds(*l.plan) && !store_.find(l.plan->tensor->name())) round_linear(l, means, held_means, curvature);
   }

@@ -17,7 +17,9 @@ class Curvature {
  public:
   // gram: Σ x xᵀ over n_tokens, n × n. damping: added to the diagonal, as a share of its mean; raised tenfold (at most
   // four times) while the factor does not exist. Throws Error(kNumeric) when it still does not.
-  Curvature(std::span<const float> gram, size_t n, uint64_t n_tokens, double damping, ThreadPool& pool);
+  Curvature(AlignedVector<float> gram, size_t n, uint64_t n_tokens, double damping, ThreadPool& pool);
+  Curvature(std::span<const float> gram, size_t n, uint64_t n_tokens, double damping, ThreadPool& pool)
+      : Curvature(AlignedVector<float>(gram.begin(), gram.end()), n, n_tokens, damping, pool) {}
 
   size_t n() const { return n_; }
   const float* h() const { return h_.data(); }  // damped, n × n
