@@ -7,6 +7,7 @@
 #include <tuple>
 #include <vector>
 
+#include "base/aligned.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "evaluate/evaluate.h"
@@ -25,17 +26,18 @@ double median(std::vector<double> values) {
   return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
-// Bytes per second that all threads together read from a buffer much larger than the caches: best of three passes.
+// Bytes per second that all threads together read from a buffer much larger than the caches: best of passes. Rows times one
+// vector, as in decoding: one row after another, or one sum over all of them, waits for its additions and not for the memory.
 double read_bandwidth(ThreadPool& pool) {
-  constexpr size_t kBytes = size_t{256} << 20, kSlice = size_t{1} << 20;
-  std::vector<float> data(kBytes / sizeof(float), 1.0f);
-  std::vector<float> sums(kBytes / kSlice);
+  constexpr size_t kBytes = size_t{512} << 20, kCols = 2048, kRows = 64, kSlice = kRows * kCols * sizeof(float), kPasses = 5;
+  const AlignedVector<float> data(kBytes / sizeof(float), 1.0f), x(kCols, 0.5f);
+  AlignedVector<float> sums(kBytes / kSlice * kRows);
   double best = 0;
-  for (int pass = 0; pass < 3; ++pass) {
+  for (size_t pass = 0; pass < kPasses; ++pass) {
     const auto start = Clock::now();
-    pool.parallel_for(sums.size(), [&](size_t i, int) {
-      const float* slice = data.data() + i * (kSlice / sizeof(float));
-      sums[i] = kernels().dot(slice, slice, kSlice / sizeof(float));
+    pool.parallel_for(kBytes / kSlice, [&](size_t i, int) {
+      kernels().gemm_nt(data.data() + i * kRows * kCols, kCols, x.data(), kCols, sums.data() + i * kRows, kRows, kRows, 1,
+                        kCols);
     });
     best = std::max(best, static_cast<double>(kBytes) / seconds_since(start));
   }
