@@ -1,6 +1,7 @@
 #include "lens/harm.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "base/error.h"
 #include "base/progress.h"
@@ -153,11 +154,12 @@ Harm HarmMeter::measure_whole(const EngineOptions& options, std::span<const Repl
   return whole(*engine, before_chunk);
 }
 
-Harm HarmMeter::measure_model(const Model& other) {
+Harm HarmMeter::measure_model(const Model& other, std::span<const Replacement> replacements) {
   if (other.hparams().n_vocab != model_.hparams().n_vocab)
     fail(ExitCode::kBadInput, "{} has {} tokens, {} has {}: divergence needs one vocabulary", other.path(),
          other.hparams().n_vocab, model_.path(), model_.hparams().n_vocab);
   const auto engine = Engine::make(other, pool_);
+  for (const Replacement r : replacements) engine->replace_weight(r->name(), *r);
   return whole(*engine, {});
 }
 

@@ -59,8 +59,8 @@ class HarmMeter {
   // which chunk comes next.
   Harm measure_whole(const EngineOptions& options, std::span<const Replacement> replacements,
                      const std::function<void(size_t chunk)>& before_chunk = {});
-  // Another model over the same vocabulary.
-  Harm measure_model(const Model& other);
+  // Another model over the same vocabulary, with some of its weights replaced.
+  Harm measure_model(const Model& other, std::span<const Replacement> replacements = {});
 
   // Bytes of logits kept for so many chunks.
   static uint64_t logit_bytes(const Model& model, size_t context, size_t n_chunks);
