@@ -14,12 +14,6 @@ namespace {
 
 constexpr uint32_t kPaperContext = 2048;
 
-// What is kept of one scored token.
-struct TokenScore {
-  float nll = 0, base_nll = 0, kld = 0;
-  bool top1_agrees = false;
-};
-
 double log_prob(const float* logits, double log_sum, TokenId id) { return static_cast<double>(logits[id]) - log_sum; }
 
 size_t argmax(const float* x, size_t n) { return static_cast<size_t>(std::max_element(x, x + n) - x); }
@@ -33,22 +27,6 @@ double kl_divergence(const float* base, double base_sum, const float* candidate,
     sum += std::exp(lb) * (lb - (static_cast<double>(candidate[i]) - candidate_sum));
   }
   return std::max(sum, 0.0);
-}
-
-TokenScore score_token(const float* candidate, const float* base, size_t n_vocab, TokenId next, uint64_t position) {
-  TokenScore s;
-  const double sum = kernels().log_sum_exp(candidate, n_vocab);
-  if (!std::isfinite(sum))
-    fail(ExitCode::kNumeric, "logits at token {} are not finite (log-sum-exp {}): the model is damaged", position, sum);
-  s.nll = static_cast<float>(-log_prob(candidate, sum, next));
-  if (!base) return s;
-  const double base_sum = kernels().log_sum_exp(base, n_vocab);
-  if (!std::isfinite(base_sum))
-    fail(ExitCode::kNumeric, "logits of the base at token {} are not finite (log-sum-exp {})", position, base_sum);
-  s.base_nll = static_cast<float>(-log_prob(base, base_sum, next));
-  s.kld = static_cast<float>(kl_divergence(base, base_sum, candidate, sum, n_vocab));
-  s.top1_agrees = argmax(candidate, n_vocab) == argmax(base, n_vocab);
-  return s;
 }
 
 PerplexityResult perplexity_of(const std::vector<TokenScore>& scores, float TokenScore::*nll) {
@@ -124,6 +102,22 @@ uint32_t usable_context(const Model& candidate, const Model* base, uint32_t want
 }
 
 }  // namespace
+
+TokenScore score_token(const float* candidate, const float* base, size_t n_vocab, TokenId next, uint64_t position) {
+  TokenScore s;
+  const double sum = kernels().log_sum_exp(candidate, n_vocab);
+  if (!std::isfinite(sum))
+    fail(ExitCode::kNumeric, "logits at token {} are not finite (log-sum-exp {}): the model is damaged", position, sum);
+  s.nll = static_cast<float>(-log_prob(candidate, sum, next));
+  if (!base) return s;
+  const double base_sum = kernels().log_sum_exp(base, n_vocab);
+  if (!std::isfinite(base_sum))
+    fail(ExitCode::kNumeric, "logits of the base at token {} are not finite (log-sum-exp {})", position, base_sum);
+  s.base_nll = static_cast<float>(-log_prob(base, base_sum, next));
+  s.kld = static_cast<float>(kl_divergence(base, base_sum, candidate, sum, n_vocab));
+  s.top1_agrees = argmax(candidate, n_vocab) == argmax(base, n_vocab);
+  return s;
+}
 
 double mean_kl_divergence(std::span<const float> base, std::span<const float> candidate, size_t n_vocab,
                           ThreadPool& pool) {

@@ -28,7 +28,7 @@ namespace {
 
 // Activations are kept where they take at most so many embeddings of floats, and of so many chunks that the mean is at most
 // kMeanWidth; the other chunks stay at an earlier place and are computed again from there.
-constexpr double kStoredWidth = 2.5, kMeanWidth = 2.1;
+constexpr double kStoredWidth = 2.5, kMeanWidth = 2;
 constexpr uint64_t kReadRows = 96;    // read by one thread at a time; a multiple of the products' tiles
 // Held-out errors of matrices of many rows are taken from every fourth group of kReadRows rows.
 constexpr uint64_t kManyRows = 1024, kJudgedOneIn = 4;
@@ -115,6 +115,9 @@ class Stream {
         chunks_(corpus.chunks.size()) {}
 
   Engine& engine() { return *engine_; }
+
+  // What was kept; the stream is at its end.
+  void forget() { chunks_.clear(); }
 
   // Of the last n tokens.
   void logits(const std::vector<TokenId>& tokens, size_t n, std::span<float> out) {
@@ -250,12 +253,18 @@ class CalibratedRounding {
       done = group.last_step + 1;
       const bool mapped = !model_.files().empty();
       for (; mapped && released_ < groups_.size() && groups_[released_].last_step < position; ++released_)
-        for (const auto& l : groups_[released_].linears) l.plan->tensor->release_rows(0, l.plan->tensor->n_rows());
+        for (const auto& l : groups_[released_].linears) {
+          l.plan->tensor->release_rows(0, l.plan->tensor->n_rows());
+          const auto rounded = tensors_.find(l.plan->tensor->name());
+          if (rounded != tensors_.end()) rounded->second.release_rows(0, rounded->second.n_rows());
+        }
       uint64_t weights = 0;
       for (const auto& l : group.linears) weights += l.plan->tensor->n_elements();
       progress.advance(weights, group.linears.front().op->weight);
     }
     progress.finish();
+    base_.forget();
+    quantized_.forget();
     return divergence();
   }
 
