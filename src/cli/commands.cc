@@ -10,7 +10,7 @@ namespace tsubu {
 // To add a command: write its file and put its name in both of these lines' lists.
 extern const Command kInspectCommand, kConvertCommand, kCalibrateCommand, kTransformCommand, kQuantizeCommand,
     kSimulateCommand, kEvalCommand, kBenchCommand, kRunCommand, kTokenizeCommand, kTypesCommand, kSchemesCommand,
-    kMethodsCommand, kRecipesCommand, kArchsCommand;
+    kMethodsCommand, kRecipesCommand, kArchsCommand, kLayoutsCommand, kDiffCommand, kLintCommand;
 
 std::span<const Command* const> commands() {
   static constexpr const Command* kCommands[] = {
