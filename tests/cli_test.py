@@ -128,6 +128,47 @@ class Fixtures:
         gguf("many-stats.gguf", 4096, 4096)
         gguf("uncounted-stats.gguf", 2, 1)
 
+    def layouts(self):
+        """The bundled model in three layouts, and copies of them that are wrong, each in one way."""
+        for name, method, scheme in (("gptq", "gptq", "W4A16"), ("asym", "gptq", "W4A16_ASYM"), ("w4a16", "compressed-tensors", "W4A16"),
+                                     ("awq", "awq", "W4A16_ASYM")):
+            subprocess.run([self.tsubu, "quantize", self.model, "--format", method, "--to", scheme, "--method", "nearest", "-o",
+                            self.work / name, "--quiet"], check=True, stdout=subprocess.DEVNULL)
+
+        def variant(source, target, **values):
+            """values: changed keys of quantization_config; None takes a key away."""
+            folder = copy_model(self.work / source, self.work / target)
+            path = folder / "config.json"
+            config = json.loads(path.read_text())["quantization_config"]
+            config.update(values)
+            set_json(path, quantization_config={k: v for k, v in config.items() if v is not None})
+            if (folder / "quantize_config.json").exists():
+                (folder / "quantize_config.json").unlink()
+            return folder
+
+        variant("gptq", "wrong-method", quant_method="awq", version="gemm")
+        variant("asym", "wrong-version", checkpoint_format="gptq")
+        variant("gptq", "wrong-bits", bits=8)
+        variant("w4a16", "unknown-key")
+        path = self.work / "unknown-key" / "config.json"
+        config = json.loads(path.read_text())
+        config["quantization_config"]["config_groups"]["group_0"]["weights"]["zero_bits"] = 4
+        path.write_text(json.dumps(config))
+        set_json(copy_model(self.work / "awq", self.work / "no-config") / "config.json", quantization_config=None)
+
+        def scale_of(folder, name, value):
+            """Sets the first number of a 16-bit tensor."""
+            path = folder / "model.safetensors"
+            data = bytearray(path.read_bytes())
+            (size,) = struct.unpack_from("<Q", data)
+            begin = 8 + size + json.loads(data[8:8 + size])[name]["data_offsets"][0]
+            data[begin:begin + 2] = struct.pack("<H", value)
+            path.write_bytes(data)
+
+        module = "model.layers.2.mlp.up_proj"
+        scale_of(variant("gptq", "nan-scale"), module + ".scales", 0x7e00)
+        scale_of(variant("w4a16", "zero-scale"), module + ".weight_scale", 0)
+
     def short_text(self):
         (self.work / "short.txt").write_text("Too short.")
 

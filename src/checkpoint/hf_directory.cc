@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "checkpoint/quantization_config.h"
 
 namespace tsubu {
 namespace {
@@ -59,39 +60,6 @@ void check_files(const std::string& path, const std::vector<std::string>& names)
   fail(ExitCode::kBadInput, "{}: no weights: expected model.safetensors or model.safetensors.index.json", path);
 }
 
-// The method of a quantized checkpoint, or empty.
-std::string quantization_method(const Json& config) {
-  for (const char* key : {"quantization_config", "compression_config"}) {
-    const auto it = config.find(key);
-    if (it == config.end() || it->is_null()) continue;
-    if (!it->is_object()) return key;
-    for (const char* name : {"quant_method", "quant_algo"}) {
-      const auto method = it->find(name);
-      if (method != it->end() && method->is_string()) return method->get<std::string>();
-    }
-    if (it->value("load_in_4bit", Json()).is_boolean() || it->value("load_in_8bit", Json()).is_boolean())
-      return "bitsandbytes";
-    return key;
-  }
-  return {};
-}
-
-void check_config(const Json& config, const std::string& path, const std::string& config_path,
-                  const std::vector<std::string>& names) {
-  if (!config.is_object()) fail(ExitCode::kBadInput, "{}: expected a JSON object", config_path);
-  std::string method = quantization_method(config);
-  std::string where = config_path;
-  if (method.empty() && std::find(names.begin(), names.end(), "hf_quant_config.json") != names.end()) {
-    method = "modelopt";
-    where = (fs::path(path) / "hf_quant_config.json").string();
-  }
-  if (!method.empty())
-    fail(ExitCode::kUnsupported,
-         "{}: this checkpoint is already quantized ({}); expected F32, F16 or BF16 weights: start from the original "
-         "model",
-         where, method);
-}
-
 std::vector<std::string> architectures_of(const Json& config, const std::string& where) {
   std::vector<std::string> names;
   const auto it = config.find("architectures");
@@ -113,9 +81,11 @@ HfDirectory HfDirectory::open(const std::string& path) {
   const std::vector<std::string> names = file_names(path);
   check_files(path, names);
   directory.config = parse_json(read_text_file(directory.config_path, kMaxConfigBytes), directory.config_path);
-  check_config(directory.config, path, directory.config_path, names);
+  if (!directory.config.is_object()) fail(ExitCode::kBadInput, "{}: expected a JSON object", directory.config_path);
+  directory.quantization = read_quantization_config(path, names, directory.config, directory.config_path);
   directory.architectures = architectures_of(directory.config, directory.config_path);
   directory.weights = SafetensorsFile::open(path);
+  directory.quantized = find_quantized_modules(directory.weights, directory.quantization);
   return directory;
 }
 

@@ -1,5 +1,5 @@
-// A Hugging Face model directory with plain floating-point weights: config.json beside model.safetensors (or the index
-// and its shards). What it cannot read it refuses with the reason: quantized checkpoints, pickles, unknown dtypes.
+// A Hugging Face model directory: config.json beside model.safetensors (or the index and its shards), with plain floats
+// or with the tensors of a quantized layout. What it cannot read it refuses with the reason: pickles, unknown dtypes.
 #pragma once
 
 #include <span>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "checkpoint/quantized_modules.h"
 #include "codec/type_info.h"
 #include "container/safetensors.h"
 
@@ -17,6 +18,12 @@ struct HfDirectory {
   Json config;
   std::vector<std::string> architectures;  // config.json's "architectures"; may be empty
   SafetensorsFile weights;
+  QuantizationConfig quantization;
+  QuantizedModules quantized;  // its references are into weights: a moved directory keeps them, a copied one does not
+
+  HfDirectory() = default;
+  HfDirectory(HfDirectory&&) = default;
+  HfDirectory& operator=(HfDirectory&&) = default;
 
   // Throws Error(kBadInput / kUnsupported / kIo).
   static HfDirectory open(const std::string& path);

@@ -48,26 +48,30 @@ TEST(HfDirectory, RefusesPicklesWithTheReason) {
   EXPECT_NE(refusal(folder, ExitCode::kBadInput).find("index"), std::string::npos);
 }
 
-TEST(HfDirectory, RefusesQuantizedCheckpoints) {
+TEST(HfDirectory, MethodOfAQuantizedCheckpoint) {
   const std::pair<const char*, const char*> cases[] = {
-      {R"({"quantization_config": {"quant_method": "awq"}})", "awq"},
-      {R"({"quantization_config": {"quant_algo": "NVFP4"}})", "NVFP4"},
+      {R"({"quantization_config": {"quant_method": "AWQ"}})", "awq"},
+      {R"({"quantization_config": {"quant_algo": "NVFP4"}})", "modelopt"},
       {R"({"quantization_config": {"load_in_4bit": true}})", "bitsandbytes"},
-      {R"({"quantization_config": 1})", "quantization_config"},
+      {R"({"quantization_config": {"w_bit": 4, "version": "GEMM"}})", "awq"},
       {R"({"compression_config": {"quant_method": "compressed-tensors"}})", "compressed-tensors"},
+      {R"({"quantization_config": null})", ""},
   };
   for (const auto& [config, method] : cases) {
     const TemporaryFolder folder;
     write_weights(folder / "model.safetensors");
     write_text_file(folder / "config.json", config);
-    EXPECT_NE(refusal(folder, ExitCode::kUnsupported).find(std::string("(") + method + ")"), std::string::npos)
-        << config;
+    EXPECT_EQ(HfDirectory::open(folder.path().string()).quantization.method, method) << config;
   }
   const TemporaryFolder folder;
   write_weights(folder / "model.safetensors");
   write_text_file(folder / "config.json", "{}");
   write_text_file(folder / "hf_quant_config.json", "{}");
-  EXPECT_NE(refusal(folder, ExitCode::kUnsupported).find("modelopt"), std::string::npos);
+  EXPECT_EQ(HfDirectory::open(folder.path().string()).quantization.method, "modelopt");
+  write_text_file(folder / "quantize_config.json", R"({"bits": 4, "group_size": 128, "sym": true})");
+  EXPECT_EQ(HfDirectory::open(folder.path().string()).quantization.method, "gptq");
+  write_text_file(folder / "config.json", R"({"quantization_config": 1})");
+  EXPECT_NE(refusal(folder, ExitCode::kBadInput).find("quantization_config: expected a JSON object"), std::string::npos);
 }
 
 TEST(HfDirectory, BadConfigs) {

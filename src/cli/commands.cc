@@ -10,13 +10,14 @@ namespace tsubu {
 // To add a command: write its file and put its name in both of these lines' lists.
 extern const Command kInspectCommand, kConvertCommand, kCalibrateCommand, kTransformCommand, kQuantizeCommand,
     kPlanCommand, kSimulateCommand, kEvalCommand, kBenchCommand, kRunCommand, kTokenizeCommand, kTypesCommand,
-    kSchemesCommand, kMethodsCommand, kRecipesCommand, kArchsCommand, kLensCommand;
+    kSchemesCommand, kMethodsCommand, kRecipesCommand, kArchsCommand, kLensCommand, kLayoutsCommand, kDiffCommand, kLintCommand;
 
 std::span<const Command* const> commands() {
   static constexpr const Command* kCommands[] = {
-      &kInspectCommand,  &kConvertCommand, &kCalibrateCommand, &kTransformCommand, &kQuantizeCommand, &kPlanCommand,
-      &kSimulateCommand, &kEvalCommand,    &kLensCommand,      &kBenchCommand,     &kRunCommand,      &kTokenizeCommand,
-      &kTypesCommand,    &kSchemesCommand, &kMethodsCommand,   &kRecipesCommand,   &kArchsCommand,
+      &kInspectCommand,  &kLintCommand,    &kDiffCommand,    &kConvertCommand, &kCalibrateCommand, &kTransformCommand,
+      &kQuantizeCommand, &kPlanCommand,    &kSimulateCommand, &kEvalCommand,   &kLensCommand,      &kBenchCommand,
+      &kRunCommand,      &kTokenizeCommand, &kTypesCommand,  &kSchemesCommand, &kMethodsCommand,   &kRecipesCommand,
+      &kArchsCommand,    &kLayoutsCommand,
   };
   return kCommands;
 }

@@ -26,7 +26,8 @@ void print_pairs(const std::string& title, const Json& object) {
 
 void print_summary(const Inspection& in) {
   print_out(fmt::format("{}: {}, architecture {}{}\n\n", in.path,
-                        in.layout == "gguf" ? fmt::format("GGUF version {}", in.version) : "Hugging Face directory",
+                        in.layout == "gguf" ? fmt::format("GGUF version {}", in.version) : in.layout == "hf"   ? "Hugging Face directory"
+                                             : "Hugging Face directory, layout " + in.layout,
                         in.architecture.empty() ? "not given" : printable(in.architecture),
                         in.name.empty() ? "" : ", \"" + printable(in.name) + "\""));
   Table facts({"", ""});

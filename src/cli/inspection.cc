@@ -6,6 +6,8 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "checkpoint/quantization_config.h"
+#include "checkpoint/quantized_modules.h"
 #include "container/gguf.h"
 #include "container/safetensors.h"
 
@@ -66,6 +68,12 @@ Inspection inspect_gguf(const std::string& path) {
   return inspection;
 }
 
+std::vector<std::string> file_names(const std::string& directory) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(directory)) names.push_back(entry.path().filename().string());
+  return names;
+}
+
 Inspection inspect_directory(const std::string& path) {
   const std::string config_path = (fs::path(path) / "config.json").string();
   if (!fs::exists(config_path))
@@ -76,10 +84,24 @@ Inspection inspect_directory(const std::string& path) {
   inspection.metadata = parse_json(read_text_file(config_path, uint64_t{1} << 26), config_path);
   const SafetensorsFile file = SafetensorsFile::open(path);
   for (const std::string& shard : file.paths()) add_file(inspection, shard);
+  // The parts of a quantized module are one tensor: its weight.
+  const QuantizationConfig config =
+      read_quantization_config(path, file_names(path), inspection.metadata, config_path);
+  const QuantizedModules modules = find_quantized_modules(file, config);
+  std::map<std::string_view, const std::pair<const std::string, QuantizedModule>*> first_part;
+  for (const auto& module : modules.by_name) first_part[module.second.matrix->parts().front()->name] = &module;
   for (const SafeTensor& tensor : file.tensors()) {
-    add_tensor(inspection, {tensor.name, std::string(safe_dtype_name(tensor.dtype)), tensor.shape, 0, tensor.data.size()});
     inspection.data_bytes += tensor.data.size();
+    if (const auto module = first_part.find(tensor.name); module != first_part.end()) {
+      const auto& [name, quantized] = *module->second;
+      const QuantMatrix& m = *quantized.matrix;
+      add_tensor(inspection, {name + ".weight", fmt::format("{} {}", quantized.layout->name, m.kind()),
+                              {m.n_rows(), m.n_cols()}, 0, m.size_bytes()});
+    } else if (!modules.parts.contains(tensor.name)) {
+      add_tensor(inspection, {tensor.name, std::string(safe_dtype_name(tensor.dtype)), tensor.shape, 0, tensor.data.size()});
+    }
   }
+  if (!modules.by_name.empty()) inspection.layout = modules.layout_names();
   inspection.hyper_parameters = Json::object();
   for (const auto& [key, value] : inspection.metadata.items())
     if (value.is_primitive() && !value.is_null()) inspection.hyper_parameters[key] = value;

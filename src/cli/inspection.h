@@ -27,7 +27,7 @@ struct TypeShare {
 };
 
 struct Inspection {
-  std::string path, layout, architecture, name;  // layout: "gguf" or "hf"
+  std::string path, layout, architecture, name;  // layout: "gguf", "hf", or of quantized ones its name
   uint32_t version = 0;                          // of GGUF
   std::vector<InspectedFile> files;
   std::vector<InspectedTensor> tensors;          // in the files' order

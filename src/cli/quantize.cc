@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "cli/command.h"
+#include "cli/layout_output.h"
 #include "cli/output.h"
 #include "cli/quantize_report.h"
 #include "cli/target_options.h"
@@ -16,13 +17,14 @@ namespace tsubu {
 namespace {
 
 struct Options {
-  std::string model, to = "Q4_K_M", recipe_file, stats, refine, effort = "default", products = "auto";
+  std::string model, to, format = "gguf", recipe_file, stats, refine, effort = "default", products = "auto";
   std::vector<std::string> tensor_types, texts;
   CorpusOptions corpus;
   bool no_measure = false;
   int passes = -1;  // of descent; -1: as the effort says
   TargetChoice target;
   QuantizeOptions quantize;
+  LayoutOutputOptions layout;
 };
 
 std::optional<Products> products_named(const std::string& name) {
@@ -33,7 +35,7 @@ std::optional<Products> products_named(const std::string& name) {
 }
 
 Recipe chosen_recipe(const Options& o) {
-  if (o.recipe_file.empty()) return recipe_named(o.to);
+  if (o.recipe_file.empty()) return recipe_named(o.to.empty() ? "Q4_K_M" : o.to);
   return recipe_from_json(parse_json(read_text_file(o.recipe_file, uint64_t{1} << 24), o.recipe_file), o.recipe_file);
 }
 
@@ -106,7 +108,36 @@ ExitCode run_fit(const Options& o, const CalibrationEffort& effort, const Model&
   return result.meets_target ? ExitCode::kDone : ExitCode::kGateFailed;
 }
 
+// --format: a Hugging Face directory instead of a GGUF file.
+ExitCode run_layout(const Options& o, const CommonOptions& common) {
+  LayoutOutputOptions layout = o.layout;
+  layout.to = o.to;
+  if (o.passes >= 0) layout.passes = o.passes;
+  WriteLayoutOptions options = layout_options(layout, o.format, common);
+  options.output = o.quantize.output;
+  options.keep_codes = false;
+  options.damping = o.quantize.calibrated.damping;
+  std::optional<Statistics> statistics;
+  if (!o.stats.empty()) {
+    statistics = Statistics::open(o.stats);
+    options.stats = &*statistics;
+    options.stats_path = o.stats;
+  }
+  const CalibrationEffort& effort = calibration_effort(o.effort);
+  options.corpus = o.corpus;
+  for (const std::string& text : o.texts) options.corpus.texts.push_back(parse_corpus_text(text));
+  if (options.corpus.max_chunks == 0 && effort.tokens > 0)
+    options.corpus.max_chunks = effort.chunks(options.corpus.context);
+  const bool has_gram = !o.texts.empty() || (statistics && statistics->metadata().find(kInputsKey));
+  if (layout.method.empty() && has_gram && effort.tokens > 0)
+    options.method = {SimStart::kGptq, layout.passes};
+  const auto model = Model::open(o.model);
+  print_layout_result(write_layout(*model, options), options.output, common);
+  return ExitCode::kDone;
+}
+
 ExitCode run(const Options& o, const CommonOptions& common) {
+  if (o.format != "gguf") return run_layout(o, common);
   QuantizeOptions options = o.quantize;
   for (const std::string& text : o.tensor_types) options.plan.overrides.push_back(parse_type_override(text));
   for (const std::string* type : {&options.plan.output_type, &options.plan.embedding_type, &options.plan.fallback})
@@ -174,7 +205,12 @@ Action declare(CLI::App& app) {
   app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
   app.add_option("-o,--output", o->quantize.output, "GGUF file to write")->required()->type_name("OUT");
   auto* to = app.add_option("--to", o->to, "Type or stock recipe (default Q4_K_M; see tsubu types, tsubu recipes)")
-                 ->type_name("TYPE|RECIPE");
+                 ->type_name("TYPE|RECIPE|SCHEME");
+  app.add_option("--format", o->format,
+                 "gguf (default), or the layout of a Hugging Face directory: compressed-tensors, gptq, awq, bitsandbytes, "
+                 "fp8; --to is then one of its schemes (tsubu layouts)")
+      ->type_name("FORMAT");
+  declare_layout_options(app, o->layout);
   app.add_option("--recipe", o->recipe_file, "Recipe from a file (tsubu recipes NAME prints one)")
       ->type_name("R.json")
       ->excludes(to);
@@ -234,7 +270,9 @@ const Command kQuantizeCommand = {"quantize", "MODEL -o OUT", "Make a model smal
                                   "tsubu quantize model-f16.gguf -o model-q4.gguf --to Q4_K_M\n"
                                   "tsubu quantize hf_directory -o model-6gib.gguf --size 6GiB --text calibration.txt\n"
                                   "tsubu quantize hf_directory -o model-iq4.gguf --to IQ4_XS --text calibration.txt\n"
-                                  "tsubu quantize hf_directory -o model-q3.gguf --to Q3_K_M --stats imatrix.gguf",
+                                  "tsubu quantize hf_directory -o model-q3.gguf --to Q3_K_M --stats imatrix.gguf\n"
+                                  "tsubu quantize hf_directory -o model-w4a16 --format compressed-tensors --to W4A16 "
+                                  "--text calibration.txt",
                                   declare};
 
 }  // namespace tsubu

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/progress.h"
 #include "checkpoint/gguf_vocabulary.h"
 #include "checkpoint/hf_directory.h"
 #include "model/config_reader.h"
@@ -22,12 +23,21 @@ bool is_known_buffer(std::string_view name) {
   return false;
 }
 
+// Some GPTQ tools write a bias of zeros for every linear.
+bool is_zero_bias(const SafeTensor& tensor) {
+  return tensor.name.ends_with(".bias") &&
+         std::all_of(tensor.data.begin(), tensor.data.end(), [](std::byte b) { return b == std::byte{0}; });
+}
+
 class HfModel : public Model {
  public:
   explicit HfModel(const std::string& path) : directory_(HfDirectory::open(path)) {
     path_ = path;
-    layout_ = "hf";
+    layout_ = directory_.quantized.by_name.empty() ? "hf" : directory_.quantized.layout_names();
     files_ = directory_.weights.paths();
+    if (directory_.quantized.by_name.empty() && !directory_.quantization.method.empty())
+      warn(fmt::format("{}: says {}, but no tensor is quantized: read as floats", directory_.quantization.where,
+                       directory_.quantization.method));
     choose_architecture();
     hparams_ = architecture_->hparams_from_config(directory_.config, directory_.config_path);
     bind_tensors();
@@ -75,6 +85,23 @@ class HfModel : public Model {
     return hf_name.starts_with("lm_head.") ? nullptr : directory_.weights.find(hf_name.substr(dot + 1));
   }
 
+  // The quantized module of a weight, by its full name or that of the bare model.
+  const QuantizedModule* find_quantized(const std::string& hf_name) const {
+    constexpr std::string_view kWeight = ".weight";
+    if (!hf_name.ends_with(kWeight)) return nullptr;
+    const std::string module = hf_name.substr(0, hf_name.size() - kWeight.size());
+    if (const QuantizedModule* found = directory_.quantized.find(module)) return found;
+    const size_t dot = module.find('.');
+    return dot == std::string::npos ? nullptr : directory_.quantized.find(module.substr(dot + 1));
+  }
+
+  void check_quantized(const TensorSpec& spec, const QuantMatrix& matrix) const {
+    const std::vector<uint64_t> found = {matrix.n_rows(), matrix.n_cols()};
+    if (found == spec.shape) return;
+    fail(ExitCode::kBadInput, "{}: tensor {}: config.json makes it {}, found {} ({})", file_of(*matrix.parts().front()),
+         spec.hf_name, shape_text(spec.shape), shape_text(found), matrix.kind());
+  }
+
   const std::string& file_of(const SafeTensor& tensor) const { return files_.at(tensor.shard); }
 
   void check_shape(const TensorSpec& spec, const SafeTensor& source) const {
@@ -95,6 +122,12 @@ class HfModel : public Model {
         bind(spec, type_named("F32"), {});
         continue;
       }
+      if (const QuantizedModule* module = find_quantized(spec.hf_name)) {
+        check_quantized(spec, *module->matrix);
+        for (const SafeTensor* part : module->matrix->parts()) used.insert(part->name);
+        bind(spec, module->matrix);
+        continue;
+      }
       const SafeTensor* source = find_source(spec.hf_name);
       if (!source && spec.optional) continue;
       if (!source)
@@ -107,8 +140,9 @@ class HfModel : public Model {
     }
     std::vector<std::string> unknown;
     for (const SafeTensor& tensor : directory_.weights.tensors()) {
-      const bool tied_head = hparams_.tied_embeddings && tensor.name == "lm_head.weight";
-      if (!used.contains(tensor.name) && !tied_head && !is_known_buffer(tensor.name)) unknown.push_back(tensor.name);
+      const bool tied_head = hparams_.tied_embeddings && tensor.name.starts_with("lm_head.");
+      const bool known = is_known_buffer(tensor.name) || is_activation_scale(tensor.name) || is_zero_bias(tensor);
+      if (!used.contains(tensor.name) && !tied_head && !known) unknown.push_back(tensor.name);
     }
     warn_unknown_tensors(path_, architecture_->name(), unknown);
   }

@@ -45,6 +45,11 @@ void Model::bind(const TensorSpec& spec, const TypeInfo& type, std::span<const s
   if (!bound.spec_.computed.empty()) bound.data_ = std::as_bytes(std::span(bound.spec_.computed));
 }
 
+void Model::bind(const TensorSpec& spec, std::shared_ptr<const QuantMatrix> matrix) {
+  bind(spec, matrix->value_type(), {});
+  tensors_.back().quantized_ = std::move(matrix);
+}
+
 const ModelTensor* Model::find(std::string_view name) const {
   const auto it =
       std::find_if(tensors_.begin(), tensors_.end(), [&](const ModelTensor& t) { return t.name() == name; });

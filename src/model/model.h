@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "checkpoint/quant_matrix.h"
 #include "codec/type_info.h"
 #include "container/gguf.h"
 #include "model/architecture.h"
@@ -22,23 +23,29 @@ class ModelTensor {
   ModelTensor(TensorSpec spec, const TypeInfo& type, std::span<const std::byte> bytes);
   const TensorSpec& spec() const { return spec_; }
   const std::string& name() const { return spec_.name; }
-  const TypeInfo& type() const { return *type_; }  // as stored in the source
+  // As stored in the source; of a quantized matrix of a Hugging Face layout the float type that its values have.
+  const TypeInfo& type() const { return *type_; }
+  const QuantMatrix* quantized() const { return quantized_.get(); }  // nullptr: not in such a layout
   uint64_t n_rows() const { return spec_.shape.size() < 2 ? 1 : n_elements() / n_cols(); }
   uint64_t n_cols() const { return spec_.shape.back(); }
   uint64_t n_elements() const;
-  uint64_t size_bytes() const { return data_.size(); }
-  // The source bytes when they are the tensor as it is (no transform), else empty.
+  uint64_t size_bytes() const { return quantized_ ? quantized_->size_bytes() : data_.size(); }
+  // The source bytes when they are the tensor as it is (no transform, no layout to unpack), else empty.
   std::span<const std::byte> raw() const;
   // Decodes rows [first, first + n) to out (n × n_cols), transforms applied. Thread-safe. Exact for F32/F16/BF16.
   void read_rows(uint64_t first, uint64_t n, float* out) const;
+  // The same in the order of the source's rows: no rotary interleaving.
+  void read_source_rows(uint64_t first, uint64_t n, float* out) const;
   // Rows whose source bytes are needed no more may leave memory (streaming).
   void release_rows(uint64_t first, uint64_t n) const;
 
  private:
   friend class Model;
+  void read_quantized_rows(uint64_t first, uint64_t n, float* out) const;
   TensorSpec spec_;
   const TypeInfo* type_ = nullptr;
   std::span<const std::byte> data_;  // in the source's order
+  std::shared_ptr<const QuantMatrix> quantized_;
 };
 
 class Model {
@@ -60,7 +67,7 @@ class Model {
   // Metadata for a GGUF of this model: the source's own when it is a GGUF, else made from config and tokenizer files.
   const GgufMetadata& gguf_metadata() const { return metadata_; }
   const std::string& path() const { return path_; }
-  std::string_view layout() const { return layout_; }  // "gguf", "hf"
+  std::string_view layout() const { return layout_; }  // "gguf", "hf", or of a quantized one the layouts: "gptq"
   const std::vector<std::string>& files() const { return files_; }  // of weights
   uint64_t weight_bytes() const;
   uint64_t n_parameters() const;
@@ -68,6 +75,7 @@ class Model {
  protected:
   Model() = default;
   void bind(const TensorSpec& spec, const TypeInfo& type, std::span<const std::byte> data);
+  void bind(const TensorSpec& spec, std::shared_ptr<const QuantMatrix> matrix);
   const Architecture* architecture_ = nullptr;
   Hparams hparams_;
   std::vector<ModelTensor> tensors_;

@@ -30,13 +30,14 @@ uint64_t ModelTensor::n_elements() const {
 }
 
 std::span<const std::byte> ModelTensor::raw() const {
-  return spec_.transform == HfTransform::kNone ? data_ : std::span<const std::byte>();
+  return spec_.transform == HfTransform::kNone && !quantized_ ? data_ : std::span<const std::byte>();
 }
 
 void ModelTensor::read_rows(uint64_t first, uint64_t n, float* out) const {
   const uint64_t rows = n_rows(), cols = n_cols();
   if (first > rows || n > rows - first)
     fail(ExitCode::kUsage, "tensor {}: rows {} to {} of {} were asked for", name(), first, first + n, rows);
+  if (quantized_) return read_quantized_rows(first, n, out);
   const auto decode = kernels().decode[type_->index];
   const uint64_t row_bytes = cols / type_->block_len * type_->block_bytes;
 
@@ -64,8 +65,43 @@ void ModelTensor::read_rows(uint64_t first, uint64_t n, float* out) const {
   }
 }
 
+// A layout's matrix is the logical one: never transposed.
+void ModelTensor::read_quantized_rows(uint64_t first, uint64_t n, float* out) const {
+  if (spec_.transform != HfTransform::kRopeInterleave) return quantized_->read_rows(first, n, out);
+  // Whole heads are unpacked where most of them is needed: layouts pack across rows.
+  const uint64_t cols = n_cols(), head_dim = n_rows() / spec_.n_heads;
+  if (2 * n < head_dim) {
+    for (uint64_t i = 0; i < n; ++i)
+      quantized_->read_rows(half_split_row(first + i, head_dim), 1, out + i * cols);
+    return;
+  }
+  std::vector<float> heads(head_dim * cols);
+  for (uint64_t i = 0; i < n;) {
+    const uint64_t head = (first + i) / head_dim, end = std::min(n, (head + 1) * head_dim - first);
+    quantized_->read_rows(head * head_dim, head_dim, heads.data());
+    for (; i < end; ++i) {
+      const float* row = heads.data() + (half_split_row(first + i, head_dim) - head * head_dim) * cols;
+      std::copy(row, row + cols, out + i * cols);
+    }
+  }
+}
+
+void ModelTensor::read_source_rows(uint64_t first, uint64_t n, float* out) const {
+  if (spec_.transform != HfTransform::kRopeInterleave || spec_.shape.size() == 1) return read_rows(first, n, out);
+  if (first > n_rows() || n > n_rows() - first)
+    fail(ExitCode::kUsage, "tensor {}: rows {} to {} of {} were asked for", name(), first, first + n, n_rows());
+  if (quantized_) return quantized_->read_rows(first, n, out);
+  const uint64_t row_bytes = n_cols() / type_->block_len * type_->block_bytes;
+  kernels().decode[type_->index](data_.data() + first * row_bytes, out, n * n_cols());
+}
+
 void ModelTensor::release_rows(uint64_t first, uint64_t n) const {
   if (!spec_.computed.empty()) return;
+  if (quantized_) {  // rows lie across the file in some layouts: let go when the last one was read
+    if (n > 0 && first + n >= n_rows())
+      for (const SafeTensor* part : quantized_->parts()) release_mapped(part->data);
+    return;
+  }
   const uint64_t rows = n_rows();
   const uint64_t row_bytes = data_.size() / rows;
   const uint64_t end = std::min(rows, first + std::min(n, rows));

@@ -16,6 +16,7 @@
 #include "base/progress.h"
 #include "base/size.h"
 #include "kernel/kernels.h"
+#include "pipeline/carry_codes.h"
 #include "pipeline/pieces.h"
 
 namespace tsubu {
@@ -42,6 +43,7 @@ struct Job {
   const std::vector<float>* importance = nullptr;  // n_matrices × n_cols
   uint64_t rows_per_matrix = 1;
   bool copies = false;
+  bool carries = false;  // codes of a quantized source, as they are
   std::span<const std::byte> encoded = {};  // all rows, when they were rounded before
 };
 
@@ -86,7 +88,8 @@ ErrorSum encode_piece(const Job& job, const Piece& piece, bool measure, Scratch&
     std::byte* blocks = out.data() + row * row_bytes;
     tensor.read_rows(first, n, scratch.x.data());
     check_finite(scratch.x.data(), n, n_cols, tensor, first);
-    for (uint64_t i = 0; i < n && job.encoded.empty(); ++i) {
+    if (job.carries) carry_codes(tensor, type, first, n, blocks);
+    for (uint64_t i = 0; i < n && job.encoded.empty() && !job.carries; ++i) {
       const float* importance =
           job.importance ? job.importance->data() + (first + i) / job.rows_per_matrix * n_cols : nullptr;
       encode(scratch.x.data() + i * n_cols, importance, blocks + i * row_bytes, n_cols);
@@ -280,7 +283,8 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
   for (const PlannedTensor& p : plan) {
     Job job{&p};
     job.copies = p.type == &p.tensor->type() && !p.tensor->raw().empty();
-    if (const auto it = importance.find(p.tensor->name()); it != importance.end() && p.type->is_quantized) {
+    job.carries = !options.corpus && !options.statistics && can_carry_codes(*p.tensor, *p.type);
+    if (const auto it = importance.find(p.tensor->name()); it != importance.end() && p.type->is_quantized && !job.carries) {
       job.importance = &it->second;
       job.rows_per_matrix = p.tensor->n_rows() / (it->second.size() / p.tensor->n_cols());
     } else if (options.stats && p.type->is_quantized && !job.copies) {
@@ -290,15 +294,17 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
     t.name = p.tensor->name();
     t.role = role_name(p.tensor->spec().role);
     t.type = p.type->name;
-    t.source_type = p.tensor->type().name;
+    t.source_type = p.tensor->quantized() ? p.tensor->quantized()->kind() : std::string(p.tensor->type().name);
     t.reason = p.reason;
     t.shape = p.tensor->spec().shape;
     t.size_bytes = p.size_bytes;
     t.used_stats = job.importance != nullptr;
-    t.method = job.copies ? "copy" : p.type->is_quantized ? "search" : "convert";
+    t.method = job.copies ? "copy" : job.carries ? "codes" : p.type->is_quantized ? "search" : "convert";
     if (p.type != p.wanted) result.notes.push_back(fmt::format("{}: {}, now {}", t.name, t.reason, t.type));
-    if (p.tensor->type().is_quantized && !job.copies && p.type->is_quantized)
-      result.notes.push_back(fmt::format("{}: quantized again from {}: its loss adds up", t.name, t.source_type));
+    const bool again = p.tensor->type().is_quantized || p.tensor->quantized();
+    if (again && !job.copies && !job.carries && p.type->is_quantized)
+      result.notes.push_back(fmt::format("{}: quantized again from {}: its loss adds up", t.name,
+                                         p.tensor->quantized() ? p.tensor->quantized()->kind() : t.source_type));
     result.n_weights += p.tensor->n_elements();
     weight_bytes += p.size_bytes;
     result.tensors.push_back(std::move(t));

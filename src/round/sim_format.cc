@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "codec/bitsandbytes.h"
 #include "codec/small_floats.h"
 
 namespace tsubu {
@@ -14,24 +15,6 @@ constexpr uint64_t kScaleBits[] = {32, 16, 16, 8, 8};
 constexpr std::string_view kScaleNames[] = {"f32", "f16", "bf16", "e8m0", "e4m3"};
 constexpr uint64_t kMaxGroup = uint64_t{1} << 20;
 constexpr double kMaxExponent = 16;
-
-// Quantiles of the normal distribution as QLoRA publishes them.
-constexpr float kNf4[16] = {-1.0f,
-                            -0.6961928009986877f,
-                            -0.5250730514526367f,
-                            -0.39491748809814453f,
-                            -0.28444138169288635f,
-                            -0.18477343022823334f,
-                            -0.09105003625154495f,
-                            0.0f,
-                            0.07958029955625534f,
-                            0.16093020141124725f,
-                            0.24611230194568634f,
-                            0.33791524171829224f,
-                            0.44070982933044434f,
-                            0.5626170039176941f,
-                            0.7229568362236023f,
-                            1.0f};
 
 float e5m2_magnitude(int code) {
   const int exponent = code >> 2, mantissa = code & 3;
@@ -107,8 +90,14 @@ size_t read_family(SimFormat& f, std::string_view spec, const std::vector<std::s
     if (word == "mxfp4") f.scale = SimScale::kE8m0;
     if (word == "nvfp4") f.scale = SimScale::kE4m3;
     f.tensor_scale = word == "nvfp4";
-  } else if (word == "nf4") {
-    f.levels.assign(std::begin(kNf4), std::end(kNf4));
+  } else if (word == "nf4" || word == "bnb_fp4") {
+    if (word == "nf4") {
+      f.levels.assign(std::begin(kNf4Map), std::end(kNf4Map));
+    } else {
+      std::vector<float> magnitudes(std::begin(kFp4Magnitudes), std::end(kFp4Magnitudes));
+      std::sort(magnitudes.begin(), magnitudes.end());
+      f.levels = mirrored(magnitudes);
+    }
     f.scale = SimScale::kF32;
     group(64);
   } else if (word.starts_with("power")) {
@@ -126,7 +115,7 @@ size_t read_family(SimFormat& f, std::string_view spec, const std::vector<std::s
     if (!read(word.substr(6), f.code_bits) || f.code_bits < 1 || f.code_bits > 8)
       refuse(spec, "expected kmeans1 to kmeans8");
   } else {
-    refuse(spec, "expected int, fp8_e4m3, fp8_e5m2, fp4, nf4, mxfp4, nvfp4, power or kmeans");
+    refuse(spec, "expected int, fp8_e4m3, fp8_e5m2, fp4, nf4, bnb_fp4, mxfp4, nvfp4, power or kmeans");
   }
   return 1;
 }
@@ -154,7 +143,7 @@ SimFormat SimFormat::parse(std::string_view spec) {
     } else if (word == "sym" && f.family == "int") {
       f.zero = SimZero::kNone;
       set_integer_levels(f);
-    } else if (word == "double" && f.family == "nf4") {
+    } else if (word == "double" && (f.family == "nf4" || f.family == "bnb_fp4")) {
       f.double_quantized = true;
     } else if (word.starts_with("scale=") && !fixed && !f.has_tables()) {
       const auto name = std::find(std::begin(kScaleNames), std::begin(kScaleNames) + 4, word.substr(6));
@@ -212,6 +201,7 @@ const std::vector<std::string_view>& sim_format_examples() {
                                                           "fp4:group=32",
                                                           "nf4:group=64",
                                                           "nf4:group=64:double",
+                                                          "bnb_fp4:group=64",
                                                           "mxfp4",
                                                           "nvfp4",
                                                           "power3:4:channel",

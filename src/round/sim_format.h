@@ -5,9 +5,10 @@
 //   int2 … int8            levels -2^(b-1) … 2^(b-1)-1; with `asym` 0 … 2^b-1 and an integer zero, `asym=f16` a half
 //   fp8_e4m3 fp8_e5m2      8-bit floats (OCP 8-bit Floating Point Specification 1.0)
 //   fp4                    E2M1 (OCP Microscaling Formats 1.0)
-//   nf4                    quantiles of the normal distribution (Dettmers et al. 2305.14314); `double`: the scales in 8
-//   bits mxfp4 nvfp4            E2M1 with E8M0 scales per 32; with E4M3 scales per 16 and one float scale for the
-//   tensor powerA:B               levels sign(q)|q|^A, |q| < 2^(B-1); power3 is the cube-root quantizer (Gong et al.
+//   nf4 bnb_fp4            quantiles of the normal distribution (Dettmers et al. 2305.14314), bitsandbytes' FP4;
+//                          `double`: the scales in 8 bits
+//   mxfp4 nvfp4            E2M1 with E8M0 scales per 32; with E4M3 scales per 16 and one float scale for the tensor
+//   powerA:B               levels sign(q)|q|^A, |q| < 2^(B-1); power3 is the cube-root quantizer (Gong et al.
 //   2403.06408),
 //                          other exponents: Yvinec et al. 2308.05600
 //   kmeansB                a table of 2^B halves

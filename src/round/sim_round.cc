@@ -21,7 +21,8 @@ constexpr size_t kShortlist = 8;  // candidates that are tried with their own fe
 class SimRounder {
  public:
   SimRounder(const float* w, size_t n_rows, size_t n_cols, const SimFormat& format, const SimMethod& method,
-             std::span<const float> importance, const Curvature* curvature, float* out, ThreadPool& pool)
+             std::span<const float> importance, const Curvature* curvature, float* out, ThreadPool& pool,
+             SimStored* stored, float tensor_absmax)
       : w_(w),
         n_rows_(n_rows),
         n_(n_cols),
@@ -31,12 +32,19 @@ class SimRounder {
         c_(curvature),
         out_(out),
         pool_(pool),
+        stored_(stored),
+        absmax_(tensor_absmax),
         shape_(format, n_cols) {}
 
   void run() {
-    float absmax = 0;
-    for (size_t i = 0; i < n_rows_ * n_; ++i) absmax = std::max(absmax, std::fabs(w_[i]));
+    float absmax = absmax_;
+    for (size_t i = 0; absmax_ == 0 && i < n_rows_ * n_; ++i) absmax = std::max(absmax, std::fabs(w_[i]));
     tensor_scale_ = tensor_scale_for(f_, absmax);
+    if (stored_) {
+      stored_->levels.resize(n_rows_ * n_);
+      stored_->groups.resize(n_rows_ * shape_.n_groups);
+      stored_->tensor_scale = tensor_scale_;
+    }
     if (!f_.has_tables() && (f_.granularity == SimGranularity::kTensor || f_.double_quantized)) fix_groups();
     std::vector<std::unique_ptr<Scratch>> scratch(static_cast<size_t>(pool_.size()));
     pool_.parallel_for((n_rows_ + kItemRows - 1) / kItemRows, [&](size_t item, int worker) {
@@ -51,6 +59,12 @@ class SimRounder {
       round_item(*s, first);
       const SimDescent descent(f_, shape_, tensor_scale_, !fixed_.empty(), c_);
       for (int pass = 0; pass < method_.descent_passes; ++pass) descent.pass(r, s->product, s->direction, s->change);
+      if (!stored_) return;
+      for (size_t row = 0; row < rows; ++row) {
+        std::copy_n(r.levels(row), n_, stored_->levels.data() + (first + row) * n_);
+        for (size_t g = 0; g < shape_.n_groups; ++g)
+          stored_->groups[(first + row) * shape_.n_groups + g] = r.group(row, g);
+      }
     });
   }
 
@@ -94,7 +108,8 @@ class SimRounder {
         fixed_[row * shape_.n_groups + g] =
             fit({w_ + row * n_ + shape_.begin(g), shape_.length(g)}, importance(shape_.begin(g), shape_.length(g)));
     });
-    double_quantize(fixed_);
+    DoubleQuantized nested = double_quantize(fixed_);
+    if (stored_) stored_->nested = std::move(nested);
   }
 
   void round_item(Scratch& s, size_t first) {
@@ -207,6 +222,8 @@ class SimRounder {
   const Curvature* c_;
   float* out_;
   ThreadPool& pool_;
+  SimStored* stored_;
+  float absmax_;
   SimShape shape_;
   float tensor_scale_ = 1;
   std::vector<SimGroup> fixed_;  // by row and group, or one for the tensor; empty: each row has its own
@@ -221,12 +238,13 @@ std::string_view refusal(const SimFormat& format, const SimMethod& method) {
 }
 
 void sim_round(const float* w, size_t n_rows, size_t n_cols, const SimFormat& format, const SimMethod& method,
-               std::span<const float> importance, const Curvature* curvature, float* out, ThreadPool& pool) {
+               std::span<const float> importance, const Curvature* curvature, float* out, ThreadPool& pool,
+               SimStored* stored, float tensor_absmax) {
   if (const auto reason = refusal(format, method); !reason.empty())
     fail(ExitCode::kUnsupported, "format {}: {}", format.name(), reason);
   if (method.needs_curvature() && (!curvature || curvature->n() != n_cols))
     fail(ExitCode::kUnsupported, "error feedback and descent need the Gram matrix of {} columns", n_cols);
-  SimRounder(w, n_rows, n_cols, format, method, importance, curvature, out, pool).run();
+  SimRounder(w, n_rows, n_cols, format, method, importance, curvature, out, pool, stored, tensor_absmax).run();
 }
 
 double sim_form_error(const float* w, const float* values, size_t n_rows, const Curvature& curvature,

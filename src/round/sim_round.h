@@ -10,11 +10,14 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
+#include <vector>
 
 #include "base/threads.h"
 #include "round/curvature.h"
 #include "round/sim_format.h"
+#include "round/sim_scales.h"
 
 namespace tsubu {
 
@@ -30,14 +33,26 @@ struct SimMethod {
 
 inline constexpr size_t kLongestEntry = 256;
 
+// What a file stores of a rounded matrix: a level (as a number, not its index) for each weight, a scale and zero for
+// each group of a row, and what the tensor has once.
+struct SimStored {
+  std::vector<float> levels;     // (n_rows, n_cols)
+  std::vector<SimGroup> groups;  // (n_rows, groups of a row); with one scale for the tensor that of the first row counts
+  float tensor_scale = 1;        // that E4M3 scales multiply
+  std::optional<DoubleQuantized> nested;
+};
+
 // Whether the method can make the format; the reason when it cannot, else empty.
 std::string_view refusal(const SimFormat& format, const SimMethod& method);
 
 // w, out: (n_rows, n_cols). importance: per column, or empty (ones); curvature: nullptr where the method needs none.
 // Throws Error(kUnsupported) with refusal()'s reason, or when a curvature is missing. The result does not depend on the
 // number of threads.
+// stored: where the codes go, or nullptr (formats with levels only). tensor_absmax: the largest magnitude that the
+// tensor's scale has to fit, for tensors that share it; 0: this one's.
 void sim_round(const float* w, size_t n_rows, size_t n_cols, const SimFormat& format, const SimMethod& method,
-               std::span<const float> importance, const Curvature* curvature, float* out, ThreadPool& pool);
+               std::span<const float> importance, const Curvature* curvature, float* out, ThreadPool& pool,
+               SimStored* stored = nullptr, float tensor_absmax = 0);
 
 // Σ over rows of r H rᵀ, r = w - values.
 double sim_form_error(const float* w, const float* values, size_t n_rows, const Curvature& curvature, ThreadPool& pool);

@@ -291,36 +291,12 @@ std::vector<float> fit_table(const SimFormat& f, std::span<const float> x, std::
   return quantile_error <= step_error ? by_quantile : by_step;
 }
 
-const std::vector<float>& dynamic_map() {
-  // Signed: decades 10^-6 … 1, decade i cut into 2^i even parts from a tenth to one, their middles; zero; one.
-  static const std::vector<float> kMap = [] {
-    std::vector<float> map = {0.0f, 1.0f};
-    for (int i = 0; i < 7; ++i) {
-      const int parts = 1 << i;
-      for (int p = 0; p < parts; ++p) {
-        const double middle = (0.1 + 0.9 * (p + 0.5) / parts) * std::pow(10.0, i - 6);
-        map.push_back(static_cast<float>(middle));
-        map.push_back(static_cast<float>(-middle));
-      }
-    }
-    std::sort(map.begin(), map.end());
-    return map;
-  }();
-  return kMap;
-}
-
-void double_quantize(std::vector<SimGroup>& groups) {
-  if (groups.empty()) return;
-  double sum = 0;
-  for (const SimGroup& g : groups) sum += static_cast<double>(g.scale);
-  const float mean = static_cast<float>(sum / static_cast<double>(groups.size()));
-  const SimGrid map(dynamic_map());
-  for (size_t first = 0; first < groups.size(); first += kDoubleBlock) {
-    const auto block = std::span(groups).subspan(first, std::min<size_t>(kDoubleBlock, groups.size() - first));
-    float absmax = 0;
-    for (const SimGroup& g : block) absmax = std::max(absmax, std::fabs(g.scale - mean));
-    for (SimGroup& g : block) g.scale = absmax > 0 ? map.level((g.scale - mean) / absmax) * absmax + mean : mean;
-  }
+DoubleQuantized double_quantize(std::vector<SimGroup>& groups) {
+  std::vector<float> scales;
+  for (const SimGroup& g : groups) scales.push_back(g.scale);
+  DoubleQuantized d = double_quantize_scales(scales);
+  for (size_t i = 0; i < groups.size(); ++i) groups[i].scale = d.scale(i);
+  return d;
 }
 
 }  // namespace tsubu

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "codec/bitsandbytes.h"
 #include "round/sim_format.h"
 
 namespace tsubu {
@@ -88,9 +89,7 @@ double lp_error(const SimFormat& format, SimGroup group, std::span<const float> 
 // even steps, the better one. Source of the weighting: Kim et al. 2306.07629 (SqueezeLLM).
 std::vector<float> fit_table(const SimFormat& format, std::span<const float> x, std::span<const float> weight);
 
-// Double quantization of all scales of a tensor, in place: the mean subtracted, blocks of 256 by their largest
-// magnitude onto an 8-bit dynamic map. Source: Dettmers et al. 2305.14314 and 2110.02861.
-void double_quantize(std::vector<SimGroup>& groups);
-const std::vector<float>& dynamic_map();  // 256 ascending values from -0.993 to 1
+// Double quantization of all scales of a tensor (codec/bitsandbytes.h), in place.
+DoubleQuantized double_quantize(std::vector<SimGroup>& groups);
 
 }  // namespace tsubu

@@ -1,0 +1,602 @@
+#include "pipeline/write_layout.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <set>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/half.h"
+#include "base/progress.h"
+#include "calibrate/calibrate.h"
+#include "checkpoint/hf_directory.h"
+#include "codec/number_format.h"
+#include "kernel/kernels.h"
+#include "pipeline/hf_writer.h"
+
+namespace tsubu {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kReadRows = 64;
+constexpr uint64_t kBlock = 128;  // of block FP8
+constexpr float kE4m3Largest = 448, kE2m1Largest = 6;
+
+std::string module_of(const std::string& hf_name) { return hf_name.substr(0, hf_name.rfind('.')); }
+
+// Where the row of Hugging Face lies among interleaved ones.
+uint64_t interleaved_row(uint64_t row, uint64_t head_dim) {
+  const uint64_t head = row / head_dim, at = row % head_dim, half = head_dim / 2;
+  return head * head_dim + (at < half ? 2 * at : 2 * (at - half) + 1);
+}
+
+const char* dtype_name(const TypeInfo& type) {
+  return type.name == "F16" ? "float16" : type.name == "BF16" ? "bfloat16" : "float32";
+}
+
+// Index of the code of a level, by family.
+class CodeBook {
+ public:
+  explicit CodeBook(const SimFormat& format) : format_(format) {
+    if (format.family == "fp8_e4m3") number_ = find_number_format("fp8_e4m3");
+    if (format.family == "mxfp4" || format.family == "nvfp4") number_ = find_number_format("fp4_e2m1");
+  }
+  uint8_t code(float level) const {
+    if (number_) return number_->encode(level);
+    if (format_.family == "int") {  // asymmetric ones count from 0
+      const int offset = format_.zero == SimZero::kNone ? 0 : 1 << (format_.code_bits - 1);
+      return static_cast<uint8_t>(static_cast<int8_t>(static_cast<int>(level) - offset));
+    }
+    if (format_.family == "nf4")
+      return static_cast<uint8_t>(std::lower_bound(std::begin(kNf4Map), std::end(kNf4Map), level) - std::begin(kNf4Map));
+    for (uint8_t c = 0; c < 8; ++c)
+      if (kFp4Magnitudes[c] == std::fabs(level)) return static_cast<uint8_t>(level < 0 ? c + 8 : c);
+    return 0;
+  }
+  int8_t zero(float zero) const { return static_cast<int8_t>(static_cast<int>(zero) - (1 << (format_.code_bits - 1))); }
+
+ private:
+  const SimFormat& format_;
+  const NumberFormat* number_ = nullptr;
+};
+
+class LayoutWriting {
+ public:
+  LayoutWriting(const Model& model, const WriteLayoutOptions& options)
+      : model_(model), o_(options), pool_(options.n_threads) {
+    base_ = o_.base.empty() ? model.path() : o_.base;
+    std::error_code error;
+    if (!fs::is_directory(base_, error))
+      fail(ExitCode::kUsage,
+           "{}: a GGUF file has no config.json and tokenizer files of Hugging Face: name a directory that has them with "
+           "--base DIR",
+           base_);
+    config_path_ = (fs::path(base_) / "config.json").string();
+    config_ = parse_json(read_text_file(config_path_, uint64_t{1} << 26), config_path_);
+    if (!config_.is_object()) fail(ExitCode::kBadInput, "{}: expected a JSON object", config_path_);
+    for (const TensorSpec& spec : model.architecture().tensors(model.hparams())) specs_.emplace(spec.name, spec);
+    recipe_.scheme = o_.scheme;
+    recipe_.group_size = o_.group_size;
+    choose_dtype();
+    if (o_.scheme) {
+      recipe_.format();  // throws when the group size does not fit
+      choose_linears();
+    }
+  }
+
+  WriteLayoutResult run() {
+    const auto start = std::chrono::steady_clock::now();
+    for (const std::string& file : model_.files())
+      if (same_file(file, o_.output) || same_file(fs::path(file).parent_path().string(), o_.output))
+        fail(ExitCode::kUsage, "{}: output and input are the same (choose another -o)", o_.output);
+    HfWriter writer(o_.output);
+    writer_ = &writer;
+    result_.source_bytes = model_.weight_bytes();
+    uint64_t total = 0;
+    for (const ModelTensor& t : model_.tensors()) total += t.n_elements();
+    Progress progress("write", total, "w");
+    for (const ModelTensor& t : model_.tensors()) {
+      throw_if_interrupted();
+      const auto spec = specs_.find(t.name());
+      if (spec == specs_.end() || spec->second.hf_name.empty()) continue;
+      if (quantized_.contains(t.name()))
+        quantize(t, spec->second);
+      else
+        copy(t, spec->second);
+      t.release_rows(0, t.n_rows());
+      progress.advance(t.n_elements(), t.name());
+    }
+    const std::vector<std::string> shards = writer.write_shards(o_.shard_bytes, TSUBU_VERSION);
+    write_configuration();
+    result_.files = shards;
+    for (const std::string& name : writer.copy_companions(base_)) result_.files.push_back(name);
+    verify();
+    write_manifest(shards);
+    for (const std::string& shard : shards) result_.size_bytes += fs::file_size(fs::path(writer.folder()) / shard);
+    uint64_t data_bytes = 0;
+    for (const WrittenTensor& t : result_.tensors) {
+      data_bytes += t.size_bytes;
+      result_.n_weights += checked_elements(t.shape);
+    }
+    result_.bits_per_weight = 8.0 * static_cast<double>(data_bytes) / static_cast<double>(std::max<uint64_t>(1, result_.n_weights));
+    throw_if_interrupted();
+    writer.commit();
+    progress.finish();
+    if (o_.scheme) {
+      result_.method = o_.scheme->method;
+      result_.scheme = o_.scheme->name;
+      result_.format = o_.scheme->is_block() ? "fp8_e4m3:block=128" : recipe_.format().name();
+    } else {
+      result_.method = "hf";
+    }
+    struct rusage usage {};
+    getrusage(RUSAGE_SELF, &usage);
+    result_.peak_rss_bytes = static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+    result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return std::move(result_);
+  }
+
+ private:
+  static uint64_t checked_elements(const std::vector<uint64_t>& shape) {
+    uint64_t n = 1;
+    for (uint64_t d : shape) n *= d;
+    return n;
+  }
+
+  // ---- what becomes what
+
+  void choose_dtype() {
+    std::map<std::string_view, uint64_t> weights;
+    for (const ModelTensor& t : model_.tensors())
+      if (t.spec().quantizable) weights[float_type_of(t).name] += t.n_elements();
+    std::string_view most = "BF16";
+    for (const auto& [name, n] : weights)
+      if (n > weights[most]) most = name;
+    const TypeInfo& type = o_.dtype.empty() ? type_named(most) : type_named(o_.dtype);
+    recipe_.model_dtype = dtype_name(type);
+    if (o_.scheme && (o_.scheme->method == "gptq" || o_.scheme->method == "awq")) recipe_.model_dtype = "float16";
+  }
+
+  // The float type that a tensor's values have: its own, or the least one that a quantized source decodes to.
+  const TypeInfo& float_type_of(const ModelTensor& t) const {
+    if (!o_.dtype.empty()) return type_named(o_.dtype);
+    for (std::string_view name : {"F32", "F16", "BF16"})
+      if (t.type().name == name) return t.type();
+    return type_named("F16");
+  }
+
+  void choose_linears() {
+    std::set<std::string> linears;
+    const std::string head = head_weight_name(model_);
+    for (const Op& op : model_.graph().ops)
+      if (op.kind == OpKind::kLinear && op.weight != head) linears.insert(op.weight);
+    for (const ModelTensor& t : model_.tensors()) {
+      const auto spec = specs_.find(t.name());
+      if (spec == specs_.end() || spec->second.hf_name.empty()) continue;
+      if (!linears.contains(t.name())) {
+        if (t.name() == head && t.name() != "token_embd.weight") ignored_.push_back(module_of(spec->second.hf_name));
+        continue;
+      }
+      if (spec->second.transform == HfTransform::kTranspose && o_.scheme->method != "gptq")
+        fail(ExitCode::kUnsupported,
+             "{}: the linears of architecture \"{}\" are Conv1D layers in transformers, which {} does not quantize (gptq "
+             "does)",
+             model_.path(), model_.architecture().name(), o_.scheme->method);
+      quantized_.insert(t.name());
+    }
+    if (ignored_.empty()) ignored_.push_back("lm_head");
+    if (o_.scheme->activations == LayoutActivations::kFp8Static || o_.scheme->activations == LayoutActivations::kNvfp4) {
+      recipe_.static_inputs = o_.stats != nullptr;
+      for (const std::string& name : quantized_) recipe_.static_inputs = recipe_.static_inputs && has_gram(name);
+      if (!recipe_.static_inputs)
+        result_.notes.push_back(fmt::format(
+            "{}: the ranges of activations are not known (give --text, or --stats made with --gram): {}", o_.scheme->name,
+            o_.scheme->activations == LayoutActivations::kNvfp4 ? "activations are left as floats (as NVFP4A16)"
+                                                                : "activations are scaled by token at run time"));
+    }
+    for (const LinearGroup& group : linear_groups(model_.graph()))
+      for (const std::string& name : group.linears) group_of_[name] = group.linears;
+  }
+
+  bool has_gram(const std::string& name) const { return o_.stats && o_.stats->has_gram(name); }
+
+  // ---- reading
+
+  // All rows in Hugging Face's order.
+  std::vector<float> read(const ModelTensor& t, const TensorSpec& spec) {
+    const uint64_t rows = t.n_rows(), n = t.n_cols();
+    std::vector<float> w(rows * n);
+    pool_.parallel_for((rows + kReadRows - 1) / kReadRows, [&](size_t item, int) {
+      const uint64_t first = item * kReadRows;
+      t.read_rows(first, std::min(kReadRows, rows - first), w.data() + first * n);
+    });
+    for (uint64_t i = 0; i < rows * n; ++i)
+      if (!std::isfinite(w[i]))
+        fail(ExitCode::kBadInput,
+             "tensor {}: row {}, column {}: expected a finite weight, found {} (the checkpoint is damaged; get it again)",
+             spec.hf_name, i / n, i % n, w[i]);
+    if (spec.transform != HfTransform::kRopeInterleave) return w;
+    const uint64_t width = spec.shape.size() < 2 ? 1 : n, count = w.size() / width, head_dim = count / spec.n_heads;
+    std::vector<float> ordered(w.size());
+    for (uint64_t row = 0; row < count; ++row)
+      std::copy_n(w.data() + interleaved_row(row, head_dim) * width, width, ordered.data() + row * width);
+    return ordered;
+  }
+
+  // ---- float tensors
+
+  void copy(const ModelTensor& t, const TensorSpec& spec) {
+    const TypeInfo& type = float_type_of(t);
+    WrittenTensor written{spec.hf_name, "float", std::string(type.name), t.quantized() ? "decode" : "copy", spec.shape, 0, 0, -1};
+    std::vector<uint64_t> shape = spec.shape;
+    std::vector<float> w = read(t, spec);
+    if (spec.transform == HfTransform::kTranspose) {
+      std::reverse(shape.begin(), shape.end());
+      std::vector<float> turned(w.size());
+      for (uint64_t r = 0; r < t.n_rows(); ++r)
+        for (uint64_t c = 0; c < t.n_cols(); ++c) turned[c * t.n_rows() + r] = w[r * t.n_cols() + c];
+      w = std::move(turned);
+    }
+    std::vector<std::byte> bytes(w.size() * type.block_bytes);
+    kernels().encode[type.index](w.data(), nullptr, bytes.data(), w.size());
+    written.size_bytes = bytes.size();
+    writer_->add(spec.hf_name, *find_safe_dtype(type.name), std::move(shape), bytes);
+    result_.tensors.push_back(std::move(written));
+  }
+
+  // ---- quantized ones
+
+  void quantize(const ModelTensor& t, const TensorSpec& spec) {
+    WrittenTensor written{spec.hf_name, std::string(o_.scheme->layout), "", "", spec.shape, 0, 0, -1};
+    std::optional<QuantizedWeights> q = o_.keep_codes ? carried_over(t) : std::nullopt;
+    if (q) {
+      written.method = "codes";
+    } else {
+      q = o_.scheme->is_block() ? round_blocks(t, spec, written) : round(t, spec, written);
+    }
+    const std::string module = module_of(spec.hf_name);
+    std::vector<StoredPart> parts;
+    try {
+      parts = layout_named(o_.scheme->layout).store(*q);
+    } catch (const Error& e) {
+      fail(e.code(), "tensor {}: {}", spec.hf_name, e.what());
+    }
+    for (const StoredPart& part : parts) {
+      writer_->add(module + part.suffix, part.dtype, part.shape, part.bytes);
+      written.size_bytes += part.bytes.size();
+    }
+    if (recipe_.static_inputs) {
+      float absmax = 0;
+      for (float v : o_.stats->max_abs(t.name())) absmax = std::max(absmax, v);
+      const bool nv = o_.scheme->activations == LayoutActivations::kNvfp4;
+      const std::vector<float> scale = {nv ? kE4m3Largest * kE2m1Largest / std::max(absmax, 1e-12f)
+                                           : std::max(absmax, 1e-12f) / kE4m3Largest};
+      const StoredPart part = float_part("", nv ? SafeDtype::kF32 : recipe_.scale_type(), {1}, scale);
+      writer_->add(module + (nv ? ".input_global_scale" : ".input_scale"), part.dtype, part.shape, part.bytes);
+    }
+    result_.tensors.push_back(std::move(written));
+  }
+
+  QuantizedWeights empty_weights(uint64_t rows, uint64_t cols) const {
+    QuantizedWeights q;
+    q.n_rows = rows;
+    q.n_cols = cols;
+    q.scale_type = recipe_.scale_type();
+    q.model_dtype = recipe_.model_dtype;
+    return q;
+  }
+
+  QuantizedWeights round(const ModelTensor& t, const TensorSpec& spec, WrittenTensor& written) {
+    const SimFormat format = recipe_.format();
+    const uint64_t rows = t.n_rows(), n = t.n_cols();
+    if ((format.family == "nvfp4" || format.family == "mxfp4") && n % format.group != 0)
+      fail(ExitCode::kUnsupported, "tensor {}: {} inputs are no multiple of {}'s group of {}", spec.hf_name, n,
+           o_.scheme->name, format.group);
+    const std::vector<float> w = read(t, spec);
+    std::vector<float> importance;
+    if (o_.stats && o_.stats->has(t.name())) importance = o_.stats->mean_squares(t.name());
+    if (!importance.empty() && importance.size() != n)
+      fail(ExitCode::kBadInput,
+           "{}: {}: expected {} columns as in the model, found {} (were these statistics made with another model?)",
+           o_.stats_path, t.name(), n, importance.size());
+    SimMethod method = o_.method;
+    const Curvature* curvature = has_gram(t.name()) ? &curvature_of(t.name(), n) : nullptr;
+    if (method.needs_curvature() && !curvature) {
+      method = {SimStart::kSearch, 0};
+      result_.notes.push_back(fmt::format("{}: no Gram matrix of its input: rounded by search", spec.hf_name));
+    }
+    std::vector<float> values(w.size());
+    SimStored stored;
+    sim_round(w.data(), rows, n, format, method, importance, curvature, values.data(), pool_, &stored,
+              format.tensor_scale ? shared_absmax(t, w) : 0);
+    if (curvature) {
+      const std::vector<float> none(w.size());
+      const double form = sim_form_error(w.data(), values.data(), rows, *curvature, pool_);
+      const double reference = sim_form_error(w.data(), none.data(), rows, *curvature, pool_);
+      if (reference > 0) written.rel_output = std::sqrt(std::max(0.0, form) / reference);
+    }
+    written.method = method.start == SimStart::kNearest      ? "nearest"
+                     : method.start == SimStart::kHqq        ? "hqq"
+                     : method.start == SimStart::kGptq       ? "gptq"
+                     : method.start == SimStart::kGptqPlain  ? "gptq-plain"
+                                                             : "search";
+    if (method.descent_passes > 0) written.method += "+refine";
+
+    QuantizedWeights q = empty_weights(rows, n);
+    q.code_bits = format.code_bits;
+    q.group_columns = format.group_columns(n);
+    q.kind = format.family == "bnb_fp4" ? "fp4" : format.family;
+    q.nested = stored.nested;
+    q.tensor_scale = stored.tensor_scale;
+    const CodeBook book(format);
+    q.codes.resize(w.size());
+    pool_.parallel_for(rows, [&](size_t row, int) {
+      for (uint64_t k = 0; k < n; ++k) q.codes[row * n + k] = book.code(stored.levels[row * n + k]);
+    });
+    const bool one = format.granularity == SimGranularity::kTensor;
+    q.row_step = one ? rows : 1;
+    if (one) stored.groups.resize(1);
+    for (const SimGroup& g : stored.groups) {
+      q.scales.push_back(g.scale == 0 ? scale_of_zeros(format, stored.tensor_scale) : g.scale);
+      if (format.zero != SimZero::kNone) q.zeros.push_back(book.zero(g.zero));
+    }
+    return q;
+  }
+
+  // Blocks of zeros have a scale, too: runtimes that divide by it must not find 0.
+  static float scale_of_zeros(const SimFormat& format, float tensor_scale) {
+    return format.family == "nvfp4" && tensor_scale > 0 ? tensor_scale : 1;
+  }
+
+  // The largest magnitude of all linears that a runtime fuses with this one: those that read the same value.
+  float shared_absmax(const ModelTensor& t, const std::vector<float>& w) {
+    const auto group = group_of_.find(t.name());
+    const std::string key = group == group_of_.end() || group->second.empty() ? t.name() : group->second.front();
+    const auto known = absmax_of_.find(key);
+    if (known != absmax_of_.end()) return known->second;
+    float absmax = 0;
+    for (float v : w) absmax = std::max(absmax, std::fabs(v));
+    if (group != group_of_.end())
+      for (const std::string& name : group->second) {
+        if (name == t.name() || !quantized_.contains(name)) continue;
+        const ModelTensor& other = model_.tensor(name);
+        for (float v : read(other, specs_.at(name))) absmax = std::max(absmax, std::fabs(v));
+      }
+    return absmax_of_[key] = absmax;
+  }
+
+  QuantizedWeights round_blocks(const ModelTensor& t, const TensorSpec& spec, WrittenTensor& written) {
+    const std::vector<float> w = read(t, spec);
+    const uint64_t rows = t.n_rows(), n = t.n_cols();
+    QuantizedWeights q = empty_weights(rows, n);
+    q.code_bits = 8;
+    q.group_columns = std::min(kBlock, n);
+    q.row_step = kBlock;
+    q.codes.resize(w.size());
+    const NumberFormat& e4m3 = *find_number_format("fp8_e4m3");
+    const uint64_t groups = q.n_groups(), steps = (rows + kBlock - 1) / kBlock;
+    q.scales.resize(steps * groups);
+    pool_.parallel_for(steps, [&](size_t step, int) {
+      const uint64_t first = step * kBlock, last = std::min(rows, first + kBlock);
+      for (uint64_t g = 0; g < groups; ++g) {
+        const uint64_t begin = g * q.group_columns, end = std::min(n, begin + q.group_columns);
+        float absmax = 0;
+        for (uint64_t r = first; r < last; ++r)
+          for (uint64_t k = begin; k < end; ++k) absmax = std::max(absmax, std::fabs(w[r * n + k]));
+        float scale = absmax > 0 ? absmax / kE4m3Largest : 1;
+        if (q.scale_type == SafeDtype::kF16) scale = f16_to_f32(f32_to_f16(scale));
+        if (q.scale_type == SafeDtype::kBF16) scale = bf16_to_f32(f32_to_bf16(scale));
+        if (scale == 0) scale = 1;
+        q.scales[step * groups + g] = scale;
+        for (uint64_t r = first; r < last; ++r)
+          for (uint64_t k = begin; k < end; ++k) q.codes[r * n + k] = e4m3.encode(w[r * n + k] / scale);
+      }
+    });
+    written.method = "nearest";
+    return q;
+  }
+
+  // The codes of a quantized source, when the scheme's grid holds them as they are.
+  std::optional<QuantizedWeights> carried_over(const ModelTensor& t) const {
+    const QuantMatrix* m = t.quantized();
+    const SimFormat format = recipe_.format();
+    if (!m || o_.scheme->is_block() || format.family != "int" || m->code_bits() != format.code_bits ||
+        !m->group_of_column().empty() || m->group_columns() != format.group_columns(m->n_cols()) ||
+        format.granularity == SimGranularity::kTensor)
+      return {};
+    const int half = 1 << (format.code_bits - 1);
+    const auto& levels = m->levels();
+    for (int c = 0; c < 1 << format.code_bits; ++c)
+      if (levels[static_cast<size_t>(c)] != std::nearbyint(levels[static_cast<size_t>(c)])) return {};  // floats
+    const int lowest = static_cast<int>(*std::min_element(levels.begin(), levels.begin() + (1 << format.code_bits)));
+    const int shift = -half - lowest;  // of a source that counts from 0
+    QuantizedWeights q = empty_weights(m->n_rows(), m->n_cols());
+    q.code_bits = format.code_bits;
+    q.group_columns = m->group_columns();
+    q.codes.resize(m->n_rows() * m->n_cols());
+    q.scales.resize(m->n_rows() * m->n_groups());
+    std::vector<float> zeros(q.scales.size());
+    m->read_codes(0, m->n_rows(), q.codes.data());
+    m->read_scales(0, m->n_rows(), q.scales.data(), zeros.data());
+    for (uint8_t& c : q.codes) c = static_cast<uint8_t>(static_cast<int8_t>(static_cast<int>(levels[c]) + shift));
+    const bool asymmetric = format.zero != SimZero::kNone;
+    for (size_t i = 0; i < zeros.size(); ++i) {
+      const int zero = static_cast<int>(zeros[i]) + shift;
+      if (!std::isfinite(q.scales[i]) || zero < -half || zero >= half || (!asymmetric && zero != 0)) return {};
+      if (asymmetric) q.zeros.push_back(static_cast<int8_t>(zero));
+      const float stored = q.scale_type == SafeDtype::kF16    ? f16_to_f32(f32_to_f16(q.scales[i]))
+                           : q.scale_type == SafeDtype::kBF16 ? bf16_to_f32(f32_to_bf16(q.scales[i]))
+                                                              : q.scales[i];
+      if (stored != q.scales[i]) q.scale_type = q.scale_type == SafeDtype::kBF16 ? SafeDtype::kF16 : SafeDtype::kF32;
+    }
+    if (o_.scheme->method == "bitsandbytes") return {};  // its scales are magnitudes, divided by 127
+    for (float s : q.scales)
+      if (q.scale_type == SafeDtype::kF16 && f16_to_f32(f32_to_f16(s)) != s) q.scale_type = SafeDtype::kF32;
+    return q;
+  }
+
+  const Curvature& curvature_of(const std::string& name, size_t n) {
+    const auto sharing = o_.stats->sharing(name);
+    const std::string owner = sharing.empty() ? name : sharing.front();
+    if (owner != curvature_owner_) {
+      if (o_.stats->n_cols(name) != n)
+        fail(ExitCode::kBadInput,
+             "{}: {}: expected {} columns as in the model, found {} (were these statistics made with another model?)",
+             o_.stats_path, name, n, o_.stats->n_cols(name));
+      curvature_.emplace(o_.stats->gram(name), n, o_.stats->n_tokens(name), o_.damping, pool_);
+      curvature_owner_ = owner;
+    }
+    return *curvature_;
+  }
+
+  // ---- what comes along
+
+  void write_configuration() {
+    for (const char* key : {"quantization_config", "compression_config"}) config_.erase(key);
+    const char* key = config_.contains("dtype") ? "dtype" : "torch_dtype";
+    if (config_.contains(key) && config_[key] != recipe_.model_dtype && !o_.dtype.empty())
+      result_.notes.push_back(fmt::format("config.json: {} is now {}", key, recipe_.model_dtype));
+    config_[key] = recipe_.model_dtype;
+    if (o_.scheme) {
+      const Json quantization = recipe_.quantization_config(ignored_);
+      config_["quantization_config"] = quantization;
+      if (o_.scheme->method == "gptq") writer_->write_json("quantize_config.json", quantization);
+    }
+    writer_->write_json("config.json", config_);
+  }
+
+  // Opens what was written and compares its values with the model's.
+  void verify() {
+    const HfDirectory written = HfDirectory::open(writer_->folder());
+    for (WrittenTensor& t : result_.tensors) {
+      if (t.layout == "float") continue;
+      const QuantizedModule* module = written.quantized.find(module_of(t.name));
+      if (!module || module->layout->name != t.layout || std::vector{module->matrix->n_rows(), module->matrix->n_cols()} != t.shape)
+        fail(ExitCode::kNumeric, "{}: {} was written as {} and reads as {}: this is a bug of tsubu", writer_->folder(),
+             t.name, t.layout, module ? module->layout->name : "nothing");
+      t.kind = module->matrix->kind();
+      const ModelTensor* source = nullptr;
+      const TensorSpec* spec = nullptr;
+      for (const auto& [name, s] : specs_)
+        if (s.hf_name == t.name) {
+          source = model_.find(name);
+          spec = &s;
+        }
+      const std::vector<float> w = read(*source, *spec);
+      const uint64_t rows = t.shape[0], n = t.shape[1];
+      std::vector<double> error((rows + kReadRows - 1) / kReadRows), reference(error.size());
+      pool_.parallel_for(error.size(), [&](size_t item, int) {
+        const uint64_t first = item * kReadRows, count = std::min(kReadRows, rows - first);
+        std::vector<float> values(count * n);
+        module->matrix->read_rows(first, count, values.data());
+        for (uint64_t i = 0; i < count * n; ++i) {
+          const auto v = static_cast<double>(w[first * n + i]), e = static_cast<double>(values[i]) - v;
+          error[item] += e * e;
+          reference[item] += v * v;
+        }
+      });
+      double e = 0, r = 0;
+      for (size_t i = 0; i < error.size(); ++i) {
+        e += error[i];
+        r += reference[i];
+      }
+      t.rel_rmse = r > 0 ? std::sqrt(e / r) : 0;
+      if (!(t.rel_rmse < 1.5))
+        fail(ExitCode::kNumeric, "{}: {} was written and reads with a relative error of {}: this is a bug of tsubu",
+             writer_->folder(), t.name, t.rel_rmse);
+    }
+  }
+
+  void write_manifest(const std::vector<std::string>& shards) {
+    Json manifest;
+    manifest["tsubu"] = TSUBU_VERSION;
+    manifest["source"] = fs::path(model_.path()).filename().string();
+    manifest["source_layout"] = model_.layout();
+    manifest["method"] = o_.scheme ? o_.scheme->method : "hf";
+    if (o_.scheme) {
+      manifest["scheme"] = o_.scheme->name;
+      manifest["format"] = o_.scheme->is_block() ? "fp8_e4m3:block=128" : recipe_.format().name();
+    }
+    if (!o_.stats_path.empty()) manifest["statistics"] = {{"file", fs::path(o_.stats_path).filename().string()}, {"xxh3", hash_file(o_.stats_path)}};
+    for (const std::string& shard : shards)
+      manifest["files"].push_back(Json{{"name", shard}, {"xxh3", hash_file((fs::path(writer_->folder()) / shard).string())}});
+    for (const WrittenTensor& t : result_.tensors)
+      if (t.layout != "float")
+        manifest["tensors"].push_back(Json{{"name", t.name}, {"kind", t.kind}, {"method", t.method}, {"rel_rmse", t.rel_rmse}});
+    writer_->write_json("tsubu.json", manifest);
+  }
+
+  const Model& model_;
+  const WriteLayoutOptions& o_;
+  ThreadPool pool_;
+  std::string base_, config_path_;
+  Json config_;
+  LayoutRecipe recipe_;
+  std::map<std::string, TensorSpec> specs_;  // by GGUF name, with Hugging Face's transforms
+  std::set<std::string> quantized_;          // GGUF names
+  std::vector<std::string> ignored_;         // modules
+  std::map<std::string, std::vector<std::string>> group_of_;
+  std::map<std::string, float> absmax_of_;
+  std::optional<Curvature> curvature_;
+  std::string curvature_owner_;
+  HfWriter* writer_ = nullptr;
+  WriteLayoutResult result_;
+};
+
+}  // namespace
+
+WriteLayoutResult write_layout(const Model& model, const WriteLayoutOptions& given) {
+  if (given.corpus.texts.empty() || !given.scheme) return LayoutWriting(model, given).run();
+  // The statistics wait beside the output, so that an interrupted run goes on from them.
+  WriteLayoutOptions options = given;
+  CalibrateOptions calibration;
+  calibration.corpus = given.corpus;
+  calibration.gram = true;
+  calibration.process_output = false;
+  calibration.output = options.output + ".tsubu-stats.gguf";
+  {
+    ThreadPool pool(options.n_threads);
+    (void)calibrate(model, calibration, pool);
+  }
+  const Statistics statistics = Statistics::open(calibration.output);
+  options.stats = &statistics;
+  options.stats_path = calibration.output;
+  WriteLayoutResult result = LayoutWriting(model, options).run();
+  std::error_code error;
+  fs::remove(calibration.output, error);
+  return result;
+}
+
+Json to_json(const WriteLayoutResult& result) {
+  Json json;
+  json["method"] = result.method;
+  if (!result.scheme.empty()) json["scheme"] = result.scheme;
+  if (!result.format.empty()) json["format"] = result.format;
+  json["source_bytes"] = result.source_bytes;
+  json["size_bytes"] = result.size_bytes;
+  json["bits_per_weight"] = result.bits_per_weight;
+  json["n_weights"] = result.n_weights;
+  json["seconds"] = result.seconds;
+  json["peak_rss_bytes"] = result.peak_rss_bytes;
+  json["files"] = result.files;
+  json["notes"] = result.notes;
+  json["tensors"] = Json::array();
+  for (const WrittenTensor& t : result.tensors) {
+    Json item{{"name", t.name},     {"shape", t.shape},   {"type", t.layout == "float" ? t.kind : t.layout},
+              {"kind", t.kind},     {"method", t.method}, {"size_bytes", t.size_bytes},
+              {"rel_rmse", t.rel_rmse}};
+    if (t.rel_output >= 0) item["rel_output"] = t.rel_output;
+    json["tensors"].push_back(std::move(item));
+  }
+  return json;
+}
+
+}  // namespace tsubu
