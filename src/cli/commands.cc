@@ -17,6 +17,7 @@ std::span<const Command* const> commands() {
       &kInspectCommand,  &kConvertCommand, &kCalibrateCommand, &kTransformCommand, &kQuantizeCommand,
       &kSimulateCommand, &kEvalCommand,    &kBenchCommand,     &kRunCommand,       &kTokenizeCommand,
       &kTypesCommand,    &kSchemesCommand, &kMethodsCommand,   &kRecipesCommand,   &kArchsCommand,
+      &kLayoutsCommand,  &kDiffCommand,    &kLintCommand,
   };
   return kCommands;
 }
