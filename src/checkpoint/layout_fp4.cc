@@ -106,7 +106,7 @@ std::unique_ptr<QuantMatrix> open_gpt_oss(const LayoutInput& in, const std::stri
   std::vector<uint64_t> expected = scales->shape;
   expected.push_back(16);
   if (scales->shape.size() < 2 || blocks->shape != expected || blocks->data.empty())
-    bad_tensor(in, *blocks, "the shape of " + scales->name + " and 16 bytes for each scale");
+    bad_tensor(in, *blocks, fmt::format("the shape of {} and 16 bytes for each scale", scales->name));
   const uint64_t n_cols = 32 * scales->shape.back();
   return std::make_unique<Fp4Matrix>(in, scales->data.size() / scales->shape.back(), n_cols, *blocks, *scales, nullptr,
                                      GlobalScale::kNone);

@@ -42,7 +42,8 @@ class PackQuantizedMatrix : public QuantMatrix {
       const Dims z = dims_of(in, *zero_);
       if (zero_->dtype != SafeDtype::kI32 || z.cols != grid_.cols || (z.rows != dense_words(n, bits_) && z.rows != whole_words(n, bits_)))
         bad_tensor(in, *zero_, fmt::format("I32 [{}, {}]", dense_words(n, bits_), grid_.cols));
-      zeros_dense_ = z.rows == dense_words(n, bits_) && dense_;
+      // By their number where it tells the packings apart, else as the weights are.
+      zeros_dense_ = z.rows == dense_words(n, bits_) && (dense_ || z.rows != whole_words(n, bits_));
     }
     code_bits_ = static_cast<int>(bits_);
     levels_ = offset_levels(code_bits_);

@@ -235,7 +235,7 @@ void lint_compressed_tensors_config(const LintSubject& s, const Report& report) 
   for (const auto& [name, module] : s.directory->quantized.by_name) {
     const QuantMatrix& m = *module.matrix;
     for (const std::string& entry : ignored)
-      if (matches_target(entry, name) && said.insert("ignore " + entry).second)
+      if (matches_target(entry, name) && said.insert(fmt::format("ignore {}", entry)).second)
         report(L::kError, config.where, fmt::format("ignore has \"{}\", but {} is quantized", entry, name));
     const CtWeights weights = compressed_tensors_weights(config, name);
     if (weights.num_bits != 0 && weights.num_bits != zero_words_bits(m) && said.insert("bits").second)
