@@ -8,7 +8,6 @@
 #include "pipeline/calibrated.h"
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
 #include <cmath>
 #include <functional>
@@ -21,6 +20,7 @@
 #include "engine/engine.h"
 #include "evaluate/evaluate.h"
 #include "kernel/kernels.h"
+#include "pipeline/kept_stream.h"
 #include "pipeline/stream_metric.h"
 
 namespace tsubu {
@@ -74,113 +74,6 @@ std::vector<Group> groups_of(const Model& model, const std::vector<PlannedTensor
   }
   return groups;
 }
-
-// Whether everything from `step` on that reads the value rounds it to bfloat16 anyway.
-bool read_as_bf16(const Graph& graph, ValueId value, size_t step, Products products) {
-  if (products != Products::kBf16) return false;
-  for (size_t i = step; i < graph.ops.size(); ++i) {
-    const Op& op = graph.ops[i];
-    if (std::find(op.inputs.begin(), op.inputs.end(), value) == op.inputs.end()) continue;
-    constexpr size_t kPanel = 16;  // Linear::runs_bf16
-    if (op.kind != OpKind::kLinear || op.output == graph.logits) return false;
-    if (graph.widths[static_cast<size_t>(op.output)] % kPanel != 0) return false;
-  }
-  return true;
-}
-
-// Floats of memory for each token to keep what is live at `step`.
-double kept_width(const Graph& graph, size_t step, Products products) {
-  double width = 0;
-  for (ValueId v : live_values(graph, step))
-    width += static_cast<double>(graph.widths[static_cast<size_t>(v)]) * (read_as_bf16(graph, v, step, products) ? 0.5 : 1);
-  return width;
-}
-
-// A chunk's activations at one place of the graph. bf16: of values that are only read as such.
-struct KeptValues {
-  size_t step = 0;
-  std::map<ValueId, std::vector<float>> floats;
-  std::map<ValueId, std::vector<uint16_t>> bf16;
-};
-
-// One model on its way through the graph: the activations of every chunk at one place of it.
-class Stream {
- public:
-  Stream(const Model& model, const Corpus& corpus, Products products, ThreadPool& pool)
-      : model_(model),
-        corpus_(corpus),
-        engine_(Engine::make(model, pool, {.bf16_products = products == Products::kBf16})),
-        session_(engine_->new_session(corpus.context)),
-        products_(products),
-        chunks_(corpus.chunks.size()) {}
-
-  Engine& engine() { return *engine_; }
-
-  // What was kept; the stream is at its end.
-  void forget() { chunks_.clear(); }
-
-  // Of the last n tokens.
-  void logits(const std::vector<TokenId>& tokens, size_t n, std::span<float> out) {
-    session_->truncate(0);
-    engine_->forward(*session_, tokens, n, out);
-  }
-
-  // The chunk from where it is kept to step `end`; keeps the activations at `keep` on the way when that is further on.
-  // wanted: values live at `end`. out may hold more than those.
-  void advance(size_t chunk, size_t keep, size_t end, const std::vector<ValueId>& wanted,
-               std::map<ValueId, std::vector<float>>& out) {
-    const auto& tokens = corpus_.chunks[chunk];
-    KeptValues& kept = chunks_[chunk];
-    if (keep > kept.step) {
-      run(tokens, kept.step, keep, kept, live_values(model_.graph(), keep), out);
-      store(out, keep, kept);
-      if (keep == end) return;  // as floats, not as they were kept
-    }
-    run(tokens, kept.step, end, kept, wanted, out);
-  }
-
- private:
-  void store(const std::map<ValueId, std::vector<float>>& values, size_t step, KeptValues& kept) {
-    kept = {};
-    kept.step = step;
-    for (ValueId v : live_values(model_.graph(), step)) {
-      const std::vector<float>& from = values.at(v);
-      if (read_as_bf16(model_.graph(), v, step, products_)) {
-        auto& to = kept.bf16[v];
-        to.resize(from.size());
-        kernels().round_to_bf16(from.data(), from.size(), to.data());
-      } else {
-        kept.floats[v] = from;
-      }
-    }
-  }
-
-  void run(const std::vector<TokenId>& tokens, size_t begin, size_t end, const KeptValues& in,
-           const std::vector<ValueId>& wanted, std::map<ValueId, std::vector<float>>& out) {
-    std::vector<StageValue> inputs, outputs;
-    for (const auto& [v, values] : in.floats) inputs.push_back({v, const_cast<float*>(values.data())});
-    for (const auto& [v, values] : in.bf16) {
-      auto& floats = restored_[v];
-      floats.resize(values.size());
-      for (size_t i = 0; i < values.size(); ++i) floats[i] = std::bit_cast<float>(uint32_t{values[i]} << 16);
-      inputs.push_back({v, floats.data()});
-    }
-    for (ValueId v : wanted) {
-      auto& data = out[v];
-      data.resize(tokens.size() * model_.graph().widths[static_cast<size_t>(v)]);
-      outputs.push_back({v, data.data()});
-    }
-    engine_->run_steps(*session_, tokens, begin, end, inputs, outputs);
-  }
-
-  const Model& model_;
-  const Corpus& corpus_;
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<Session> session_;
-  Products products_;
-  std::vector<KeptValues> chunks_;
-  std::map<ValueId, std::vector<float>> restored_;
-};
 
 // Sums of one group's input over some of the chunks.
 struct InputSums {
@@ -582,7 +475,7 @@ class CalibratedRounding {
   std::vector<std::string>& notes_;
   std::vector<Group> groups_;
   std::map<std::string, const PlannedTensor*> planned_;
-  Stream base_, quantized_;
+  KeptStream base_, quantized_;
   std::map<std::string, ModelTensor> tensors_;
   std::vector<float> difference_;
   size_t released_ = 0;  // groups whose weights are needed no more

@@ -127,10 +127,15 @@ struct SixteenRows {
   TSUBU_INLINE const Block& block(size_t r, size_t b) const {
     return reinterpret_cast<const Block*>(rows + r * row_bytes)[b];
   }
-  TSUBU_INLINE void fetch(size_t r, size_t b) const {
-    const auto* next = reinterpret_cast<const char*>(&block(r, b)) + kPackedRows * row_bytes;
+  // Some blocks further on in the row, behind its end in the next sixteen rows. b: the last block that is about to be read.
+  TSUBU_INLINE size_t ahead(size_t b, size_t n_blocks) const {
+    constexpr size_t kBytesAhead = 320;
+    const size_t to = b * sizeof(Block) + kBytesAhead;
+    return to < n_blocks * sizeof(Block) ? to : kPackedRows * row_bytes + to - n_blocks * sizeof(Block);
+  }
+  TSUBU_INLINE void fetch(size_t r, size_t offset) const {
 #pragma GCC unroll 4
-    for (size_t i = 0; i < sizeof(Block); i += 64) __builtin_prefetch(next + i);
+    for (size_t i = 0; i < sizeof(Block); i += 64) __builtin_prefetch(rows + r * row_bytes + offset + i);
   }
   TSUBU_INLINE F add(F y, size_t b, I sum, I min_sum, float scale) const {
     const F x = L::set1(scale);
@@ -149,9 +154,10 @@ struct SixteenRows {
       I sums[kPackedRows], min_sums[kPackedRows];
       const int8_t* codes = x.codes + 256 * b;
       const I of_16 = L::load_i(x.sums + 16 * b);
+      const size_t next = ahead(b, n_blocks);
       for (size_t r = 0; r < kPackedRows; ++r) {
         const Block& from = block(r, b);
-        fetch(r, b);
+        fetch(r, next);
         I scale, min = L::set1_i(0);
         P::template scales<Bytes>(from, scale, min);
         I acc = add_chunk<P, Block, 0>(L::set1_i(0), from, scale, codes);
@@ -179,10 +185,11 @@ struct SixteenRows {
     for (size_t b = 0; b < n_blocks; b += 2) {
       const size_t next = b + 1 < n_blocks ? b + 1 : b;
       const V codes = Bytes::load_halves(x.codes + 32 * b, x.codes + 32 * next);
+      const size_t fetched = ahead(next, n_blocks);
       I sums[kPackedRows], first, second;
 #pragma GCC unroll 16
       for (size_t r = 0; r < kPackedRows; ++r) {
-        fetch(r, next);
+        fetch(r, fetched);
         sums[r] = Bytes::dot4(L::set1_i(0), P::template codes<Bytes>(block(r, b), block(r, next)), codes);
       }
       B::half_sums16(sums, first, second);
