@@ -9,14 +9,14 @@ namespace tsubu {
 
 // To add a command: write its file and put its name in both of these lines' lists.
 extern const Command kInspectCommand, kConvertCommand, kCalibrateCommand, kTransformCommand, kQuantizeCommand,
-    kSimulateCommand, kEvalCommand, kCertifyCommand, kBenchCommand, kRunCommand, kTokenizeCommand,
-    kTypesCommand, kSchemesCommand, kMethodsCommand, kRecipesCommand, kArchsCommand;
+    kSimulateCommand, kEvalCommand, kCertifyCommand, kBenchCommand, kReportCommand, kRunCommand, kTokenizeCommand,
+    kTypesCommand, kSchemesCommand, kMethodsCommand, kRecipesCommand, kArchsCommand, kExplainCommand;
 
 std::span<const Command* const> commands() {
   static constexpr const Command* kCommands[] = {
       &kInspectCommand,  &kConvertCommand, &kCalibrateCommand, &kTransformCommand, &kQuantizeCommand, &kSimulateCommand,
-      &kEvalCommand,     &kCertifyCommand, &kBenchCommand,     &kRunCommand,      &kTokenizeCommand,
-      &kTypesCommand,    &kSchemesCommand, &kMethodsCommand,   &kRecipesCommand,   &kArchsCommand,
+      &kEvalCommand,     &kCertifyCommand, &kBenchCommand,     &kReportCommand,    &kRunCommand,      &kTokenizeCommand,
+      &kTypesCommand,    &kSchemesCommand, &kMethodsCommand,   &kRecipesCommand,   &kArchsCommand,    &kExplainCommand,
   };
   return kCommands;
 }
