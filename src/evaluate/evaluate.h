@@ -56,15 +56,6 @@ struct EvalResult {
   double seconds = 0, tokens_per_second = 0;
 };
 
-// What is kept of one scored token. kld: KL(base ‖ candidate) in nats over the whole vocabulary.
-struct TokenScore {
-  float nll = 0, base_nll = 0, kld = 0;
-  bool top1_agrees = false;
-};
-// Logits of n_vocab tokens; base may be nullptr. position: for messages. Throws Error(kNumeric) on logits that are not
-// finite.
-TokenScore score_token(const float* candidate, const float* base, size_t n_vocab, TokenId next, uint64_t position);
-
 // Mean KL(base ‖ candidate) in nats over rows of logits (n_rows × n_vocab each).
 double mean_kl_divergence(std::span<const float> base, std::span<const float> candidate, size_t n_vocab,
                           ThreadPool& pool);
@@ -84,6 +75,8 @@ struct SpeedResult {
   double prefill_limit_tps = 0, decode_limit_tps = 0;
   uint64_t weight_bytes = 0, peak_rss_bytes = 0;
   double load_seconds = 0;
+  double prefill_joules = 0, decode_joules = 0;     // for each token, of the whole machine, over all repeats
+  std::string no_energy;                            // why they are not measured
 };
 SpeedResult measure_speed(const Model& model, const SpeedOptions& options, ThreadPool& pool);
 Json to_json(const SpeedResult& result);

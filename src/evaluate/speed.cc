@@ -10,6 +10,7 @@
 #include "base/aligned.h"
 #include "base/error.h"
 #include "base/progress.h"
+#include "evaluate/energy.h"
 #include "evaluate/evaluate.h"
 #include "kernel/kernels.h"
 
@@ -84,17 +85,23 @@ SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Threa
   const auto session = engine->new_session(n_prefill + n_decode);
 
   std::vector<double> prefill, decode;
+  EnergyMeter energy;
+  r.no_energy = energy.why_not();
   for (uint32_t repeat = 0; repeat <= options.repeats; ++repeat) {  // the first warms caches and is not counted
     throw_if_interrupted();
     session->truncate(0);
+    energy.start();
     auto start = Clock::now();
     engine->forward(*session, tokens, 1, logits);
-    const double prefill_seconds = seconds_since(start);
+    const double prefill_seconds = seconds_since(start), prefill_joules = energy.joules();
+    energy.start();
     start = Clock::now();
     for (uint32_t i = 0; i < n_decode; ++i) engine->forward(*session, std::span(&tokens[i % n_prefill], 1), 1, logits);
     if (repeat == 0) continue;
     prefill.push_back(n_prefill / prefill_seconds);
     decode.push_back(n_decode / seconds_since(start));
+    r.prefill_joules += prefill_joules / n_prefill / options.repeats;
+    r.decode_joules += energy.joules() / n_decode / options.repeats;
   }
   r.prefill_tps = median(prefill);
   r.decode_tps = median(decode);
@@ -147,6 +154,10 @@ Json to_json(const SpeedResult& r) {
   json["weight_bytes"] = r.weight_bytes;
   json["peak_rss_bytes"] = r.peak_rss_bytes;
   json["load_seconds"] = r.load_seconds;
+  if (r.no_energy.empty())
+    json["energy"] = {{"prefill_joules_per_token", r.prefill_joules}, {"decode_joules_per_token", r.decode_joules}};
+  else
+    json["energy"] = {{"not_measured", r.no_energy}};
   return json;
 }
 

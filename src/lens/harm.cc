@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "evaluate/scoring.h"
 
 namespace tsubu {
 namespace {
@@ -86,7 +87,7 @@ BlockSums HarmMeter::score(size_t chunk, const std::vector<float>& logits) {
   for (const TokenScore& s : scores) {
     sums.n += 1;
     sums.kld += static_cast<double>(s.kld);
-    sums.top1 += s.top1_agrees ? 1 : 0;
+    sums.top1 += s.top1_agrees() ? 1 : 0;
     sums.nll_difference += static_cast<double>(s.nll) - static_cast<double>(s.base_nll);
   }
   return sums;
