@@ -87,7 +87,7 @@ Json certified() {
 }
 
 TEST(Report, ShowsWhatTheRunSaysAndNothingRunsInIt) {
-  const std::vector<Run> runs = {{"run.json", certified()}};
+  const std::vector<tsubu::Run> runs = {{"run.json", certified()}};
   const std::string page = make_report(runs, {});
   for (const char* part : {"0.0123", "max_kld", "worst &lt;text&gt;", "holds blk.1", "rope base", "the protocol line", "25.00 %", "0.07", "99.00 %"})
     EXPECT_NE(page.find(part), std::string::npos) << part;
@@ -103,11 +103,11 @@ TEST(Report, ShowsWhatTheRunSaysAndNothingRunsInIt) {
 }
 
 TEST(Report, RefusesWhatIsNoRun) {
-  const std::vector<Run> runs = {{"x.json", Json{{"a", 1}}}};
+  const std::vector<tsubu::Run> runs = {{"x.json", Json{{"a", 1}}}};
   EXPECT_THROW(make_report(runs, {}), Error);
   Json damaged = certified();
   damaged["candidates"][0]["divergence"].erase("ci95");
-  const std::vector<Run> broken = {{"x.json", damaged}};
+  const std::vector<tsubu::Run> broken = {{"x.json", damaged}};
   EXPECT_THROW(make_report(broken, {}), Error);
 }
 
