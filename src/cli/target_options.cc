@@ -80,7 +80,7 @@ void declare_target(CLI::App& app, TargetChoice& choice) {
   app.add_option("--probes", choice.probes, "Windows of the text that sensitivities are measured on (default 16)")
       ->check(CLI::Range(1, 1 << 20))
       ->type_name("N");
-  app.add_option("--held-out", choice.held_out, "Windows to measure results on, kept from the rounding (default 32)")
+  app.add_option("--verify", choice.held_out, "Windows to measure results on, kept from the rounding (default 32)")
       ->check(CLI::Range(1, 1 << 20))
       ->type_name("N");
 }
