@@ -15,7 +15,7 @@ namespace tsubu {
 namespace {
 
 struct Options {
-  std::string model, stats, output, tensor_types, effort = "default";
+  std::string model, stats, output, tensor_types, page, effort = "default";
   std::vector<std::string> texts, recipes;
   CorpusOptions corpus;
   TargetChoice target;
@@ -99,6 +99,12 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     c.predicted = costs.predict(recipe_types(*model, costs, r, quantize.plan));
     stock.push_back(c);
   }
+  if (!o.page.empty()) {
+    std::vector<NamedPrediction> others;
+    for (const FitCandidate& c : stock)
+      others.push_back({c.name, 8.0 * static_cast<double>(c.size_bytes - costs.metadata_bytes) / static_cast<double>(costs.n_weights), c.predicted});
+    write_text(o.page, plan_page(o.model, costs, front, others, plan ? &*plan : nullptr));
+  }
   std::optional<PlanCheck> check;
   if (o.check > 0) check = check_plan(*model, costs, o.check, o.seed, quantize.stats, text.held_out, pool);
 
@@ -160,6 +166,7 @@ Action declare(CLI::App& app) {
   declare_target(app, o->target);
   app.add_option("-o,--output", o->output, "Recipe to write, for tsubu quantize --recipe")->type_name("R.json");
   app.add_option("--tensor-type-file", o->tensor_types, "The same for llama.cpp's option of that name")->type_name("F");
+  app.add_option("--page", o->page, "The same as a page with figures (one self-contained HTML file)")->type_name("OUT.html");
   app.add_option("--recipe", o->recipes, "Predict this recipe too (name or JSON file); repeatable")
       ->type_name("R")
       ->allow_extra_args(false);

@@ -43,13 +43,15 @@ void correlation_with_size(const Study& study, std::vector<std::string>& out) {
       g = gauss;
     }
     if (!p) continue;
-    const bool as_paper = p->high < g->low && g->high < m->low, reversed = m->high < p->low;
+    const bool is_sure = p->n > 1 && m->n > 1;
+    const bool as_paper = is_sure && p->high < g->low && g->high < m->low, reversed = is_sure && m->high < p->low;
     out.push_back(fmt::format(
         "{}: at r = {}, noise that grows with the value costs {} nats, noise blind to it {}, noise that falls with it {}: {}", of,
         short_number(p->x), band(*p), band(*g), band(*m),
         as_paper ? "large values tolerate more, as the paper found"
         : reversed ? "the other way round than the paper found"
-                   : "no clear order of the three within the spread of the seeds"));
+        : is_sure  ? "no clear order of the three within the spread of the seeds"
+                   : "one seed, so the order is not sure yet"));
   }
 }
 

@@ -84,6 +84,7 @@ class Fitting {
  private:
   PlannerOptions planner() const {
     PlannerOptions p = o_.planner;
+    if (!p.allowed.empty()) return p;  // other types are not wanted in the file: stock recipes must do with these as well
     for (const Recipe& stock : recipes())
       for (const PlannedTensor& t : assigned(stock))
         if (t.type->encode && t.tensor->spec().quantizable && t.type->bits_per_weight() < 17 && !stock_is_odd(stock) &&

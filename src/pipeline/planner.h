@@ -34,6 +34,8 @@ struct PlannerOptions {
 
 // The types to choose from when nothing else is said: those that no other of about their size beats, and F16.
 std::vector<const TypeInfo*> planner_types();
+// Those of planner_types() that are only looked at where blocks of 256 do not fit.
+bool is_small_block_type(const TypeInfo& type);
 
 struct TypeCost {
   const TypeInfo* type = nullptr;
@@ -60,6 +62,7 @@ struct Prediction {
 struct PlanCosts {
   std::vector<TensorCosts> tensors;  // quantizable ones, in graph order
   std::vector<Anchor> anchors;       // by rising prediction
+  std::vector<std::string> unplanned;  // quantizable, but no operation that is probed reads them: they stay F16
   uint64_t fixed_bytes = 0;          // of the file: metadata and what is not quantized
   uint64_t metadata_bytes = 0;
   uint64_t alignment = 32;           // of a tensor's bytes in the file
@@ -75,6 +78,7 @@ struct PlanCosts {
   Prediction predict(const std::vector<const TypeInfo*>& types) const { return predict(sum(types)); }
   double sum_for(double kld) const;  // the sum whose prediction is that
   uint64_t size_bytes(const std::vector<const TypeInfo*>& types) const;
+  uint64_t padded_bytes(const ModelTensor& tensor, const TypeInfo& type) const;  // as it lies in the file
 };
 
 // As a file, so that several sizes are planned from one measurement.
@@ -120,5 +124,14 @@ Harm measure_recipe(const PlanCosts& costs, const std::vector<const TypeInfo*>& 
 
 Json to_json(const PlanCosts& costs);
 Json to_json(const Plan& plan, const PlanCosts& costs);
+
+struct NamedPrediction {
+  std::string name;
+  double bits_per_weight = 0;
+  Prediction predicted;
+};
+// One self-contained page (plan_page.cc); plan may be nullptr.
+std::string plan_page(const std::string& model, const PlanCosts& costs, const std::vector<Plan>& front,
+                      const std::vector<NamedPrediction>& others, const Plan* plan);
 
 }  // namespace tsubu

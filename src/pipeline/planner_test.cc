@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "engine/random_model.h"
-#include "pipeline/fit.h"
 
 namespace tsubu {
 namespace {
@@ -51,7 +50,7 @@ TEST_F(Planning, SizesAreTheFilesAndTheBudgetIsKept) {
     const Plan plan = make_plan(costs, options, target);
     EXPECT_TRUE(plan.is_optimal);
     EXPECT_LE(plan.size_bytes, target.max_bytes);
-    EXPECT_GT(plan.size_bytes, target.max_bytes * 0.97);  // a model this small has few steps
+    EXPECT_GT(plan.size_bytes, target.max_bytes * 0.93);  // four types of sixteen tensors are few steps
     const Recipe recipe = recipe_from_json(to_json(plan_recipe(costs, plan, "plan")), "the plan");
     EXPECT_EQ(recipe_types(model, costs, recipe, {}), plan.types);
     EXPECT_EQ(quantized_bytes(model, recipe, quantize), plan.size_bytes);
@@ -85,7 +84,9 @@ TEST_F(Planning, ADivergenceIsMetWithTheFewestBytes) {
   EXPECT_LE(plan.predicted.mean, target.max_kld * 1.0001);
   EXPECT_TRUE(plan.is_optimal);
   for (const Plan& p : front)
-    if (p.predicted.mean <= target.max_kld) EXPECT_GE(p.size_bytes, plan.size_bytes);
+    if (p.predicted.mean <= target.max_kld) {
+      EXPECT_GE(p.size_bytes, plan.size_bytes);
+    }
   target.max_kld = 1e-30;
   options.allowed.pop_back();  // without F16
   EXPECT_THROW(make_plan(costs, options, target), Error);
@@ -121,33 +122,6 @@ TEST_F(Planning, TheSameForAnyNumberOfThreads) {
   a.erase("seconds");
   b.erase("seconds");
   EXPECT_EQ(a, b);
-}
-
-TEST_F(Planning, QuantizingToASizeKeepsWhatMeasuredBest) {
-  SplitText text;
-  text.calibration = text.probes = corpus;
-  text.probes.chunks.resize(8);
-  text.held_out.assign(corpus.chunks.begin() + 16, corpus.chunks.end());
-  FitOptions fit;
-  fit.planner = options;
-  fit.quantize = quantize;
-  fit.quantize.output = path.string();
-  fit.second_pass = true;
-  const PlanCosts costs = plan_costs(model, text.probes, quantize, options, pool);
-  const std::vector<Plan> front = plan_front(costs, options);
-  fit.target.max_bytes = (front.front().size_bytes + front.back().size_bytes) / 2;
-  const FitResult result = quantize_to_fit(model, text, fit);
-  ASSERT_FALSE(result.candidates.empty());
-  double least = 1e300, kept = 0;
-  for (const FitCandidate& c : result.candidates) {
-    EXPECT_LE(c.size_bytes, fit.target.max_bytes) << c.name;
-    least = std::min(least, c.measured);
-    if (c.is_kept) kept = c.measured;
-  }
-  EXPECT_EQ(kept, least);
-  EXPECT_EQ(fs::file_size(path), result.quantized.size_bytes);
-  for (size_t i = 1; i <= result.candidates.size(); ++i)
-    EXPECT_FALSE(fs::exists(path.string() + ".tsubu-try-" + std::to_string(i)));
 }
 
 }  // namespace

@@ -1,0 +1,121 @@
+#include "lens/study.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <set>
+
+#include "base/error.h"
+#include "engine/random_model.h"
+#include "lens/figures.h"
+
+namespace tsubu {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Studying : public testing::Test {
+ protected:
+  Studying() : model(shape()), pool(2), path(fs::temp_directory_path() / ("tsubu-study-" + std::to_string(getpid()))) {
+    for (uint32_t c = 0; c < 3; ++c) windows.push_back(random_tokens(24, 50, c));
+    options.work_path = path.string();
+    options.n_seeds = 1;
+  }
+  ~Studying() override { fs::remove(path); }
+  static RandomModelOptions shape() {
+    RandomModelOptions o;
+    o.n_embd = o.n_ff = 32;
+    return o;
+  }
+  RandomModel model;
+  ThreadPool pool;
+  fs::path path;
+  std::vector<std::vector<TokenId>> windows;
+  StudyOptions options;
+};
+
+TEST_F(Studying, EverythingIsMeasuredOnceAndHarmGrowsWithTheSquare) {
+  const Study study = run_study(model, windows, options, pool);
+  EXPECT_TRUE(study.left_out.empty());
+  EXPECT_EQ(study.cells.size(), study.n_cells);
+  std::set<std::string> ids;
+  for (const auto& [cell, result] : study.cells) {
+    EXPECT_TRUE(ids.insert(cell.id()).second) << cell.id();
+    EXPECT_GE(result.kld, 0) << cell.id();
+  }
+  EXPECT_EQ(study.sensitivities.size(), 16u);  // seven linears of two layers, embedding and head
+  const auto points = curve(study, "curves", Cell::What::kWeights, "gaussian");
+  ASSERT_EQ(points.size(), 6u);
+  const double slope = std::log(points[3].y / points[1].y) / std::log(points[3].x / points[1].x);
+  EXPECT_NEAR(slope, 2, 0.2);
+  const auto noise = equivalent_noise(study, points[2].y);
+  ASSERT_TRUE(noise);
+  EXPECT_NEAR(*noise, points[2].x, 1e-9);
+  EXPECT_FALSE(findings(study).empty());
+  for (const auto& [cell, result] : study.cells)
+    if (cell.part == "codecs") {
+      EXPECT_GT(result.r, 0) << cell.id();
+    }
+  // The page stands alone and holds every figure.
+  const std::string page = study_page(study);
+  EXPECT_EQ(page.find("http://"), std::string::npos);
+  EXPECT_EQ(page.find("nan"), std::string::npos);
+  EXPECT_NE(page.find("prefers-color-scheme:dark"), std::string::npos);
+}
+
+TEST_F(Studying, WithoutTimeItSaysWhatIsLeftOutAndGoesOnLater) {
+  options.minutes = 0;
+  const Study none = run_study(model, windows, options, pool);
+  EXPECT_TRUE(none.cells.empty());
+  EXPECT_GE(none.left_out.size(), 5u);
+  EXPECT_FALSE(study_page(none).empty());
+  options.minutes = 10;
+  const Study all = run_study(model, windows, options, pool);
+  EXPECT_EQ(all.n_resumed, 0u);
+  const Study again = run_study(model, windows, options, pool);
+  EXPECT_EQ(again.n_resumed, all.cells.size() + all.sensitivities.size());
+  Json a = to_json(all), b = to_json(again);
+  for (Json* j : {&a, &b}) {
+    j->erase("seconds");
+    j->erase("resumed");
+  }
+  EXPECT_EQ(a["cells"], b["cells"]);
+  EXPECT_EQ(a["sensitivities"], b["sensitivities"]);
+  options.where = "ffn_down";  // another study
+  EXPECT_EQ(run_study(model, windows, options, pool).n_resumed, 0u);
+}
+
+TEST_F(Studying, APlaceThatIsNotThereIsAnError) {
+  for (const char* where : {"no_such", "["}) {
+    options.where = where;
+    EXPECT_THROW(run_study(model, windows, options, pool), Error) << where;
+  }
+}
+
+TEST(Figures, LogarithmicAxesLeaveOutWhatHasNoLogarithm) {
+  LineFigure f;
+  f.title = "a < b & c";
+  f.log_x = f.log_y = true;
+  f.series.push_back({"s", {{0.01, 0, 0, 0}, {0.1, 1e-4, 1e-5, 1e-3}, {1, 1e-2, 1e-2, 1e-2}}, false, {}});
+  const std::string svg = line_svg(f);
+  EXPECT_EQ(svg.find("nan"), std::string::npos);
+  EXPECT_EQ(svg.find("inf"), std::string::npos);
+  EXPECT_NE(svg.find("a &lt; b &amp; c"), std::string::npos);
+  size_t dots = 0;
+  for (size_t at = svg.find("<circle"); at != std::string::npos; at = svg.find("<circle", at + 1)) ++dots;
+  EXPECT_EQ(dots, 2u);
+  EXPECT_NE(line_svg(LineFigure{}).find("nothing was measured"), std::string::npos);
+}
+
+TEST(Figures, NumbersAreShort) {
+  EXPECT_EQ(short_number(0.00123456), "0.00123");
+  EXPECT_EQ(short_number(1e-5), "1e-5");
+  EXPECT_EQ(short_number(0.000123), "1.23e-4");
+  EXPECT_EQ(short_number(0), "0");
+  EXPECT_EQ(short_number(25.04), "25");
+}
+
+}  // namespace
+}  // namespace tsubu
