@@ -37,6 +37,43 @@ def set_json(path, **values):
     path.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
 
 
+def gguf_layout(data):
+    """Tensors: name → (rows, columns, place of the offset); numbers of the metadata: key → place; start of the data."""
+    sizes = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+    n_tensors, n_values = struct.unpack_from("<QQ", data, 8)
+    at, values, alignment = 24, {}, 32
+
+    def string(at):
+        n = struct.unpack_from("<Q", data, at)[0]
+        return data[at + 8: at + 8 + n].decode(), at + 8 + n
+
+    def skip(kind, at):
+        if kind == 8:
+            return string(at)[1]
+        if kind == 9:
+            element, n = struct.unpack_from("<IQ", data, at)
+            at += 12
+            for _ in range(n if element in (8, 9) else 0):
+                at = skip(element, at)
+            return at if element in (8, 9) else at + n * sizes[element]
+        return at + sizes[kind]
+
+    for _ in range(n_values):
+        key, at = string(at)
+        kind = struct.unpack_from("<I", data, at)[0]
+        values[key] = at + 4
+        at = skip(kind, at + 4)
+    tensors = {}
+    for _ in range(n_tensors):
+        name, at = string(at)
+        n = struct.unpack_from("<I", data, at)[0]
+        shape = struct.unpack_from(f"<{n}Q", data, at + 4)
+        at += 4 + 8 * n + 4
+        tensors[name] = (shape[1] if n > 1 else 1, shape[0], at)
+        at += 8
+    return tensors, values, at + -at % alignment
+
+
 class Fixtures:
     def __init__(self, tsubu, model, work):
         self.tsubu, self.model, self.work = tsubu, model, work
@@ -168,6 +205,52 @@ class Fixtures:
         module = "model.layers.2.mlp.up_proj"
         scale_of(variant("gptq", "nan-scale"), module + ".scales", 0x7e00)
         scale_of(variant("w4a16", "zero-scale"), module + ".weight_scale", 0)
+
+    def spoiled(self):
+        """good.gguf (Q4_0), and copies of it that are damaged in one place each."""
+        subprocess.run([self.tsubu, "quantize", self.work / "base.gguf", "-o", self.work / "good.gguf", "--to", "Q4_0", "--quiet"], check=True,
+                       stdout=subprocess.DEVNULL)
+        data = (self.work / "good.gguf").read_bytes()
+        tensors, values, start = gguf_layout(data)
+
+        def spoil(name, change):
+            patched(self.work / "good.gguf", self.work / name, change)
+
+        def zero_scale(d):  # the first block of row 5: a half, then 16 bytes of codes
+            _, columns, offset_at = tensors["blk.2.ffn_up.weight"]
+            at = start + struct.unpack_from("<Q", d, offset_at)[0] + 5 * (columns // 32 * 18)
+            d[at:at + 2] = b"\0\0"
+
+        def swap(d):
+            a, b = tensors["blk.1.ffn_gate.weight"][2], tensors["blk.1.ffn_up.weight"][2]
+            d[a:a + 8], d[b:b + 8] = d[b:b + 8], d[a:a + 8]
+
+        def rope(d):
+            struct.pack_into("<f", d, values["llama.rope.freq_base"], 500000.0)
+
+        def infinite(d):  # the last norm
+            at = start + struct.unpack_from("<Q", d, tensors["output_norm.weight"][2])[0]
+            struct.pack_into("<f", d, at, float("inf"))
+
+        spoil("zero.gguf", zero_scale)
+        spoil("swapped.gguf", swap)
+        spoil("rope.gguf", rope)
+        spoil("infinite.gguf", infinite)
+
+    def questions(self):
+        """Four questions whose answers any model of English gets, with groups; the same as prompts; gates."""
+        rows = [("Once upon a time there was a little girl. She liked to play with her", ["dolls", "of the if"], 0, "stories"),
+                ("The sun was hot and the sky was", ["blue", "the the and"], 0, "stories"),
+                ("She said that she was very", ["happy", "of to with"], 0, "talk"),
+                ("They went to the park to", ["play", "was had"], 0, "talk")]
+        (self.work / "own.jsonl").write_text("".join(
+            json.dumps({"query": q, "choices": c, "gold": g, "group": k}) + "\n" for q, c, g, k in rows))
+        (self.work / "pairs.jsonl").write_text("".join(json.dumps({"prompt": q, "answer": c[g]}) + "\n" for q, c, g, _ in rows))
+        (self.work / "prompts.txt").write_text("".join(q + "\n" for q, *_ in rows))
+        (self.work / "bad.jsonl").write_text('{"query": "x", "choices": ["a"], "gold": 4}\n')
+        (self.work / "unknown.jsonl").write_text('{"x": 1}\n')
+        (self.work / "gates.json").write_text('{"max_kld": 0.5, "min_top1": 0.3, "max_size": "20MiB"}')
+        (self.work / "bad-gates.json").write_text('{"max_kdl": 0.5}')
 
     def short_text(self):
         (self.work / "short.txt").write_text("Too short.")

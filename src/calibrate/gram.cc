@@ -21,7 +21,7 @@ size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multipl
 size_t n_strips(size_t n) { return (n + kStripRows - 1) / kStripRows; }
 
 // x (n_tokens, n) to panels, the columns past n zero.
-void pack(const float* x, size_t ldx, size_t n_tokens, size_t n, std::vector<float>& panels, ThreadPool& pool) {
+void pack(const float* x, size_t ldx, size_t n_tokens, size_t n, AlignedVector<float>& panels, ThreadPool& pool) {
   const size_t n_panels = (n + kPanel - 1) / kPanel;
   if (panels.size() < n_panels * n_tokens * kPanel) panels.resize(n_panels * n_tokens * kPanel);
   constexpr size_t kPanelsAnItem = 16;
@@ -73,7 +73,11 @@ GramAccumulator::GramAccumulator(size_t n, size_t m, bool symmetric, std::shared
     : n_(n), m_(m), symmetric_(symmetric), scratch_(std::move(scratch)), products_(products) {
   if (symmetric && n != m) fail(ExitCode::kUsage, "a symmetric product of {} and {} columns", n, m);
   if (!scratch_) scratch_ = std::make_shared<GramScratch>();
-  g_.resize(size_bytes(n, m, symmetric) / sizeof(double));
+  const size_t n_sums = size_bytes(n, m, symmetric) / sizeof(double);
+  if (products == Products::kF32)
+    g_.resize(n_sums);
+  else
+    g_of_bf16_.resize(n_sums);
 }
 
 void GramAccumulator::add(const float* x, size_t ldx, const float* y, size_t ldy, size_t n_tokens, ThreadPool& pool) {
@@ -99,7 +103,7 @@ void GramAccumulator::add_bf16(const float* x, size_t ldx, const float* y, size_
                                ThreadPool& pool) {
   // Rows [first, first + count) of `from`, filled up with zeros to whole squares of pairs.
   const auto pack_pairs = [&](const float* from, size_t ld, size_t width, size_t first, size_t count,
-                              std::vector<uint32_t>& to, bool by_column) {
+                              AlignedVector<uint32_t>& to, bool by_column) {
     const size_t n_panels = (width + kPanel - 1) / kPanel, panel_words = kPanel * (by_column ? kColumnStride : kWaitingPairs);
     if (to.size() != n_panels * panel_words) to.assign(n_panels * panel_words, 0);
     const size_t first_pair = waiting_.n / 2, n_pairs = round_up(count, 2 * kPanel) / 2;
@@ -143,18 +147,27 @@ void GramAccumulator::multiply_waiting(ThreadPool& pool) {
       const size_t used = by_column ? n_pairs : n_pairs * kPanel;
       for (size_t i = 0; i < part->size(); i += stride) std::fill_n(part->data() + i + used, stride - used, 0u);
     }
-  constexpr size_t kPanelsAtOnce = 8;
-  pool.parallel_for(n_strips(n_), [&](size_t i, int) {
-    const Strip s = strip(i);
-    alignas(64) float products[kStripRows * kPanelsAtOnce * kPanel];
-    for (size_t p = s.first_column / kPanel; p < n_panels; p += kPanelsAtOnce) {
+  // Squares of the sums: the panels of one are read once for kStripsAtOnce strips.
+  constexpr size_t kPanelsAtOnce = 8, kStripsAtOnce = 4;
+  pool.parallel_for((n_strips(n_) + kStripsAtOnce - 1) / kStripsAtOnce, [&](size_t item, int) {
+    const size_t begin = item * kStripsAtOnce, end = std::min(n_strips(n_), begin + kStripsAtOnce);
+    const Strip top = strip(begin), bottom = strip(end - 1);
+    alignas(64) float products[kStripsAtOnce * kStripRows * kPanelsAtOnce * kPanel];
+    for (size_t p = top.first_column / kPanel; p < n_panels; p += kPanelsAtOnce) {
       const size_t count = std::min(kPanelsAtOnce, n_panels - p), width = count * kPanel;
-      kernels().products_bf16(waiting_.x_columns.data() + s.row * kColumnStride, kColumnStride,
-                              waiting_.y_panels.data() + p * kPanel * kWaitingPairs, count, kWaitingPairs, s.rows,
-                              products, width);
-      for (size_t r = 0; r < s.rows; ++r) {
-        double* g = g_.data() + s.offset + r * s.width + (p * kPanel - s.first_column);
-        for (size_t c = 0; c < width; ++c) g[c] += static_cast<double>(products[r * width + c]);
+      kernels().products_bf16(waiting_.x_columns.data() + top.row * kColumnStride, kColumnStride,
+                              waiting_.y_panels.data() + p * kPanel * kWaitingPairs, count, kWaitingPairs,
+                              bottom.row + bottom.rows - top.row, products, width);
+      for (size_t i = begin; i < end; ++i) {
+        const Strip s = strip(i);
+        // A square on the diagonal reaches below it.
+        const size_t below = s.first_column > p * kPanel ? std::min(width, s.first_column - p * kPanel) : 0;
+        if (below == width) continue;
+        for (size_t r = 0; r < s.rows; ++r) {
+          const float* from = products + (s.row - top.row + r) * width;
+          float* g = g_of_bf16_.data() + s.offset + r * s.width + (p * kPanel + below - s.first_column);
+          kernels().add(g, from + below, g, width - below);
+        }
       }
     }
   });
@@ -168,7 +181,8 @@ void GramAccumulator::flush(ThreadPool& pool) {
 
 double GramAccumulator::at(size_t i, size_t j) const {
   const Strip s = strip(i / kStripRows);
-  return g_[s.offset + (i - s.row) * s.width + (j - s.first_column)];
+  const size_t index = s.offset + (i - s.row) * s.width + (j - s.first_column);
+  return products_ == Products::kF32 ? g_[index] : static_cast<double>(g_of_bf16_[index]);
 }
 
 void GramAccumulator::finish_row(size_t i, std::span<float> out) const {
@@ -187,6 +201,7 @@ void GramAccumulator::finish(std::span<float> out) const {
 
 void GramAccumulator::clear() {
   std::fill(g_.begin(), g_.end(), 0.0);
+  std::fill(g_of_bf16_.begin(), g_of_bf16_.end(), 0.0f);
   waiting_ = {};
   n_tokens_ = 0;
 }

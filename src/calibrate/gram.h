@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "base/aligned.h"
 #include "base/threads.h"
 
 namespace tsubu {
@@ -20,20 +21,21 @@ inline constexpr size_t kGramChunk = 256;
 // Tokens of a chunk of bfloat16 products: adding a chunk to the sums takes longer than multiplying it.
 inline constexpr size_t kBf16Chunk = 1024;
 
-// How activations are multiplied. kBf16: rounded to bfloat16 first (relative 2^-9 each), f32 sums over kBf16Chunk tokens:
-// much faster where Kernels::native_bf16, and the sums are still those of a Gram matrix (of the rounded activations).
+// How activations are multiplied. kBf16: rounded to bfloat16 first (relative 2^-9 each), f32 sums over kBf16Chunk tokens and
+// of such chunks: much faster where Kernels::native_bf16, half the memory, and the sums are still those of a Gram matrix (of
+// the rounded activations).
 enum class Products { kF32, kBf16 };
 
 // Columns repacked for the kernel: as large as kGramChunk tokens of the widest input. Share one among accumulators that
 // are used one after another.
 struct GramScratch {
-  std::vector<float> x, y;
+  AlignedVector<float> x, y;
 };
 
 // Tokens that wait to be multiplied as bfloat16: pairs of tokens, by panels of columns and, for the left factor, by
 // columns. Freed with the accumulator's clear() and finish().
 struct WaitingTokens {
-  std::vector<uint32_t> x_columns, y_panels;
+  AlignedVector<uint32_t> x_columns, y_panels;
   size_t n = 0;
 };
 
@@ -57,10 +59,10 @@ class GramAccumulator {
   void finish_row(size_t i, std::span<float> out) const;
   void clear();  // to zero tokens; keeps the memory
 
-  // The sums as they are kept, to save and restore work in progress.
+  // The sums as they are kept, to save and restore work in progress. Products::kF32 only.
   std::span<const double> sums() const { return g_; }
   void restore(std::span<const double> sums, uint64_t n_tokens);
-  // Bytes of the sums of such an accumulator.
+  // Bytes of the sums of such an accumulator (kF32).
   static uint64_t size_bytes(size_t n, size_t m, bool symmetric);
 
  private:
@@ -75,7 +77,8 @@ class GramAccumulator {
   std::shared_ptr<GramScratch> scratch_;
   Products products_;
   WaitingTokens waiting_;
-  std::vector<double> g_;  // strips of kStripRows rows, each row-major; see gram.cc
+  std::vector<double> g_;         // strips of kStripRows rows, each row-major; see gram.cc
+  std::vector<float> g_of_bf16_;  // the same, of bfloat16 products
 };
 
 // First moments, mean squares and maxima of columns.

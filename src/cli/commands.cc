@@ -9,15 +9,16 @@ namespace tsubu {
 
 // To add a command: write its file and put its name in both of these lines' lists.
 extern const Command kInspectCommand, kConvertCommand, kCalibrateCommand, kTransformCommand, kQuantizeCommand,
-    kSimulateCommand, kEvalCommand, kBenchCommand, kRunCommand, kTokenizeCommand, kTypesCommand, kSchemesCommand,
-    kMethodsCommand, kRecipesCommand, kArchsCommand, kLayoutsCommand, kDiffCommand, kLintCommand;
+    kPlanCommand, kSimulateCommand, kEvalCommand, kCertifyCommand, kBenchCommand, kReportCommand, kRunCommand, kTokenizeCommand,
+    kTypesCommand, kSchemesCommand, kMethodsCommand, kRecipesCommand, kArchsCommand, kLensCommand, kLayoutsCommand, kDiffCommand,
+    kLintCommand, kExplainCommand;
 
 std::span<const Command* const> commands() {
   static constexpr const Command* kCommands[] = {
-      &kInspectCommand,  &kConvertCommand, &kCalibrateCommand, &kTransformCommand, &kQuantizeCommand,
-      &kSimulateCommand, &kEvalCommand,    &kBenchCommand,     &kRunCommand,       &kTokenizeCommand,
-      &kTypesCommand,    &kSchemesCommand, &kMethodsCommand,   &kRecipesCommand,   &kArchsCommand,
-      &kLayoutsCommand,  &kDiffCommand,    &kLintCommand,
+      &kInspectCommand,  &kLintCommand,    &kDiffCommand,    &kConvertCommand,  &kCalibrateCommand, &kTransformCommand,
+      &kQuantizeCommand, &kPlanCommand,    &kSimulateCommand, &kEvalCommand,    &kCertifyCommand,   &kLensCommand,
+      &kBenchCommand,    &kReportCommand,  &kRunCommand,     &kTokenizeCommand, &kTypesCommand,     &kSchemesCommand,
+      &kMethodsCommand,  &kRecipesCommand, &kArchsCommand,   &kLayoutsCommand,  &kExplainCommand,
   };
   return kCommands;
 }

@@ -12,13 +12,15 @@
 #include "cli/output.h"
 #include "cli/table.h"
 #include "evaluate/evaluate.h"
+#include "evaluate/tasks.h"
 
 namespace tsubu {
 namespace {
 
 struct Options {
   std::string model, base, protocol = "llama.cpp";
-  std::vector<std::string> texts;
+  std::vector<std::string> texts, tasks;
+  uint32_t task_limit = 0;
   std::optional<uint32_t> context;
   std::optional<double> max_perplexity, max_divergence;
   EvalOptions eval;
@@ -52,6 +54,58 @@ std::vector<Gate> gates_of(const Options& o, const EvalResult& result) {
   if (o.max_perplexity) gates.push_back({"perplexity", result.perplexity.mean, *o.max_perplexity});
   if (o.max_divergence) gates.push_back({"divergence", result.divergence.mean, *o.max_divergence});
   return gates;
+}
+
+// A task's answers by the model and, where there is one, by the base.
+struct TaskRun {
+  Task task;
+  TaskScores scores;
+  std::optional<TaskComparison> comparison;
+};
+
+std::vector<TaskRun> run_tasks(const Options& o, const Model& model, const Model* base, ThreadPool& pool) {
+  std::vector<TaskRun> runs;
+  for (const std::string& path : o.tasks) {
+    TaskRun run{read_task(path, o.task_limit), {}, {}};
+    run.scores = score_task(run.task, model, o.eval.act_int8, pool);
+    if (base) run.comparison = compare_task(run.task, score_task(run.task, *base, o.eval.act_int8, pool), run.scores);
+    runs.push_back(std::move(run));
+  }
+  return runs;
+}
+
+Json tasks_json(const std::vector<TaskRun>& runs) {
+  Json list = Json::array();
+  for (const TaskRun& run : runs) {
+    Json json = task_json(run.task, run.scores);
+    if (run.comparison) {
+      const PairedCounts& c = counted(run.task, *run.comparison);
+      json["flips"] = {{"lost", c.lost}, {"gained", c.gained}, {"base_accuracy", c.base_share()}, {"mcnemar_p", mcnemar_exact(c.lost, c.gained)}};
+    }
+    list.push_back(std::move(json));
+  }
+  return list;
+}
+
+void print_tasks(const std::vector<TaskRun>& runs) {
+  if (runs.empty()) return;
+  Table table({"task", ">questions", ">right, raw", ">normalized", ">base", ">lost", ">gained", ">p"});
+  for (const TaskRun& run : runs) {
+    const Json json = task_json(run.task, run.scores);
+    const auto share = [&](const char* key) {
+      return fmt::format("{:.2f} % ± {:.2f}", 100 * json[key]["accuracy"].get<double>(), 100 * json[key]["stderr"].get<double>());
+    };
+    std::vector<std::string> cells = {run.task.name, fmt::format("{}", run.task.items.size()), share("raw"), share("normalized")};
+    if (run.comparison) {
+      const PairedCounts& c = counted(run.task, *run.comparison);
+      for (std::string cell : {fmt::format("{:.2f} %", 100 * c.base_share()), fmt::format("{}", c.lost), fmt::format("{}", c.gained),
+                               fmt::format("{:.3g}", mcnemar_exact(c.lost, c.gained))})
+        cells.push_back(std::move(cell));
+    }
+    table.add(std::move(cells));
+  }
+  print_out(table.text() + "questions: zero-shot; raw: the continuation of the largest log-likelihood; normalized: per byte of its text; "
+                           "lost, gained: answers that the base had right, wrong; p: exact McNemar\n");
 }
 
 void print_result(const EvalResult& r, const EvalOptions& options, const std::vector<Gate>& gates) {
@@ -92,7 +146,27 @@ Json result_json(const Options& o, const EvalResult& result, const EvalOptions& 
   return json;
 }
 
+// Questions alone.
+ExitCode run_only_tasks(const Options& o, const CommonOptions& common) {
+  if (o.max_perplexity || o.max_divergence) fail(ExitCode::kUsage, "eval: --max-ppl and --max-kld need text: add --text F");
+  const auto model = Model::open(o.model);
+  const auto base = o.base.empty() ? nullptr : Model::open(o.base);
+  ThreadPool pool(common.threads);
+  const std::vector<TaskRun> tasks = run_tasks(o, *model, base.get(), pool);
+  if (!common.json) {
+    print_tasks(tasks);
+    return ExitCode::kDone;
+  }
+  Json json = {{"model", o.model}};
+  if (base) json["base"] = o.base;
+  json["tasks"] = tasks_json(tasks);
+  print_json(json);
+  return ExitCode::kDone;
+}
+
 ExitCode run(const Options& o, const CommonOptions& common) {
+  if (o.texts.empty() && o.tasks.empty()) fail(ExitCode::kUsage, "eval: nothing to measure on: give --text F or --tasks F");
+  if (o.texts.empty()) return run_only_tasks(o, common);
   if (o.max_divergence && o.base.empty())
     fail(ExitCode::kUsage, "eval: --max-kld needs a base to compare with: add --ref BASE");
   EvalOptions options = o.eval;
@@ -113,11 +187,16 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.numerics = make_numerics(o.numerics, *model, options.context, pool);
   const EvalResult result = evaluate(*model, base.get(), tokens, options, pool);
 
+  const std::vector<TaskRun> tasks = run_tasks(o, *model, base.get(), pool);
   const std::vector<Gate> gates = gates_of(o, result);
-  if (common.json)
-    print_json(result_json(o, result, options, gates));
-  else
+  if (common.json) {
+    Json json = result_json(o, result, options, gates);
+    if (!tasks.empty()) json["tasks"] = tasks_json(tasks);
+    print_json(json);
+  } else {
     print_result(result, options, gates);
+    print_tasks(tasks);
+  }
   return std::all_of(gates.begin(), gates.end(), [](const Gate& gate) { return gate.ok(); }) ? ExitCode::kDone
                                                                                             : ExitCode::kGateFailed;
 }
@@ -127,9 +206,12 @@ Action declare(CLI::App& app) {
   app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
   app.add_option("--ref", o->base, "Base model: measure the divergence from it")->type_name("BASE");
   app.add_option("--text", o->texts, "UTF-8 text; repeatable, no chunk spans two texts")
-      ->required()
       ->type_name("F")
       ->allow_extra_args(false);
+  app.add_option("--tasks", o->tasks, "Questions with answers (docs/certify.md lists the forms); repeatable")
+      ->type_name("F")
+      ->allow_extra_args(false);
+  app.add_option("--task-limit", o->task_limit, "At most so many questions of each task (default: all)")->type_name("N");
   app.add_option("--ctx", o->context, "Tokens of a chunk (default: the protocol's)")
       ->check(CLI::Range(8, 1 << 20))
       ->type_name("N");

@@ -11,6 +11,7 @@
 #include "cli/layout_output.h"
 #include "cli/output.h"
 #include "cli/quantize_report.h"
+#include "cli/target_options.h"
 
 namespace tsubu {
 namespace {
@@ -21,23 +22,10 @@ struct Options {
   CorpusOptions corpus;
   bool no_measure = false;
   int passes = -1;  // of descent; -1: as the effort says
+  TargetChoice target;
   QuantizeOptions quantize;
   LayoutOutputOptions layout;
 };
-
-// How much work calibration text is turned into. tokens: of it at most, unless --chunks says otherwise.
-struct Effort {
-  std::string_view name;
-  uint64_t tokens;
-  int descent_passes;
-};
-constexpr Effort kEfforts[] = {{"fast", 0, 0}, {"default", uint64_t{1} << 16, 4}, {"best", uint64_t{1} << 18, 8}};
-
-const Effort& effort_named(const std::string& name) {
-  for (const Effort& e : kEfforts)
-    if (e.name == name) return e;
-  fail(ExitCode::kUsage, "--effort {}: expected fast, default or best", name);
-}
 
 std::optional<Products> products_named(const std::string& name) {
   if (name == "auto") return {};
@@ -79,6 +67,47 @@ std::vector<TypeOverride> types_of(const Model& file, const Model& model) {
   return overrides;
 }
 
+// To a size or a divergence: plan, round, measure.
+ExitCode run_fit(const Options& o, const CalibrationEffort& effort, const Model& model, const QuantizeOptions& quantize,
+                 const CommonOptions& common) {
+  if (o.texts.empty()) fail(ExitCode::kUsage, "a plan needs text to measure on: add --text FILE");
+  if (quantize.dry_run) fail(ExitCode::kUsage, "--dry-run with a target: tsubu plan says what it would be");
+  CorpusOptions corpus_options = o.corpus;
+  for (const std::string& text : o.texts) corpus_options.texts.push_back(parse_corpus_text(text));
+  if (corpus_options.max_chunks == 0) corpus_options.max_chunks = effort.chunks(corpus_options.context);
+  const SplitText text = split_text(model, corpus_options, o.target.probes, o.target.held_out);
+  FitOptions fit;
+  fit.quantize = quantize;
+  if (effort.tokens > 0) fit.quantize.corpus = &text.calibration;
+  fit.quantize.statistics = nullptr;
+  fit.planner.allowed = allowed_types(o.target);
+  fit.planner.fused = o.target.fused;
+  fit.planner.costs_path = o.target.costs;
+  fit.planner.calibrated = effort.tokens > 0;
+  fit.second_pass = effort.name == "best";
+  fit.target = make_target(o.target, model, fit.quantize);
+  const FitResult result = quantize_to_fit(model, text, fit);
+  const std::string held_out = fmt::format(
+      "measured on {} tokens of {} windows {}", result.n_tokens_scored, text.held_out.size(),
+      text.is_behind ? "behind those that were rounded with" : "that rounding judges by but does not learn from (give more text)");
+  if (common.json) {
+    Json json = to_json(result.quantized);
+    json["recipe"] = to_json(result.recipe);
+    json["plan"] = to_json(result.plan, result.costs);
+    json["candidates"] = Json::array();
+    for (const FitCandidate& c : result.candidates) json["candidates"].push_back(to_json(c));
+    json["meets_target"] = result.meets_target;
+    json["protocol"] = held_out;
+    print_json(json);
+  } else {
+    print_out(quantize_report(result.quantized, quantize.output, false));
+    print_out("\n" + candidates_text(result.candidates) + held_out + "\n");
+    if (!result.meets_target)
+      print_out(fmt::format("the divergence asked for, {:g}, is not met: ask for less, or give a larger --size\n", o.target.max_kld));
+  }
+  return result.meets_target ? ExitCode::kDone : ExitCode::kGateFailed;
+}
+
 // --format: a Hugging Face directory instead of a GGUF file.
 ExitCode run_layout(const Options& o, const CommonOptions& common) {
   LayoutOutputOptions layout = o.layout;
@@ -94,11 +123,11 @@ ExitCode run_layout(const Options& o, const CommonOptions& common) {
     options.stats = &*statistics;
     options.stats_path = o.stats;
   }
-  const Effort& effort = effort_named(o.effort);
+  const CalibrationEffort& effort = calibration_effort(o.effort);
   options.corpus = o.corpus;
   for (const std::string& text : o.texts) options.corpus.texts.push_back(parse_corpus_text(text));
   if (options.corpus.max_chunks == 0 && effort.tokens > 0)
-    options.corpus.max_chunks = static_cast<uint32_t>(std::max<uint64_t>(1, effort.tokens / options.corpus.context));
+    options.corpus.max_chunks = effort.chunks(options.corpus.context);
   const bool has_gram = !o.texts.empty() || (statistics && statistics->metadata().find(kInputsKey));
   if (layout.method.empty() && has_gram && effort.tokens > 0)
     options.method = {SimStart::kGptq, layout.passes};
@@ -114,7 +143,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   for (const std::string* type : {&options.plan.output_type, &options.plan.embedding_type, &options.plan.fallback})
     if (!type->empty()) type_named(*type);
 
-  const Effort& effort = effort_named(o.effort);
+  const CalibrationEffort& effort = calibration_effort(o.effort);
   CalibratedOptions& calibrated = options.calibrated;
   if (o.passes < 0)
     calibrated.round.descent_passes = effort.descent_passes;
@@ -136,6 +165,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.n_threads = common.threads;
 
   const auto model = Model::open(o.model);
+  if (o.target.any()) return run_fit(o, effort, *model, options, common);
   std::optional<Corpus> corpus;
   if (!o.texts.empty()) {
     if (effort.tokens == 0)
@@ -143,7 +173,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     CorpusOptions corpus_options = o.corpus;
     for (const std::string& text : o.texts) corpus_options.texts.push_back(parse_corpus_text(text));
     if (corpus_options.max_chunks == 0)
-      corpus_options.max_chunks = static_cast<uint32_t>(std::max<uint64_t>(1, effort.tokens / corpus_options.context));
+      corpus_options.max_chunks = effort.chunks(corpus_options.context);
     corpus = read_corpus(*model, corpus_options);
     options.corpus = &*corpus;
   }
@@ -201,6 +231,9 @@ Action declare(CLI::App& app) {
   app.add_option("--refine", o->refine, "Start from this quantized file and improve it in its own types (with --text)")
       ->type_name("FILE.gguf")
       ->excludes(to);
+  declare_target(app, o->target);
+  for (const char* name : {"--size", "--bpw", "--max-kld"})
+    for (const char* other : {"--to", "--recipe", "--refine"}) app.get_option(name)->excludes(app.get_option(other));
   CalibratedOptions& c = o->quantize.calibrated;
   app.add_option("--products", o->products,
                  "Products of calibration: f32; bf16 (faster where the machine multiplies it); auto: bf16 for large models")
@@ -233,8 +266,9 @@ Action declare(CLI::App& app) {
 }  // namespace
 
 extern const Command kQuantizeCommand;
-const Command kQuantizeCommand = {"quantize", "MODEL -o OUT", "Make a model smaller, by a recipe",
+const Command kQuantizeCommand = {"quantize", "MODEL -o OUT", "Make a model smaller, by a recipe or to a size",
                                   "tsubu quantize model-f16.gguf -o model-q4.gguf --to Q4_K_M\n"
+                                  "tsubu quantize hf_directory -o model-6gib.gguf --size 6GiB --text calibration.txt\n"
                                   "tsubu quantize hf_directory -o model-iq4.gguf --to IQ4_XS --text calibration.txt\n"
                                   "tsubu quantize hf_directory -o model-q3.gguf --to Q3_K_M --stats imatrix.gguf\n"
                                   "tsubu quantize hf_directory -o model-w4a16 --format compressed-tensors --to W4A16 "

@@ -1,4 +1,6 @@
 // The program: words in, exit code out. Whatever goes wrong becomes one line on stderr that starts with "tsubu: ".
+#include <malloc.h>
+
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -22,6 +24,10 @@ int report(const char* message, tsubu::ExitCode code) {
 int main(int argc, char** argv) {
   using tsubu::ExitCode;
   try {
+    // Large arrays are given back when they are freed: without a fixed threshold glibc raises it to the largest array freed so
+    // far and keeps what lies between others.
+    constexpr int kLargeArray = 1 << 20;
+    mallopt(M_MMAP_THRESHOLD, kLargeArray);
     tsubu::install_interrupt_handler();
     const ExitCode code = tsubu::run_command_line(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc));
     tsubu::flush_out();

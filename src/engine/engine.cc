@@ -29,6 +29,8 @@ class GraphEngine : public Engine {
     buffers_.resize(program_.buffer_widths.size());
     if (options.act_int8 && options.numerics.linears())
       fail(ExitCode::kUsage, "schemes for weights or activations and act_int8 exclude each other");
+    if (options.editor && (options.act_int8 || options.bf16_products || options.numerics.linears()))
+      fail(ExitCode::kUsage, "edited activations are f32: no act_int8, bf16 products or schemes beside them");
     for (Step& step : program_.steps) quantize_linear(step);
     quantized_scratch_.resize(static_cast<size_t>(pool.size()));
     bf16_scratch_.resize(static_cast<size_t>(pool.size()));
@@ -71,11 +73,21 @@ class GraphEngine : public Engine {
       fail(ExitCode::kUsage, "steps {} to {}: the graph has {}", begin, end, program_.steps.size());
     Batch batch;
     batch.tokens = tokens;
-    batch.n = tokens.size();
+    batch.n = batch.first_logits = tokens.size();
+    batch.is_partial = true;
     batch.cache = &cache;
+    for (const StageValue& v : out) {
+      if (v.id != model_.graph().logits) continue;
+      if (out.size() > 1 || end < program_.steps.size() || v.first > batch.n)
+        fail(ExitCode::kUsage, "logits are given alone, by the last step");
+      batch.logits = v.data;
+      batch.first_logits = v.first;
+      batch.is_partial = false;
+    }
     prepare(batch);
     for (const StageValue& v : in) std::copy_n(v.data, batch.n * width(v.id), rows(v.id, 0));
-    for (size_t i = begin; i < end; ++i) run(program_.steps[i], batch, 0);
+    run(batch, begin, end);
+    if (!batch.is_partial) return;
     for (const StageValue& v : out) std::copy_n(rows(v.id, 0), batch.n * width(v.id), v.data);
   }
 
@@ -196,7 +208,7 @@ class GraphEngine : public Engine {
       if (buffers_[b].size() < batch.n * program_.buffer_widths[b])
         buffers_[b].resize(batch.n * program_.buffer_widths[b]);
     for (RopeTable& rope : program_.ropes) rope.reserve(batch.position + batch.n);
-    rounded_of_ = inputs_of_ = int8_of_ = kNoValue;
+    rounded_of_ = inputs_of_ = int8_of_ = edited_of_ = kNoValue;
   }
 
   // Steps [begin, end).
@@ -260,6 +272,7 @@ class GraphEngine : public Engine {
     if (op.output == rounded_of_) rounded_of_ = kNoValue;
     if (op.output == inputs_of_) inputs_of_ = kNoValue;
     if (op.output == int8_of_) int8_of_ = kNoValue;
+    if (op.output == edited_of_) edited_of_ = kNoValue;
   }
 
   void embed(const Step& step, const Batch& batch) {
@@ -304,6 +317,7 @@ class GraphEngine : public Engine {
     const bool is_head = op.output == model_.graph().logits;
     if (options_.observer && !is_head) observe(step, batch, first);  // the head's input has been shown
     if (step.quantized) return quantized_linear(step, batch, first);
+    if (options_.editor && options_.editor->edits(op)) x = edited(op, batch, first);
     if (options_.bf16_products && !options_.act_int8 && !is_head && step.linear->runs_bf16() &&
         batch.n - first >= kWorthBf16)
       return bf16_linear(step, batch, first);
@@ -363,6 +377,19 @@ class GraphEngine : public Engine {
     return int8_;
   }
 
+  // Tokens [first, n) of a linear's input as the editor wants it; kept while the next linears read the same value.
+  const float* edited(const Op& op, const Batch& batch, size_t first) {
+    const ValueId value = op.inputs[0];
+    const size_t w = width(value), n = batch.n - first;
+    if (edited_of_ != value || edited_first_ != first) {
+      edited_.assign(rows(value, first), rows(value, first) + n * w);
+      options_.editor->edit(op, edited_.data(), n, w, batch.position + first);
+      edited_of_ = value;
+      edited_first_ = first;
+    }
+    return edited_.data();
+  }
+
   // Tokens [first, n) of a value, rounded; kept while the next linears read the same value.
   const float* rounded(ValueId value, ActRounding rounding, size_t first, size_t n) {
     const size_t w = width(value);
@@ -402,9 +429,11 @@ class GraphEngine : public Engine {
   ThreadPool& pool_;
   EngineOptions options_;
   Program program_;
-  std::vector<std::vector<float>> buffers_, tiles_;  // values; decoded weights, one for each worker
+  std::vector<AlignedVector<float>> buffers_, tiles_;  // values; decoded weights, one for each worker
   AttentionScratch attention_scratch_;
-  std::vector<float> rounded_;
+  AlignedVector<float> rounded_, edited_;
+  ValueId edited_of_ = kNoValue;
+  size_t edited_first_ = 0;
   ValueId rounded_of_ = kNoValue;
   ActRounding rounded_as_ = ActRounding::kNone;
   size_t rounded_first_ = 0;

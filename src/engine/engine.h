@@ -22,6 +22,15 @@ class LinearObserver {
   virtual void on_linear_input(const Op& op, const float* x, size_t n_tokens, size_t n_cols) = 0;
 };
 
+// Changes the input of linears before they multiply it: x is a copy, (n_tokens, n_cols), of the tokens from `position`
+// of the sequence on. Linears that read one value and are all edited get one copy, changed for the first of them.
+class LinearInputEditor {
+ public:
+  virtual ~LinearInputEditor() = default;
+  virtual bool edits(const Op& op) const = 0;
+  virtual void edit(const Op& op, float* x, size_t n_tokens, size_t n_cols, size_t position) = 0;
+};
+
 struct EngineOptions {
   // Rounds the inputs of linears with quantized weights to 8 bits, as llama.cpp's CPU path does: Q8_0 blocks of 32 for
   // the 32-weight types, Q8_K blocks of 256 for the 256-weight ones; F16/BF16 weights: inputs to F16/BF16.
@@ -31,6 +40,7 @@ struct EngineOptions {
   // Kernels::native_bf16. Not the head; not calls of a few tokens, nor together with act_int8 or schemes.
   bool bf16_products = false;
   LinearObserver* observer = nullptr;
+  LinearInputEditor* editor = nullptr;  // not together with act_int8, bf16_products or schemes
   Numerics numerics = {};  // schemes to compute in; not together with act_int8
 };
 
@@ -38,6 +48,7 @@ struct EngineOptions {
 struct StageValue {
   ValueId id = kNoValue;
   float* data = nullptr;
+  size_t first = 0;  // logits only: rows of the tokens from this one on
 };
 
 // Keys and values of one sequence.
@@ -75,7 +86,8 @@ class Engine {
 
   // Part of the graph on one window of tokens, for work that goes layer by layer: steps [begin, end) of Graph::ops. in:
   // the values computed before `begin` that the part reads (live_values); out: values to copy when it is done. The
-  // session holds the keys and values of this window alone and is emptied by the call.
+  // session holds the keys and values of this window alone and is emptied by the call. With `end` at the last step, out
+  // may hold the logits, alone.
   virtual void run_steps(Session& session, std::span<const TokenId> tokens, size_t begin, size_t end,
                          std::span<const StageValue> in, std::span<const StageValue> out) = 0;
   // From now on the operations that use weight `name` use this tensor, of the same shape; it must outlive the engine.

@@ -12,7 +12,7 @@ constexpr size_t kMinTileRows = 8, kMaxTileRows = 64;  // multiples of the kerne
 constexpr size_t kWorthThreads = 1 << 15;              // multiplications below which waking threads costs more
 
 constexpr size_t kPanel = 16;                          // rows of a bfloat16 panel
-constexpr size_t kPanelsAnItem = 4;
+constexpr size_t kPanelsAnItem = 8;
 
 size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
@@ -84,7 +84,7 @@ void Linear::add_bias(float* y, size_t n_tokens, size_t first, size_t n) const {
   }
 }
 
-void Linear::run(const float* x, float* y, size_t n_tokens, std::span<std::vector<float>> scratch,
+void Linear::run(const float* x, float* y, size_t n_tokens, std::span<AlignedVector<float>> scratch,
                  ThreadPool& pool) const {
   each_row_tile(n_rows_, n_cols_, n_tokens, pool, [&](size_t row, size_t n, int worker) {
     float* buffer = scratch[static_cast<size_t>(worker)].data();

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "base/aligned.h"
 #include "base/threads.h"
 #include "engine/act_rounding.h"
 #include "model/model.h"
@@ -31,14 +32,14 @@ class Bf16Inputs {
   uint64_t size_bytes() const { return pairs_.size() * sizeof(uint32_t); }
 
  private:
-  std::vector<uint32_t> pairs_;
+  AlignedVector<uint32_t> pairs_;
   size_t n_tokens_ = 0, ld_ = 0;
 };
 
 // One worker's weights on their way to bfloat16 panels.
 struct Bf16Scratch {
-  std::vector<float> rows;
-  std::vector<uint32_t> pairs, panels;
+  AlignedVector<float> rows;
+  AlignedVector<uint32_t> pairs, panels;
   uint64_t size_bytes() const { return rows.size() * sizeof(float) + (pairs.size() + panels.size()) * sizeof(uint32_t); }
 };
 
@@ -52,7 +53,7 @@ class Linear {
   // Floats that one worker needs for a decoded tile.
   size_t scratch_floats() const;
   // x is (n_tokens, n_cols), y (n_tokens, n_rows). scratch: one buffer for each worker of the pool.
-  void run(const float* x, float* y, size_t n_tokens, std::span<std::vector<float>> scratch, ThreadPool& pool) const;
+  void run(const float* x, float* y, size_t n_tokens, std::span<AlignedVector<float>> scratch, ThreadPool& pool) const;
   // The same with weights and inputs rounded to bfloat16, sums in f32. Needs runs_bf16(): rows a multiple of sixteen.
   bool runs_bf16() const;
   void run_bf16(const Bf16Inputs& x, float* y, std::span<Bf16Scratch> scratch, ThreadPool& pool) const;

@@ -63,7 +63,7 @@ bool has_float_product(const Linear& linear) {
 }
 
 void run_packed(const Linear& linear, const Int8Inputs& x, float* y, size_t n_tokens,
-                std::span<std::vector<float>> scratch, ThreadPool& pool) {
+                std::span<AlignedVector<float>> scratch, ThreadPool& pool) {
   const PackedKernels& k = packed_kernels();
   const Rows weights(linear);
   const size_t n_rows = linear.n_rows(), n_cols = linear.n_cols();

@@ -28,7 +28,7 @@ bool has_float_product(const Linear& linear);   // with one token of f32 activat
 
 // As Linear::run. scratch: as there, grown where a tile needs more.
 void run_packed(const Linear& linear, const Int8Inputs& x, float* y, size_t n_tokens,
-                std::span<std::vector<float>> scratch, ThreadPool& pool);
+                std::span<AlignedVector<float>> scratch, ThreadPool& pool);
 void run_floats(const Linear& linear, const float* x, float* y, ThreadPool& pool);
 
 }  // namespace tsubu

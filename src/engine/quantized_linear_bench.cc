@@ -38,7 +38,7 @@ void measure(size_t n_rows, size_t n_cols, size_t n_tokens, size_t rounds, Threa
   const QuantizedLinear integers(floats, "w", numerics, pool);
   QuantizedInputs inputs;
   std::vector<QuantizedScratch> scratch(static_cast<size_t>(pool.size()));
-  std::vector<std::vector<float>> tiles(static_cast<size_t>(pool.size()));
+  std::vector<AlignedVector<float>> tiles(static_cast<size_t>(pool.size()));
   const double products = static_cast<double>(n_rows) * static_cast<double>(n_cols) * static_cast<double>(n_tokens);
   const auto repeats = static_cast<size_t>(std::max(1.0, 2e8 / products));
   std::vector<double> float_rates, integer_rates;

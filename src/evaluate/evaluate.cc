@@ -6,114 +6,11 @@
 
 #include "base/error.h"
 #include "base/progress.h"
-#include "evaluate/statistics.h"
+#include "evaluate/scoring.h"
 #include "kernel/kernels.h"
 
 namespace tsubu {
 namespace {
-
-constexpr uint32_t kPaperContext = 2048;
-
-// What is kept of one scored token.
-struct TokenScore {
-  float nll = 0, base_nll = 0, kld = 0;
-  bool top1_agrees = false;
-};
-
-double log_prob(const float* logits, double log_sum, TokenId id) { return static_cast<double>(logits[id]) - log_sum; }
-
-size_t argmax(const float* x, size_t n) { return static_cast<size_t>(std::max_element(x, x + n) - x); }
-
-// KL(base ‖ candidate) in nats over the whole vocabulary, from f32 logits, in double.
-double kl_divergence(const float* base, double base_sum, const float* candidate, double candidate_sum, size_t n) {
-  double sum = 0;
-  for (size_t i = 0; i < n; ++i) {
-    const double lb = static_cast<double>(base[i]) - base_sum;
-    if (lb < -60) continue;  // e^-60 times any difference f32 logits can have is below the rounding of the sum
-    sum += std::exp(lb) * (lb - (static_cast<double>(candidate[i]) - candidate_sum));
-  }
-  return std::max(sum, 0.0);
-}
-
-TokenScore score_token(const float* candidate, const float* base, size_t n_vocab, TokenId next, uint64_t position) {
-  TokenScore s;
-  const double sum = kernels().log_sum_exp(candidate, n_vocab);
-  if (!std::isfinite(sum))
-    fail(ExitCode::kNumeric, "logits at token {} are not finite (log-sum-exp {}): the model is damaged", position, sum);
-  s.nll = static_cast<float>(-log_prob(candidate, sum, next));
-  if (!base) return s;
-  const double base_sum = kernels().log_sum_exp(base, n_vocab);
-  if (!std::isfinite(base_sum))
-    fail(ExitCode::kNumeric, "logits of the base at token {} are not finite (log-sum-exp {})", position, base_sum);
-  s.base_nll = static_cast<float>(-log_prob(base, base_sum, next));
-  s.kld = static_cast<float>(kl_divergence(base, base_sum, candidate, sum, n_vocab));
-  s.top1_agrees = argmax(candidate, n_vocab) == argmax(base, n_vocab);
-  return s;
-}
-
-PerplexityResult perplexity_of(const std::vector<TokenScore>& scores, float TokenScore::*nll) {
-  double sum = 0, squares = 0;
-  for (const TokenScore& s : scores) {
-    const auto v = static_cast<double>(s.*nll);
-    sum += v;
-    squares += v * v;
-  }
-  const auto n = static_cast<double>(scores.size());
-  PerplexityResult r;
-  r.mean_nll = sum / n;
-  r.mean = std::exp(r.mean_nll);
-  const double variance = squares / n - r.mean_nll * r.mean_nll;
-  if (n > 1 && variance > 0) r.stderr_ = r.mean * std::sqrt(variance / (n - 1));
-  return r;
-}
-
-DivergenceResult divergence_of(const std::vector<TokenScore>& scores, std::span<const BlockSums> blocks,
-                               const EvalOptions& options) {
-  DivergenceResult d;
-  std::vector<float> klds;
-  double squares = 0;
-  BlockSums all;
-  for (const BlockSums& b : blocks) {
-    all.n += b.n;
-    all.kld += b.kld;
-    all.top1 += b.top1;
-    all.nll_difference += b.nll_difference;
-  }
-  for (const TokenScore& s : scores) {
-    klds.push_back(s.kld);
-    const double delta = std::exp(-static_cast<double>(s.nll)) - std::exp(-static_cast<double>(s.base_nll));
-    squares += delta * delta;
-  }
-  std::sort(klds.begin(), klds.end());
-  d.median = quantile(klds, 0.5);
-  d.p90 = quantile(klds, 0.9);
-  d.p95 = quantile(klds, 0.95);
-  d.p99 = quantile(klds, 0.99);
-  d.p999 = quantile(klds, 0.999);
-  d.max = static_cast<double>(klds.back());
-  d.rms_delta_p = std::sqrt(squares / static_cast<double>(scores.size()));
-  const auto kld = [](const BlockSums& s) { return s.kld / s.n; };
-  const auto top1 = [](const BlockSums& s) { return s.top1 / s.n; };
-  const auto ratio = [](const BlockSums& s) { return s.nll_difference / s.n; };
-  d.mean = kld(all);
-  d.top1_agreement = top1(all);
-  d.ln_ppl_ratio = ratio(all);
-  d.mean_ci95 = block_bootstrap(blocks, options.n_bootstrap, options.seed, kld);
-  d.top1_ci95 = block_bootstrap(blocks, options.n_bootstrap, options.seed, top1);
-  d.ln_ppl_ratio_ci95 = block_bootstrap(blocks, options.n_bootstrap, options.seed, ratio);
-  return d;
-}
-
-void check_same_vocabulary(const Model& candidate, const Model& base) {
-  const auto &a = candidate.vocabulary().tokens, &b = base.vocabulary().tokens;
-  if (candidate.hparams().n_vocab != base.hparams().n_vocab)
-    fail(ExitCode::kBadInput, "{} has {} tokens, its base {} has {}: divergence needs one vocabulary", candidate.path(),
-         candidate.hparams().n_vocab, base.path(), base.hparams().n_vocab);
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
-    if (a[i] != b[i])
-      fail(ExitCode::kBadInput, "token {} is '{}' in {} and '{}' in its base {}: divergence needs one vocabulary", i,
-           a[i], candidate.path(), b[i], base.path());
-}
 
 uint32_t usable_context(const Model& candidate, const Model* base, uint32_t wanted) {
   uint32_t limit = candidate.hparams().n_ctx;
@@ -140,7 +37,6 @@ double mean_kl_divergence(std::span<const float> base, std::span<const float> ca
 EvalResult evaluate(const Model& candidate, const Model* base, std::span<const TokenId> tokens,
                     const EvalOptions& options, ThreadPool& pool) {
   if (base) check_same_vocabulary(candidate, *base);
-  const bool paper = options.protocol == EvalProtocol::kPaper;
   const uint32_t context = usable_context(candidate, base, options.context);
   if (context < 4) fail(ExitCode::kUsage, "a context of {} tokens is too short to score anything", context);
   uint64_t n_chunks = tokens.size() / context;
@@ -163,19 +59,15 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
     base_session = base_engine->new_session(context);
   }
 
-  // llama.cpp's protocol scores what positions context/2 … context-2 predict; papers score every position.
-  const size_t first = paper ? 0 : context / 2, n_scored = context - 1 - first, n_vocab = engine->n_vocab();
-  const Vocabulary& vocabulary = candidate.vocabulary();
-  const bool starts_with_bos = !paper && vocabulary.add_bos && vocabulary.bos >= 0;
+  const ChunkProtocol protocol = chunk_protocol(options.protocol, context, candidate.vocabulary());
+  const size_t n_scored = protocol.n_scored(), n_vocab = engine->n_vocab();
   std::vector<float> logits(n_scored * n_vocab), base_logits(base ? n_scored * n_vocab : 0);
   std::vector<TokenScore> scores;
   std::vector<BlockSums> blocks;
   Progress progress("eval", n_chunks * context, "tokens");
   for (uint64_t chunk = 0; chunk < n_chunks; ++chunk) {
     throw_if_interrupted();
-    std::vector<TokenId> input(tokens.begin() + static_cast<ptrdiff_t>(chunk * context),
-                               tokens.begin() + static_cast<ptrdiff_t>((chunk + 1) * context));
-    if (starts_with_bos) input[0] = vocabulary.bos;
+    const std::vector<TokenId> input = chunk_input(tokens, chunk, protocol);
     // The last token of a chunk is only predicted, so it need not run.
     const std::span<const TokenId> run(input.data(), context - 1);
     session->truncate(0);
@@ -184,19 +76,9 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
       base_session->truncate(0);
       base_engine->forward(*base_session, run, n_scored, base_logits);
     }
-    std::vector<TokenScore> chunk_scores(n_scored);
-    pool.parallel_for(n_scored, [&](size_t i, int) {
-      chunk_scores[i] = score_token(logits.data() + i * n_vocab, base ? base_logits.data() + i * n_vocab : nullptr,
-                                    n_vocab, input[first + i + 1], chunk * context + first + i);
-    });
-    BlockSums sums;
-    for (const TokenScore& s : chunk_scores) {
-      sums.n += 1;
-      sums.kld += static_cast<double>(s.kld);
-      sums.top1 += s.top1_agrees ? 1 : 0;
-      sums.nll_difference += static_cast<double>(s.nll) - static_cast<double>(s.base_nll);
-    }
-    blocks.push_back(sums);
+    const std::vector<TokenScore> chunk_scores =
+        score_chunk(logits, base_logits, input, protocol, chunk * context + protocol.first, pool);
+    blocks.push_back(sums_of(chunk_scores));
     scores.insert(scores.end(), chunk_scores.begin(), chunk_scores.end());
     progress.advance(context);
   }
@@ -207,7 +89,7 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
   r.has_base = base != nullptr;
   if (base) {
     r.base_perplexity = perplexity_of(scores, &TokenScore::base_nll);
-    r.divergence = divergence_of(scores, blocks, options);
+    r.divergence = divergence_of(scores, blocks, options.n_bootstrap, options.seed);
   }
   r.n_tokens_scored = scores.size();
   r.n_tokens = n_chunks * context;
@@ -221,24 +103,17 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
 }
 
 Json to_json(const EvalResult& r) {
-  const auto perplexity = [](const PerplexityResult& p) {
-    return Json{{"mean", p.mean}, {"stderr", p.stderr_}, {"mean_nll", p.mean_nll}};
-  };
-  const auto interval = [](const Interval& i) { return Json::array({i.low, i.high}); };
   Json json;
-  json["perplexity"] = perplexity(r.perplexity);
+  json["perplexity"] = to_json(r.perplexity);
   if (r.has_base) {
     const DivergenceResult& d = r.divergence;
-    json["base_perplexity"] = perplexity(r.base_perplexity);
-    json["divergence"] = {{"mean", d.mean},     {"ci95", interval(d.mean_ci95)},
-                          {"median", d.median}, {"p90", d.p90},
-                          {"p95", d.p95},       {"p99", d.p99},
-                          {"p999", d.p999},     {"max", d.max}};
+    json["base_perplexity"] = to_json(r.base_perplexity);
+    json["divergence"] = to_json(d);
     json["top1_agreement"] = d.top1_agreement;
-    json["top1_agreement_ci95"] = interval(d.top1_ci95);
+    json["top1_agreement_ci95"] = to_json(d.top1_ci95);
     json["rms_delta_p"] = d.rms_delta_p;
     json["ln_ppl_ratio"] = d.ln_ppl_ratio;
-    json["ln_ppl_ratio_ci95"] = interval(d.ln_ppl_ratio_ci95);
+    json["ln_ppl_ratio_ci95"] = to_json(d.ln_ppl_ratio_ci95);
   }
   json["tokens"] = r.n_tokens;
   json["tokens_scored"] = r.n_tokens_scored;

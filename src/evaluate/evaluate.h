@@ -75,6 +75,8 @@ struct SpeedResult {
   double prefill_limit_tps = 0, decode_limit_tps = 0;
   uint64_t weight_bytes = 0, peak_rss_bytes = 0;
   double load_seconds = 0;
+  double prefill_joules = 0, decode_joules = 0;     // for each token, of the whole machine, over all repeats
+  std::string no_energy;                            // why they are not measured
 };
 SpeedResult measure_speed(const Model& model, const SpeedOptions& options, ThreadPool& pool);
 Json to_json(const SpeedResult& result);

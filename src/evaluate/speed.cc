@@ -7,8 +7,10 @@
 #include <tuple>
 #include <vector>
 
+#include "base/aligned.h"
 #include "base/error.h"
 #include "base/progress.h"
+#include "evaluate/energy.h"
 #include "evaluate/evaluate.h"
 #include "kernel/kernels.h"
 
@@ -25,17 +27,18 @@ double median(std::vector<double> values) {
   return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
-// Bytes per second that all threads together read from a buffer much larger than the caches: best of three passes.
+// Bytes per second that all threads together read from a buffer much larger than the caches: best of passes. Rows times one
+// vector, as in decoding: one row after another, or one sum over all of them, waits for its additions and not for the memory.
 double read_bandwidth(ThreadPool& pool) {
-  constexpr size_t kBytes = size_t{256} << 20, kSlice = size_t{1} << 20;
-  std::vector<float> data(kBytes / sizeof(float), 1.0f);
-  std::vector<float> sums(kBytes / kSlice);
+  constexpr size_t kBytes = size_t{512} << 20, kCols = 2048, kRows = 64, kSlice = kRows * kCols * sizeof(float), kPasses = 5;
+  const AlignedVector<float> data(kBytes / sizeof(float), 1.0f), x(kCols, 0.5f);
+  AlignedVector<float> sums(kBytes / kSlice * kRows);
   double best = 0;
-  for (int pass = 0; pass < 3; ++pass) {
+  for (size_t pass = 0; pass < kPasses; ++pass) {
     const auto start = Clock::now();
-    pool.parallel_for(sums.size(), [&](size_t i, int) {
-      const float* slice = data.data() + i * (kSlice / sizeof(float));
-      sums[i] = kernels().dot(slice, slice, kSlice / sizeof(float));
+    pool.parallel_for(kBytes / kSlice, [&](size_t i, int) {
+      kernels().gemm_nt(data.data() + i * kRows * kCols, kCols, x.data(), kCols, sums.data() + i * kRows, kRows, kRows, 1,
+                        kCols);
     });
     best = std::max(best, static_cast<double>(kBytes) / seconds_since(start));
   }
@@ -82,17 +85,23 @@ SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Threa
   const auto session = engine->new_session(n_prefill + n_decode);
 
   std::vector<double> prefill, decode;
+  EnergyMeter energy;
+  r.no_energy = energy.why_not();
   for (uint32_t repeat = 0; repeat <= options.repeats; ++repeat) {  // the first warms caches and is not counted
     throw_if_interrupted();
     session->truncate(0);
+    energy.start();
     auto start = Clock::now();
     engine->forward(*session, tokens, 1, logits);
-    const double prefill_seconds = seconds_since(start);
+    const double prefill_seconds = seconds_since(start), prefill_joules = energy.joules();
+    energy.start();
     start = Clock::now();
     for (uint32_t i = 0; i < n_decode; ++i) engine->forward(*session, std::span(&tokens[i % n_prefill], 1), 1, logits);
     if (repeat == 0) continue;
     prefill.push_back(n_prefill / prefill_seconds);
     decode.push_back(n_decode / seconds_since(start));
+    r.prefill_joules += prefill_joules / n_prefill / options.repeats;
+    r.decode_joules += energy.joules() / n_decode / options.repeats;
   }
   r.prefill_tps = median(prefill);
   r.decode_tps = median(decode);
@@ -145,6 +154,10 @@ Json to_json(const SpeedResult& r) {
   json["weight_bytes"] = r.weight_bytes;
   json["peak_rss_bytes"] = r.peak_rss_bytes;
   json["load_seconds"] = r.load_seconds;
+  if (r.no_energy.empty())
+    json["energy"] = {{"prefill_joules_per_token", r.prefill_joules}, {"decode_joules_per_token", r.decode_joules}};
+  else
+    json["energy"] = {{"not_measured", r.no_energy}};
   return json;
 }
 

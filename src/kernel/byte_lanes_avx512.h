@@ -71,6 +71,45 @@ struct Avx512Bytes {
     out[0] = _mm_cvtsi128_si32(_mm_add_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
     out[1] = _mm_cvtsi128_si32(_mm_add_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1)));
   }
+  // Sixteen rows side by side: a reduction for sixteen values costs a third of sixteen reductions.
+  static constexpr bool kSixteenRows = true;
+  // Lane r: the sum of lanes 4q … 4q + 3 of v[r] in 128-bit lane q; r = 4i … 4i + 3.
+  static TSUBU_INLINE I quarter_sums(const I* v) {
+    const auto pair = [](I a, I b) __attribute__((always_inline)) {
+      return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    };
+    const I low = pair(v[0], v[1]), high = pair(v[2], v[3]);
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(low, high), _mm512_unpackhi_epi64(low, high));
+  }
+  // Lane r of a and b: the sums of the lower and of the upper eight lanes of v[r].
+  static TSUBU_INLINE void half_sums16(const I* v, I& a, I& b) {
+    const auto halves = [](I p, I q) __attribute__((always_inline)) {
+      return _mm512_add_epi32(_mm512_shuffle_i32x4(p, q, 0x88), _mm512_shuffle_i32x4(p, q, 0xdd));
+    };
+    const I first = halves(quarter_sums(v), quarter_sums(v + 4)), second = halves(quarter_sums(v + 8), quarter_sums(v + 12));
+    a = _mm512_shuffle_i32x4(first, second, 0x88);
+    b = _mm512_shuffle_i32x4(first, second, 0xdd);
+  }
+  static TSUBU_INLINE I sums16(const I* v) {
+    I a, b;
+    half_sums16(v, a, b);
+    return _mm512_add_epi32(a, b);
+  }
+  // Lane r: the float with the bits at(r).
+  template <class At>
+  static TSUBU_INLINE __m512 f16_of_rows(At at) {
+    const auto eight = [&](size_t r) __attribute__((always_inline)) {
+      __m128i x = _mm_cvtsi32_si128(at(r));
+      x = _mm_insert_epi16(x, at(r + 1), 1);
+      x = _mm_insert_epi16(x, at(r + 2), 2);
+      x = _mm_insert_epi16(x, at(r + 3), 3);
+      x = _mm_insert_epi16(x, at(r + 4), 4);
+      x = _mm_insert_epi16(x, at(r + 5), 5);
+      x = _mm_insert_epi16(x, at(r + 6), 6);
+      return _mm_insert_epi16(x, at(r + 7), 7);
+    };
+    return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(eight(0)), eight(8), 1));
+  }
   static TSUBU_INLINE float f16(uint16_t bits) { return _cvtsh_ss(bits); }
 };
 

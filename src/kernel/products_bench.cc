@@ -10,6 +10,7 @@
 #include <random>
 #include <vector>
 
+#include "base/aligned.h"
 #include "kernel/kernels.h"
 
 namespace tsubu {
@@ -17,10 +18,10 @@ namespace {
 
 int n_rounds = 7;
 
-std::vector<float> random_floats(size_t n) {
+AlignedVector<float> random_floats(size_t n) {
   std::mt19937 random(static_cast<unsigned>(n));
   std::normal_distribution<float> normal;
-  std::vector<float> x(n);
+  AlignedVector<float> x(n);
   for (float& v : x) v = normal(random);
   return x;
 }
@@ -38,8 +39,8 @@ double best_rate(double products, const std::function<void()>& f) {
 // What one core does when nothing but fma stands in its way: products of a tile that stays in the first cache.
 double limit() {
   constexpr size_t kRows = 4, kTokens = 6, kCols = 512, kRepeats = 4000;
-  const std::vector<float> w = random_floats(kRows * kCols), x = random_floats(kTokens * kCols);
-  std::vector<float> c(kRows * kTokens);
+  const AlignedVector<float> w = random_floats(kRows * kCols), x = random_floats(kTokens * kCols);
+  AlignedVector<float> c(kRows * kTokens);
   return best_rate(double(kRows * kTokens * kCols * kRepeats), [&] {
     for (size_t i = 0; i < kRepeats; ++i)
       kernels().gemm_nt(w.data(), kCols, x.data(), kCols, c.data(), kRows, kRows, kTokens, kCols);
@@ -53,8 +54,8 @@ void run() {
   constexpr size_t kShapes[][3] = {{64, 2048, 512}, {64, 5632, 512}, {256, 2048, 64}, {256, 5632, 64},
                                    {2048, 2048, 64}, {8, 5632, 512},  {64, 512, 256},  {64, 768, 256}, {64, 2000, 64}};
   for (const auto& [rows, cols, tokens] : kShapes) {
-    const std::vector<float> w = random_floats(rows * cols), x = random_floats(tokens * cols);
-    std::vector<float> c(rows * tokens);
+    const AlignedVector<float> w = random_floats(rows * cols), x = random_floats(tokens * cols);
+    AlignedVector<float> c(rows * tokens);
     const size_t repeats = std::max<size_t>(1, 400'000'000 / (rows * cols * tokens));
     line(fmt::format("gemm_nt rows {} columns {} tokens {}", rows, cols, tokens),
          best_rate(double(rows * cols * tokens * repeats), [&] {
@@ -64,7 +65,7 @@ void run() {
   }
   for (const size_t columns : {512, 2048, 5632}) {
     constexpr size_t kTokens = 256, kStrip = 32;
-    const std::vector<float> x = random_floats(kTokens * columns);
+    const AlignedVector<float> x = random_floats(kTokens * columns);
     std::vector<double> g(kStrip * columns);
     line(fmt::format("gram {} × {} columns, tokens {}", kStrip, columns, kTokens),
          best_rate(double(kStrip * columns * kTokens * 4), [&] {
@@ -72,17 +73,17 @@ void run() {
              kernels().gram(x.data(), kStrip / 16, x.data(), columns / 16, kTokens, g.data(), columns);
          }));
   }
-  for (const auto& [rows, cols, tokens] : {std::array<size_t, 3>{64, 2048, 512}, {64, 5632, 512}, {32, 512, 5632}}) {
+  for (const auto& [rows, cols, tokens] : {std::array<size_t, 3>{64, 2048, 512}, {128, 2048, 512}, {128, 5632, 512}, {128, 1024, 128}}) {
     const size_t pairs = cols / 2;
-    std::vector<uint32_t> a(tokens * (pairs + 16), 0x3c003c00), b(rows * pairs, 0x3c003c00);
-    std::vector<float> c(tokens * rows);
+    AlignedVector<uint32_t> a(tokens * (pairs + 16), 0x3c003c00), b(rows * pairs, 0x3c003c00);
+    AlignedVector<float> c(tokens * rows);
     line(fmt::format("products_bf16 {} columns of b, {} of {} deep", rows, tokens, cols),
          best_rate(double(rows * cols * tokens * 8), [&] {
            for (int i = 0; i < 8; ++i)
              kernels().products_bf16(a.data(), pairs + 16, b.data(), rows / 16, pairs, tokens, c.data(), rows);
          }));
   }
-  std::vector<uint32_t> words(16 * 1024), turned(16 * 1024);
+  AlignedVector<uint32_t> words(16 * 1024), turned(16 * 1024);
   line("transpose_pairs (words)", best_rate(16 * 1024 * 100.0, [&] {
          for (int i = 0; i < 100; ++i)
            for (size_t j = 0; j < 1024; j += 16)

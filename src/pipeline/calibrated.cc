@@ -13,19 +13,23 @@
 #include <functional>
 #include <optional>
 
+#include "base/aligned.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "calibrate/gram.h"
 #include "engine/engine.h"
 #include "evaluate/evaluate.h"
 #include "kernel/kernels.h"
+#include "pipeline/kept_stream.h"
 #include "pipeline/stream_metric.h"
 
 namespace tsubu {
 namespace {
 
-constexpr double kStoredWidth = 2.5;  // activations are kept where they are at most so many embeddings wide
-constexpr uint64_t kReadRows = 64;    // read by one thread at a time
+// Activations are kept where they take at most so many embeddings of floats, and of so many chunks that the mean is at most
+// kMeanWidth; the other chunks stay at an earlier place and are computed again from there.
+constexpr double kStoredWidth = 2.5, kMeanWidth = 2;
+constexpr uint64_t kReadRows = 96;    // read by one thread at a time; a multiple of the products' tiles
 // Held-out errors of matrices of many rows are taken from every fourth group of kReadRows rows.
 constexpr uint64_t kManyRows = 1024, kJudgedOneIn = 4;
 constexpr uint64_t kSlabWeights = uint64_t{1} << 22;  // weights of a matrix in memory as floats
@@ -71,64 +75,6 @@ std::vector<Group> groups_of(const Model& model, const std::vector<PlannedTensor
   return groups;
 }
 
-size_t width_of(const Graph& graph, const std::vector<ValueId>& values) {
-  size_t width = 0;
-  for (ValueId v : values) width += graph.widths[static_cast<size_t>(v)];
-  return width;
-}
-
-// One model on its way through the graph: the activations of every chunk at `position`.
-class Stream {
- public:
-  Stream(const Model& model, const Corpus& corpus, Products products, ThreadPool& pool)
-      : model_(model),
-        corpus_(corpus),
-        engine_(Engine::make(model, pool, {.bf16_products = products == Products::kBf16})),
-        session_(engine_->new_session(corpus.context)),
-        chunks_(corpus.chunks.size()) {}
-
-  Engine& engine() { return *engine_; }
-
-  // Of the last n tokens.
-  void logits(const std::vector<TokenId>& tokens, size_t n, std::span<float> out) {
-    session_->truncate(0);
-    engine_->forward(*session_, tokens, n, out);
-  }
-
-  // Chunk c from the kept position to step `end`; keeps the activations at `keep` on the way when that is further on.
-  // wanted: values live at `end`.
-  void advance(size_t chunk, size_t from, size_t keep, size_t end, const std::vector<ValueId>& wanted,
-               std::map<ValueId, std::vector<float>>& out) {
-    const auto& tokens = corpus_.chunks[chunk];
-    if (keep > from) {
-      std::map<ValueId, std::vector<float>> next;
-      run(tokens, from, keep, chunks_[chunk], live_values(model_.graph(), keep), next);
-      chunks_[chunk] = std::move(next);
-      from = keep;
-    }
-    run(tokens, from, end, chunks_[chunk], wanted, out);
-  }
-
- private:
-  void run(const std::vector<TokenId>& tokens, size_t begin, size_t end, std::map<ValueId, std::vector<float>>& in,
-           const std::vector<ValueId>& wanted, std::map<ValueId, std::vector<float>>& out) {
-    std::vector<StageValue> inputs, outputs;
-    for (ValueId v : live_values(model_.graph(), begin)) inputs.push_back({v, in.at(v).data()});
-    for (ValueId v : wanted) {
-      auto& data = out[v];
-      data.resize(tokens.size() * model_.graph().widths[static_cast<size_t>(v)]);
-      outputs.push_back({v, data.data()});
-    }
-    engine_->run_steps(*session_, tokens, begin, end, inputs, outputs);
-  }
-
-  const Model& model_;
-  const Corpus& corpus_;
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<Session> session_;
-  std::vector<std::map<ValueId, std::vector<float>>> chunks_;
-};
-
 // Sums of one group's input over some of the chunks.
 struct InputSums {
   GramAccumulator h;                     // x̃ x̃ᵀ
@@ -147,7 +93,7 @@ struct InputMeans {
   size_t n = 0;
   float per_token = 0;
   uint64_t n_tokens = 0;
-  std::vector<float> h, d;  // n × n sums, d transposed
+  AlignedVector<float> h, d;  // n × n sums, d transposed; of those the rounding is fitted to, h is the curvature's
   std::map<ValueId, GramAccumulator> e;
 
   // Takes the sums' memory over or frees it.
@@ -194,18 +140,24 @@ class CalibratedRounding {
     Progress progress("round", total, "w");
     size_t position = 0, done = 0;
     for (const Group& group : groups_) {
-      const size_t keep = keep_point(position, done, group.first_step);
-      round_group(group, position, keep);
-      position = keep;
+      const size_t keep = keep_point(position, done, group.first_step), n_kept = chunks_to_keep(position, keep);
+      round_group(group, keep, n_kept);
+      if (n_kept == corpus_.chunks.size()) position = keep;
       done = group.last_step + 1;
       const bool mapped = !model_.files().empty();
       for (; mapped && released_ < groups_.size() && groups_[released_].last_step < position; ++released_)
-        for (const auto& l : groups_[released_].linears) l.plan->tensor->release_rows(0, l.plan->tensor->n_rows());
+        for (const auto& l : groups_[released_].linears) {
+          l.plan->tensor->release_rows(0, l.plan->tensor->n_rows());
+          const auto rounded = tensors_.find(l.plan->tensor->name());
+          if (rounded != tensors_.end()) rounded->second.release_rows(0, rounded->second.n_rows());
+        }
       uint64_t weights = 0;
       for (const auto& l : group.linears) weights += l.plan->tensor->n_elements();
       progress.advance(weights, group.linears.front().op->weight);
     }
     progress.finish();
+    base_.forget();
+    quantized_.forget();
     return divergence();
   }
 
@@ -237,16 +189,25 @@ class CalibratedRounding {
   // keep.
   size_t keep_point(size_t position, size_t done, size_t first) const {
     const size_t n_embd = model_.hparams().n_embd;
-    size_t best = position, least = static_cast<size_t>(kStoredWidth * static_cast<double>(n_embd)) + 1;
+    size_t best = position;
+    double least = kStoredWidth * static_cast<double>(n_embd) + 0.5;
     for (size_t s = std::max(done, position); s <= first; ++s) {
-      const auto live = live_values(graph_, s);
-      if (s == 0 || live.empty()) continue;
-      if (const size_t width = width_of(graph_, live); width < least) {
+      if (s == 0 || live_values(graph_, s).empty()) continue;
+      if (const double width = kept_width(graph_, s, products()); width < least) {
         least = width;
         best = s;
       }
     }
     return best;
+  }
+
+  // Of how many chunks the activations at `keep` fit, the others staying at `position`.
+  size_t chunks_to_keep(size_t position, size_t keep) const {
+    const double limit = kMeanWidth * static_cast<double>(model_.hparams().n_embd);
+    const double before = kept_width(graph_, position, products()), after = kept_width(graph_, keep, products());
+    if (after <= std::max(before, limit)) return corpus_.chunks.size();
+    return static_cast<size_t>(std::max(0.0, (limit - before) / (after - before)) *
+                               static_cast<double>(corpus_.chunks.size()));
   }
 
   bool rounds(const PlannedTensor& p) const {
@@ -300,7 +261,8 @@ class CalibratedRounding {
     return rounded != nullptr;
   }
 
-  void round_group(const Group& group, size_t position, size_t keep_at) {
+  // n_kept: chunks that are kept at keep_at.
+  void round_group(const Group& group, size_t keep_at, size_t n_kept) {
     const size_t n = graph_.widths[static_cast<size_t>(group.input)];
     std::vector<ValueId> wanted = {group.input};
     bool any = false;
@@ -323,16 +285,18 @@ class CalibratedRounding {
     const size_t period = held_out_period();
     std::map<ValueId, std::vector<float>> x, xq;
     for (size_t c = 0; c < corpus_.chunks.size(); ++c) {
-      base_.advance(c, position, keep_at, group.first_step, wanted, x);
-      quantized_.advance(c, position, keep_at, group.first_step, wanted, xq);
+      const size_t keep_chunk = c < n_kept ? keep_at : 0;
+      base_.advance(c, keep_chunk, group.first_step, wanted, x);
+      quantized_.advance(c, keep_chunk, group.first_step, wanted, xq);
       if (any) add(period > 0 && c % period == period - 1 ? *held : *seen, group, x, xq);
     }
     for (const auto& l : group.linears)
       if (rounds(*l.plan)) resume(*l.plan);
     if (!any) return;
     for (auto* sums : {&seen, &held}) (*sums)->flush(pool_);
-    const InputMeans means(std::move(seen)), held_means(std::move(held));
-    const Curvature curvature(means.h, n, means.n_tokens, options_.damping, pool_);
+    InputMeans means(std::move(seen));
+    const Curvature curvature(std::move(means.h), n, means.n_tokens, options_.damping, pool_);
+    const InputMeans held_means(std::move(held));
     for (const auto& l : group.linears)
       if (rounds(*l.plan) && !store_.find(l.plan->tensor->name())) round_linear(l, means, held_means, curvature);
   }
@@ -511,7 +475,7 @@ class CalibratedRounding {
   std::vector<std::string>& notes_;
   std::vector<Group> groups_;
   std::map<std::string, const PlannedTensor*> planned_;
-  Stream base_, quantized_;
+  KeptStream base_, quantized_;
   std::map<std::string, ModelTensor> tensors_;
   std::vector<float> difference_;
   size_t released_ = 0;  // groups whose weights are needed no more
@@ -534,7 +498,8 @@ struct Work {
 
 Work work_of(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
              const CalibratedOptions& options) {
-  constexpr double kRecomputed = 1.35;  // of the forward passes, where activations are too wide to be kept
+  constexpr double kRecomputed = 1.3;   // of the forward passes, where activations are too wide to be kept
+  constexpr double kJudged = 1;  // held-out errors, from one row in kJudgedOneIn
   const Graph& graph = model.graph();
   const double tokens = static_cast<double>(corpus.n_tokens());
   Work work;
@@ -546,7 +511,7 @@ Work work_of(const Model& model, const std::vector<PlannedTensor>& plan, const C
       if (l.op->output != graph.logits) work.activations += 2 * kRecomputed * tokens * weights;
       if (options.asymmetric && options.residual && l.residual != kNoValue)
         work.activations += tokens * static_cast<double>(l.plan->tensor->n_rows()) * n;
-      work.rounding += weights * n * (options.round.descent_passes + 0.5 + (options.asymmetric ? 2 : 0) + 3);
+      work.rounding += weights * n * (options.round.descent_passes + 0.5 + (options.asymmetric ? 2 : 0) + kJudged);
     }
   }
   return work;
@@ -579,9 +544,9 @@ double estimate_calibrated_seconds(const Model& model, const std::vector<Planned
   // A product of (256, 1024) by (1024, 256) on every thread.
   constexpr size_t kSide = 256, kDepth = 1024;
   const double products = static_cast<double>(kSide * kSide * kDepth);
-  const std::vector<float> a(kSide * kDepth, 1.0f);
-  const std::vector<uint32_t> pairs(kSide * kDepth / 2, 0x3f803f80);
-  std::vector<std::vector<float>> c(static_cast<size_t>(pool.size()), std::vector<float>(kSide * kSide));
+  const AlignedVector<float> a(kSide * kDepth, 1.0f);
+  const AlignedVector<uint32_t> pairs(kSide * kDepth / 2, 0x3f803f80);
+  std::vector<AlignedVector<float>> c(static_cast<size_t>(pool.size()), AlignedVector<float>(kSide * kSide));
   const Work work = work_of(model, plan, corpus, options);
   const double f32 = rate_of(pool, products, [&](size_t i) {
     kernels().gemm_nt(a.data(), kDepth, a.data(), kDepth, c[i].data(), kSide, kSide, kSide, kDepth);

@@ -244,16 +244,34 @@ std::string run_key(const Model& model, const std::vector<PlannedTensor>& plan, 
   return key;
 }
 
+std::vector<PlannedTensor> planned_tensors(const Model& model, const Recipe& recipe, QuantizeOptions& options) {
+  PlanOptions plan_options = options.plan;
+  plan_options.has_stats = options.stats || options.corpus || options.statistics;
+  std::vector<PlannedTensor> plan = assign_types(model, recipe, plan_options);
+  if (options.corpus) options.calibrated.products = choose_products(model, plan, *options.corpus, options.calibrated);
+  return plan;
+}
+
+GgufLayout output_layout(const Model& model, const std::vector<PlannedTensor>& plan, const Recipe& recipe,
+                         const QuantizeOptions& options) {
+  GgufLayout layout;
+  layout.metadata() = output_metadata(model, recipe, options);
+  for (const PlannedTensor& p : plan) layout.declare(p.tensor->name(), p.tensor->spec().shape, *p.type);
+  return layout;
+}
+
 }  // namespace
+
+uint64_t quantized_bytes(const Model& model, const Recipe& recipe, const QuantizeOptions& given) {
+  QuantizeOptions options = given;
+  const std::vector<PlannedTensor> plan = planned_tensors(model, recipe, options);
+  return output_layout(model, plan, recipe, options).file_bytes();
+}
 
 QuantizeResult quantize(const Model& model, const Recipe& recipe, const QuantizeOptions& given) {
   const auto start = std::chrono::steady_clock::now();
   QuantizeOptions options = given;
-  PlanOptions plan_options = options.plan;
-  plan_options.has_stats = options.stats || options.corpus || options.statistics;
-  const std::vector<PlannedTensor> plan = assign_types(model, recipe, plan_options);
-
-  if (options.corpus) options.calibrated.products = choose_products(model, plan, *options.corpus, options.calibrated);
+  const std::vector<PlannedTensor> plan = planned_tensors(model, recipe, options);
 
   std::map<std::string, std::vector<float>> importance;
   if (options.stats) importance = importance_of(plan, *options.stats, options.stats_path);
@@ -302,9 +320,7 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
   result.bits_per_weight = 8.0 * static_cast<double>(weight_bytes) / static_cast<double>(result.n_weights);
 
   ThreadPool pool(options.n_threads);
-  GgufLayout layout;
-  layout.metadata() = output_metadata(model, recipe, options);
-  for (const PlannedTensor& p : plan) layout.declare(p.tensor->name(), p.tensor->spec().shape, *p.type);
+  GgufLayout layout = output_layout(model, plan, recipe, options);
   result.size_bytes = layout.file_bytes();
   if (options.dry_run) {
     result.estimated_seconds = estimate_seconds(jobs, options.measure_error) / pool.size();

@@ -53,6 +53,8 @@ struct QuantizeResult {
 // Throws Error: kUsage (output equals input, bad plan), kBadInput (NaN or infinite weights: tensor, row, column;
 // statistics of the wrong size), kIo, kInterrupted.
 QuantizeResult quantize(const Model& model, const Recipe& recipe, const QuantizeOptions& options);
+// Size of the file that quantize would write, to the byte.
+uint64_t quantized_bytes(const Model& model, const Recipe& recipe, const QuantizeOptions& options);
 Json to_json(const QuantizeResult& result);
 
 // Layout and dtype conversion: every matrix to dtype ("F32", "F16", "BF16", or "" = as it is, floats kept), GGUF out.

@@ -6,6 +6,7 @@
 //   needs_stats     true: refused without an importance matrix
 //   rules           the first that matches wins; each has `type` and conditions:
 //     roles         role names; "output" is also the embedding when the head shares it
+//     tensors       names of tensors, in full
 //     layers        "more_bits": the first and last eighth of the layers and every third between;
 //                   "middle": all but the first and the last eighth;
 //                   "first N" or "first 1/N": the first N layers, or the first n/N (rounded down)
@@ -178,6 +179,8 @@ bool rule_matches(const RecipeRule& rule, const TensorSpec& spec, const Hparams&
   const Role role = spec.role == Role::kTokenEmbedding && h.tied_embeddings ? Role::kOutput : spec.role;
   if (!rule.roles.empty() && std::find(rule.roles.begin(), rule.roles.end(), role_name(role)) == rule.roles.end())
     return false;
+  if (!rule.tensors.empty() && std::find(rule.tensors.begin(), rule.tensors.end(), spec.name) == rule.tensors.end())
+    return false;
   if (rule.min_gqa > 0 && (h.n_kv_heads == 0 || static_cast<int>(h.n_heads / h.n_kv_heads) < rule.min_gqa)) return false;
   if (rule.n_layers > 0 && static_cast<int>(h.n_layers) != rule.n_layers) return false;
   if (rule.stats >= 0 && (rule.stats == 1) != has_stats) return false;
@@ -215,12 +218,13 @@ namespace {
 
 RecipeRule rule_from_json(const Json& json, const std::string& where) {
   const RecipeObject object(json, where);
-  object.check_keys({"roles", "layers", "min_gqa", "n_layers", "stats", "type"});
+  object.check_keys({"roles", "tensors", "layers", "min_gqa", "n_layers", "stats", "type"});
   RecipeRule rule;
   rule.type = object.type("type");
   rule.roles = object.texts("roles");
   for (const std::string& role : rule.roles)
     if (!is_role_name(role)) object.refuse("roles", "names of roles: " + role_names(), object.find("roles"));
+  rule.tensors = object.texts("tensors");
   rule.layers = object.text_or("layers", "");
   if (!rule.layers.empty() && rule.layers != "more_bits" && rule.layers != "middle" && !first_layers(rule.layers, 1))
     object.refuse("layers", "\"more_bits\", \"middle\", \"first N\" or \"first 1/N\"", object.find("layers"));
@@ -262,6 +266,7 @@ Json to_json(const Recipe& recipe) {
   for (const RecipeRule& rule : recipe.rules) {
     Json item;
     if (!rule.roles.empty()) item["roles"] = rule.roles;
+    if (!rule.tensors.empty()) item["tensors"] = rule.tensors;
     if (!rule.layers.empty()) item["layers"] = rule.layers;
     if (rule.min_gqa > 0) item["min_gqa"] = rule.min_gqa;
     if (rule.n_layers > 0) item["n_layers"] = rule.n_layers;

@@ -15,6 +15,7 @@ namespace tsubu {
 
 struct RecipeRule {
   std::vector<std::string> roles;  // role_name() values, "output" also a tied embedding; empty: any
+  std::vector<std::string> tensors;  // names of tensors, exactly; empty: any
   std::string layers;              // "", "more_bits", "middle", "first 1/8", "first 4"
   int min_gqa = 0;                 // query heads per key head at least
   int n_layers = 0;                // only in models of so many layers (the 70-billion-parameter shape has 80)

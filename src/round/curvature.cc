@@ -62,10 +62,10 @@ bool cholesky(std::vector<double>& a, size_t n, ThreadPool& pool) {
 
 }  // namespace
 
-Curvature::Curvature(std::span<const float> gram, size_t n, uint64_t n_tokens, double damping, ThreadPool& pool)
-    : n_(n), damping_(damping), h_(gram.begin(), gram.end()), pivots_(n), diagonal_(n) {
-  if (gram.size() != n * n || n_tokens == 0)
-    fail(ExitCode::kNumeric, "a Gram matrix of {} values for {} columns and {} tokens", gram.size(), n, n_tokens);
+Curvature::Curvature(AlignedVector<float> gram, size_t n, uint64_t n_tokens, double damping, ThreadPool& pool)
+    : n_(n), damping_(damping), h_(std::move(gram)), pivots_(n), diagonal_(n) {
+  if (h_.size() != n * n || n_tokens == 0)
+    fail(ExitCode::kNumeric, "a Gram matrix of {} values for {} columns and {} tokens", h_.size(), n, n_tokens);
   const float per_token = 1.0f / static_cast<float>(n_tokens);
   double trace = 0;
   for (float& v : h_) v *= per_token;

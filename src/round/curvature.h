@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "base/aligned.h"
 #include "base/threads.h"
 
 namespace tsubu {
@@ -16,7 +17,9 @@ class Curvature {
  public:
   // gram: Σ x xᵀ over n_tokens, n × n. damping: added to the diagonal, as a share of its mean; raised tenfold (at most
   // four times) while the factor does not exist. Throws Error(kNumeric) when it still does not.
-  Curvature(std::span<const float> gram, size_t n, uint64_t n_tokens, double damping, ThreadPool& pool);
+  Curvature(AlignedVector<float> gram, size_t n, uint64_t n_tokens, double damping, ThreadPool& pool);
+  Curvature(std::span<const float> gram, size_t n, uint64_t n_tokens, double damping, ThreadPool& pool)
+      : Curvature(AlignedVector<float>(gram.begin(), gram.end()), n, n_tokens, damping, pool) {}
 
   size_t n() const { return n_; }
   const float* h() const { return h_.data(); }  // damped, n × n
@@ -36,7 +39,8 @@ class Curvature {
   size_t n_;
   double damping_;
   float lambda_ = 0;
-  std::vector<float> h_, m_, pivots_, diagonal_;
+  AlignedVector<float> h_, m_;
+  std::vector<float> pivots_, diagonal_;
 };
 
 }  // namespace tsubu

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/aligned.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "kernel/grid_panel.h"
@@ -14,13 +15,13 @@ namespace tsubu {
 namespace {
 
 constexpr size_t kLaneRows = kPanelRows;
-constexpr size_t kItemRows = 4 * kLaneRows;  // rows that share a product with H
+constexpr size_t kItemRows = 6 * kLaneRows;  // rows that share a product with H: whole tiles of gemm_nt on every ISA
 
 // One worker's memory.
 struct Scratch {
-  std::vector<float> residual;  // (kItemRows, n): w - ŵ
-  std::vector<float> product;   // (kItemRows, kSpan)
-  std::vector<float> w, t;      // (kSpan, kLaneRows)
+  AlignedVector<float> residual;  // (kItemRows, n): w - ŵ
+  AlignedVector<float> product;   // (kItemRows, kSpan)
+  AlignedVector<float> w, t;      // (kSpan, kLaneRows)
   std::unique_ptr<Span> span;
 
   Scratch(size_t n, const TypeInfo& type)

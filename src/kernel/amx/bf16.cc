@@ -32,6 +32,11 @@ TileConfig config_of(size_t rows_first, size_t rows_second) {
   return config;
 }
 
+// Long rows are taken in pieces of kDepth pairs, so that two panels of b stay in the first cache while the rows of a, which
+// stay in the second, pass by; sums wait in c from piece to piece, which changes none of their bits.
+constexpr size_t kDepth = 256;
+static_assert(kDepth % kSide == 0);
+
 struct Operands {
   const uint32_t* a;
   const uint32_t* b;
@@ -39,16 +44,26 @@ struct Operands {
   size_t lda, ldc, n_pairs;
 };
 
+// Pairs [first, last) of a product; sums start at zero when first is 0.
 template <bool two_rows, bool two_panels>
-void tiles(const Operands& o, size_t row, size_t panel) {
+void tiles(const Operands& o, size_t row, size_t panel, size_t first, size_t last) {
   const uint32_t* a = o.a + row * o.lda;
   const uint32_t* b = o.b + panel * o.n_pairs * kSide;
   const size_t stride_a = o.lda * sizeof(uint32_t), panel_pairs = o.n_pairs * kSide;
-  _tile_zero(0);
-  if constexpr (two_panels) _tile_zero(1);
-  if constexpr (two_rows) _tile_zero(2);
-  if constexpr (two_rows && two_panels) _tile_zero(3);
-  for (size_t k = 0; k < o.n_pairs; k += kSide) {
+  float* c = o.c + row * o.ldc + panel * kSide;
+  const size_t stride_c = o.ldc * sizeof(float);
+  if (first == 0) {
+    _tile_zero(0);
+    if constexpr (two_panels) _tile_zero(1);
+    if constexpr (two_rows) _tile_zero(2);
+    if constexpr (two_rows && two_panels) _tile_zero(3);
+  } else {
+    _tile_loadd(0, c, stride_c);
+    if constexpr (two_panels) _tile_loadd(1, c + kSide, stride_c);
+    if constexpr (two_rows) _tile_loadd(2, c + kSide * o.ldc, stride_c);
+    if constexpr (two_rows && two_panels) _tile_loadd(3, c + kSide * o.ldc + kSide, stride_c);
+  }
+  for (size_t k = first; k < last; k += kSide) {
     _tile_loadd(4, a + k, stride_a);
     _tile_loadd(6, b + k * kSide, 64);
     _tile_dpbf16ps(0, 4, 6);
@@ -62,36 +77,41 @@ void tiles(const Operands& o, size_t row, size_t panel) {
       if constexpr (two_panels) _tile_dpbf16ps(3, 5, 7);
     }
   }
-  float* c = o.c + row * o.ldc + panel * kSide;
-  const size_t stride_c = o.ldc * sizeof(float);
   _tile_stored(0, c, stride_c);
   if constexpr (two_panels) _tile_stored(1, c + kSide, stride_c);
   if constexpr (two_rows) _tile_stored(2, c + kSide * o.ldc, stride_c);
   if constexpr (two_rows && two_panels) _tile_stored(3, c + kSide * o.ldc + kSide, stride_c);
 }
 
-template <bool two_rows>
-void panels_of(const Operands& o, size_t row, size_t n_panels) {
-  size_t p = 0;
-  for (; p + 2 <= n_panels; p += 2) tiles<two_rows, true>(o, row, p);
-  if (p < n_panels) tiles<two_rows, false>(o, row, p);
+// The whole rows (a multiple of kSide), then the rest under a configuration of its own.
+template <bool two_panels>
+void rows_of(const Operands& o, size_t n_a, size_t panel, size_t first, size_t last) {
+  size_t r = 0;
+  for (; r + 2 * kSide <= n_a; r += 2 * kSide) tiles<true, two_panels>(o, r, panel, first, last);
+  if (r < n_a) tiles<false, two_panels>(o, r, panel, first, last);
+}
+
+void panels_of(const Operands& o, size_t n_a, size_t n_panels) {
+  for (size_t first = 0; first < o.n_pairs; first += kDepth) {
+    const size_t last = first + kDepth < o.n_pairs ? first + kDepth : o.n_pairs;
+    size_t p = 0;
+    for (; p + 2 <= n_panels; p += 2) rows_of<true>(o, n_a, p, first, last);
+    if (p < n_panels) rows_of<false>(o, n_a, p, first, last);
+  }
 }
 
 void products_bf16(const uint32_t* a, size_t lda, const uint32_t* b, size_t n_panels, size_t n_pairs, size_t n_a,
                    float* c, size_t ldc) {
-  const Operands o = {a, b, c, lda, ldc, n_pairs};
-  const TileConfig whole = config_of(kSide, kSide);
-  _tile_loadconfig(&whole);
-  size_t r = 0;
-  for (; r + 2 * kSide <= n_a; r += 2 * kSide) panels_of<true>(o, r, n_panels);
-  if (r + kSide <= n_a) {
-    panels_of<false>(o, r, n_panels);
-    r += kSide;
+  const size_t whole = n_a / kSide * kSide;
+  if (whole > 0) {
+    const TileConfig config = config_of(kSide, kSide);
+    _tile_loadconfig(&config);
+    panels_of({a, b, c, lda, ldc, n_pairs}, whole, n_panels);
   }
-  if (r < n_a) {
-    const TileConfig rest = config_of(n_a - r, 0);
-    _tile_loadconfig(&rest);
-    panels_of<false>(o, r, n_panels);
+  if (whole < n_a) {
+    const TileConfig config = config_of(n_a - whole, 0);
+    _tile_loadconfig(&config);
+    panels_of({a + whole * lda, b, c + whole * ldc, lda, ldc, n_pairs}, n_a - whole, n_panels);
   }
   _tile_release();
 }

@@ -115,9 +115,109 @@ TSUBU_INLINE float dot_short(const typename C::Block* blocks, const Int8Rows& x,
   return y;
 }
 
+// Sixteen rows at once, a row in each lane where sums meet their scales: the same sums in the same order. The rows after
+// them are fetched on the way.
+template <class C, class B>
+struct SixteenRows {
+  using P = PackedForm<C>;
+  using Block = typename C::Block;
+  const std::byte* rows;
+  size_t row_bytes;
+
+  TSUBU_INLINE const Block& block(size_t r, size_t b) const {
+    return reinterpret_cast<const Block*>(rows + r * row_bytes)[b];
+  }
+  // Some blocks further on in the row, behind its end in the next sixteen rows. b: the last block that is about to be read.
+  TSUBU_INLINE size_t ahead(size_t b, size_t n_blocks) const {
+    constexpr size_t kBytesAhead = 320;
+    const size_t to = b * sizeof(Block) + kBytesAhead;
+    return to < n_blocks * sizeof(Block) ? to : kPackedRows * row_bytes + to - n_blocks * sizeof(Block);
+  }
+  TSUBU_INLINE void fetch(size_t r, size_t offset) const {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < sizeof(Block); i += 64) __builtin_prefetch(rows + r * row_bytes + offset + i);
+  }
+  TSUBU_INLINE F add(F y, size_t b, I sum, I min_sum, float scale) const {
+    const F x = L::set1(scale);
+    const F d = B::f16_of_rows([&](size_t r) __attribute__((always_inline)) { return P::d(block(r, b)); });
+    y = L::fma(L::to_float(sum), L::mul(d, x), y);
+    if constexpr (P::kHasMins) {
+      const F m = B::f16_of_rows([&](size_t r) __attribute__((always_inline)) { return P::offset(block(r, b)); });
+      y = L::fma(L::to_float(min_sum), L::mul(m, x), y);
+    }
+    return y;
+  }
+
+  F super_blocks(const Int8Rows& x, size_t n_blocks) const {
+    F y = L::zero();
+    for (size_t b = 0; b < n_blocks; ++b) {
+      I sums[kPackedRows], min_sums[kPackedRows];
+      const int8_t* codes = x.codes + 256 * b;
+      const I of_16 = L::load_i(x.sums + 16 * b);
+      const size_t next = ahead(b, n_blocks);
+      for (size_t r = 0; r < kPackedRows; ++r) {
+        const Block& from = block(r, b);
+        fetch(r, next);
+        I scale, min = L::set1_i(0);
+        P::template scales<Bytes>(from, scale, min);
+        I acc = add_chunk<P, Block, 0>(L::set1_i(0), from, scale, codes);
+        acc = add_chunk<P, Block, 1>(acc, from, scale, codes);
+        acc = add_chunk<P, Block, 2>(acc, from, scale, codes);
+        acc = add_chunk<P, Block, 3>(acc, from, scale, codes);
+        if constexpr (P::kBias != 0) acc = L::sub(acc, L::mul(L::mul(scale, of_16), L::set1_i(P::kBias)));
+        sums[r] = acc;
+        if constexpr (P::kHasMins) min_sums[r] = L::mul(min, of_16);
+      }
+      I min_sum = L::set1_i(0);
+      if constexpr (P::kHasMins) min_sum = B::sums16(min_sums);
+      y = add(y, b, B::sums16(sums), min_sum, x.scales[b]);
+    }
+    return y;
+  }
+
+  F short_blocks(const Int8Rows& x, size_t n_blocks) const {
+    F y = L::zero();
+    const auto add_short = [&](size_t b, I sum) __attribute__((always_inline)) {
+      const int32_t total = x.sums[2 * b] + x.sums[2 * b + 1];
+      if constexpr (P::kBias != 0) sum = L::sub(sum, L::set1_i(P::kBias * total));
+      y = add(y, b, sum, L::set1_i(total), x.scales[b]);
+    };
+    for (size_t b = 0; b < n_blocks; b += 2) {
+      const size_t next = b + 1 < n_blocks ? b + 1 : b;
+      const V codes = Bytes::load_halves(x.codes + 32 * b, x.codes + 32 * next);
+      const size_t fetched = ahead(next, n_blocks);
+      I sums[kPackedRows], first, second;
+#pragma GCC unroll 16
+      for (size_t r = 0; r < kPackedRows; ++r) {
+        fetch(r, fetched);
+        sums[r] = Bytes::dot4(L::set1_i(0), P::template codes<Bytes>(block(r, b), block(r, next)), codes);
+      }
+      B::half_sums16(sums, first, second);
+      add_short(b, first);
+      if (next != b) add_short(next, second);
+    }
+    return y;
+  }
+};
+
+template <class B>
+constexpr bool has_sixteen_rows() {
+  return requires { B::kSixteenRows; };
+}
+
 template <class C>
 void dot_rows(const std::byte* rows, size_t row_bytes, size_t n_rows, const Int8Rows& x, float* y, size_t n_cols) {
-  for (size_t r = 0; r < n_rows; ++r) {
+  size_t r = 0;
+  if constexpr (has_sixteen_rows<Bytes>()) {
+    for (; r + kPackedRows <= n_rows; r += kPackedRows) {
+      const SixteenRows<C, Bytes> sixteen{rows + r * row_bytes, row_bytes};
+      if constexpr (C::kBlockLen == 256)
+        L::store(y + r, sixteen.super_blocks(x, n_cols / 256));
+      else
+        L::store(y + r, sixteen.short_blocks(x, n_cols / 32));
+    }
+  }
+  for (; r < n_rows; ++r) {
     const auto* blocks = reinterpret_cast<const typename C::Block*>(rows + r * row_bytes);
     if constexpr (C::kBlockLen == 256)
       y[r] = dot_super<C>(blocks, x, n_cols / 256);

@@ -1,0 +1,18 @@
+#include "cli/effort.h"
+
+#include "base/error.h"
+
+namespace tsubu {
+namespace {
+
+constexpr CalibrationEffort kEfforts[] = {{"fast", 0, 0}, {"default", uint64_t{1} << 16, 4}, {"best", uint64_t{1} << 18, 8}};
+
+}  // namespace
+
+const CalibrationEffort& calibration_effort(const std::string& name) {
+  for (const CalibrationEffort& e : kEfforts)
+    if (e.name == name) return e;
+  fail(ExitCode::kUsage, "--effort {}: expected fast, default or best", name);
+}
+
+}  // namespace tsubu

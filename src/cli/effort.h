@@ -1,0 +1,22 @@
+// How much work calibration text is turned into: --effort of quantize and plan.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace tsubu {
+
+struct CalibrationEffort {
+  std::string_view name;
+  uint64_t tokens;     // at most, unless --chunks says otherwise; 0: no text is used for rounding
+  int descent_passes;
+  uint32_t chunks(uint32_t context) const {
+    return static_cast<uint32_t>(std::max<uint64_t>(1, (tokens > 0 ? tokens : uint64_t{1} << 16) / context));
+  }
+};
+// Throws Error(kUsage).
+const CalibrationEffort& calibration_effort(const std::string& name);
+
+}  // namespace tsubu

@@ -1,0 +1,167 @@
+#include "lens/harm.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "evaluate/scoring.h"
+
+namespace tsubu {
+namespace {
+
+constexpr uint32_t kResamples = 500;
+constexpr uint64_t kBootstrapSeed = 1;
+
+}  // namespace
+
+std::vector<ReadGroup> read_groups(const Graph& graph) {
+  std::vector<ReadGroup> groups;
+  std::map<ValueId, size_t> group_of;
+  for (size_t i = 0; i < graph.ops.size(); ++i) {
+    const Op& op = graph.ops[i];
+    if (op.kind != OpKind::kLinear) continue;
+    const auto [it, is_new] = group_of.emplace(op.inputs[0], groups.size());
+    if (is_new) groups.push_back({i, op.inputs[0], {}});
+    groups[it->second].linears.push_back(&op);
+  }
+  return groups;
+}
+
+uint64_t HarmMeter::logit_bytes(const Model& model, size_t context, size_t n_chunks) {
+  return uint64_t{n_chunks} * (context - 1 - context / 2) * model.hparams().n_vocab * sizeof(float);
+}
+
+HarmMeter::HarmMeter(const Model& model, std::span<const std::vector<TokenId>> chunks, ThreadPool& pool)
+    : model_(model), chunks_(chunks), pool_(pool), engine_(Engine::make(model, pool)) {
+  if (chunks.empty() || chunks.front().size() < 4)
+    fail(ExitCode::kUsage, "{}: divergence needs one window of at least 4 tokens", model.path());
+  session_ = engine_->new_session(context());
+  base_.resize(chunks.size());
+  values_.resize(chunks.size());
+  for (size_t c = 0; c < chunks.size(); ++c) {
+    throw_if_interrupted();
+    base_[c].resize(n_scored() * engine_->n_vocab());
+    session_->truncate(0);
+    engine_->forward(*session_, tokens(c), n_scored(), base_[c]);
+    for (size_t i = 0; i < n_scored(); ++i)
+      nll_ += static_cast<double>(score_token(base_[c].data() + i * engine_->n_vocab(), nullptr, engine_->n_vocab(),
+                                              chunks[c][first_scored() + i + 1], first_scored() + i)
+                                      .nll);
+  }
+  nll_ /= static_cast<double>(n_scored() * chunks.size());
+}
+
+void HarmMeter::rewind() {
+  step_ = 0;
+  for (auto& values : values_) values.clear();
+}
+
+void HarmMeter::advance(size_t step) {
+  if (step < step_) fail(ExitCode::kUsage, "activations are kept at step {} and do not go back to {}", step_, step);
+  if (step == step_) return;
+  const Graph& graph = model_.graph();
+  for (size_t c = 0; c < n_chunks(); ++c) {
+    std::map<ValueId, std::vector<float>> next;
+    std::vector<StageValue> in, out;
+    for (ValueId v : live_values(graph, step_)) in.push_back({v, values_[c].at(v).data()});
+    for (ValueId v : live_values(graph, step)) {
+      auto& data = next[v];
+      data.resize((context() - 1) * graph.widths[static_cast<size_t>(v)]);
+      out.push_back({v, data.data()});
+    }
+    engine_->run_steps(*session_, tokens(c), step_, step, in, out);
+    values_[c] = std::move(next);
+  }
+  step_ = step;
+}
+
+BlockSums HarmMeter::score(size_t chunk, const std::vector<float>& logits) {
+  const size_t n_vocab = engine_->n_vocab(), n = n_scored();
+  std::vector<TokenScore> scores(n);
+  pool_.parallel_for(n, [&](size_t i, int) {
+    scores[i] = score_token(logits.data() + i * n_vocab, base_[chunk].data() + i * n_vocab, n_vocab,
+                            chunks_[chunk][first_scored() + i + 1], first_scored() + i);
+  });
+  BlockSums sums;
+  for (const TokenScore& s : scores) {
+    sums.n += 1;
+    sums.kld += static_cast<double>(s.kld);
+    sums.top1 += s.top1_agrees() ? 1 : 0;
+    sums.nll_difference += static_cast<double>(s.nll) - static_cast<double>(s.base_nll);
+  }
+  return sums;
+}
+
+Harm HarmMeter::finish(std::vector<BlockSums> chunks) const {
+  Harm harm;
+  BlockSums all;
+  for (const BlockSums& c : chunks) {
+    all.n += c.n;
+    all.kld += c.kld;
+    all.top1 += c.top1;
+    all.nll_difference += c.nll_difference;
+  }
+  harm.kld = all.kld / all.n;
+  harm.top1 = all.top1 / all.n;
+  harm.ln_ppl_ratio = all.nll_difference / all.n;
+  harm.kld_ci95 =
+      block_bootstrap(chunks, kResamples, kBootstrapSeed, [](const BlockSums& s) { return s.kld / s.n; });
+  harm.chunks = std::move(chunks);
+  return harm;
+}
+
+Harm HarmMeter::measure(std::span<const Replacement> replacements) {
+  const Graph& graph = model_.graph();
+  for (const Replacement r : replacements) engine_->replace_weight(r->name(), *r);
+  // The unchanged weights come back whatever happens.
+  struct Restore {
+    Engine& engine;
+    const Model& model;
+    std::span<const Replacement> replacements;
+    ~Restore() {
+      for (const Replacement r : replacements) engine.replace_weight(r->name(), model.tensor(r->name()));
+    }
+  } restore{*engine_, model_, replacements};
+  std::vector<BlockSums> sums;
+  std::vector<float> logits(n_scored() * engine_->n_vocab());
+  for (size_t c = 0; c < n_chunks(); ++c) {
+    std::vector<StageValue> in;
+    for (ValueId v : live_values(graph, step_)) in.push_back({v, values_[c].at(v).data()});
+    const StageValue out{graph.logits, logits.data(), first_scored()};
+    engine_->run_steps(*session_, tokens(c), step_, graph.ops.size(), in, {&out, 1});
+    sums.push_back(score(c, logits));
+  }
+  return finish(std::move(sums));
+}
+
+Harm HarmMeter::whole(Engine& engine, const std::function<void(size_t chunk)>& before_chunk) {
+  const auto session = engine.new_session(context());
+  std::vector<BlockSums> sums;
+  std::vector<float> logits(n_scored() * engine.n_vocab());
+  for (size_t c = 0; c < n_chunks(); ++c) {
+    if (before_chunk) before_chunk(c);
+    session->truncate(0);
+    engine.forward(*session, tokens(c), n_scored(), logits);
+    sums.push_back(score(c, logits));
+  }
+  return finish(std::move(sums));
+}
+
+Harm HarmMeter::measure_whole(const EngineOptions& options, std::span<const Replacement> replacements,
+                              const std::function<void(size_t chunk)>& before_chunk) {
+  const auto engine = Engine::make(model_, pool_, options);
+  for (const Replacement r : replacements) engine->replace_weight(r->name(), *r);
+  return whole(*engine, before_chunk);
+}
+
+Harm HarmMeter::measure_model(const Model& other, std::span<const Replacement> replacements) {
+  if (other.hparams().n_vocab != model_.hparams().n_vocab)
+    fail(ExitCode::kBadInput, "{} has {} tokens, {} has {}: divergence needs one vocabulary", other.path(),
+         other.hparams().n_vocab, model_.path(), model_.hparams().n_vocab);
+  const auto engine = Engine::make(other, pool_);
+  for (const Replacement r : replacements) engine->replace_weight(r->name(), *r);
+  return whole(*engine, {});
+}
+
+}  // namespace tsubu

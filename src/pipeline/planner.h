@@ -1,0 +1,124 @@
+// Which type each tensor of a model gets under a size, or for a divergence: what a unit of error in each tensor costs
+// (lens/sensitivity.h), the error that every candidate type really makes there, and the exact allocation between them.
+//   predicted KLD = g(Σ α e),  e = Q(Ŵ - W) / Q₀
+// Q: Σ over sampled rows of δ H δᵀ, H the damped mean Gram matrix of the tensor's input on the text, δ the error of a row
+// after the rounding that will follow (search, or error feedback against the same H); Q₀ = Σ‖w‖² tr H / n, what the
+// probe's noise of r = 1 is expected to give. Embeddings: rows of tokens drawn from the text, H what the linears that read
+// the stream make of an error (stream_metric.h). g: recipes of several sizes are really rounded (by search) and measured,
+// and ln g(x)/x is interpolated between them.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "calibrate/corpus.h"
+#include "lens/sensitivity.h"
+#include "pipeline/quantize.h"
+#include "plan/allocate.h"
+
+namespace tsubu {
+
+struct PlannerOptions {
+  std::vector<const TypeInfo*> allowed;   // to choose from; empty: planner_types()
+  std::vector<const TypeInfo*> known;     // whose errors are wanted besides, to predict other recipes
+  bool fused = false;                     // linears that read one value (q, k, v; gate, up) get one type
+  bool calibrated = true;                 // rounding with calibration text will follow, else search
+  uint32_t n_anchors = 4;                 // recipes that are really rounded and measured
+  uint64_t sample_weights = uint64_t{1} << 15;  // of each tensor, rounded to every candidate type
+  SensitivityOptions sensitivity;
+  std::string costs_path;                 // read when it is there and fits, else measured and written; empty: neither
+};
+
+// The types to choose from when nothing else is said: those that no other of about their size beats, and F16.
+std::vector<const TypeInfo*> planner_types();
+
+struct TypeCost {
+  const TypeInfo* type = nullptr;
+  uint64_t size_bytes = 0;   // in a file: padded to its alignment
+  double error = 0;          // e, of the rounding that will follow
+  double search_error = 0;   // e, of plain search
+};
+
+struct TensorCosts {
+  Sensitivity sensitivity;
+  std::vector<TypeCost> types;  // by rising size
+  const TypeCost* find(const TypeInfo& type) const;
+};
+
+struct Anchor {
+  std::string name;
+  double predicted = 0, measured = 0;  // additive sum and real KLD, both by search
+};
+
+struct Prediction {
+  double mean = 0, low = 0, high = 0;  // 95 %
+};
+
+struct PlanCosts {
+  std::vector<TensorCosts> tensors;  // quantizable ones, in graph order
+  std::vector<Anchor> anchors;       // by rising prediction
+  uint64_t fixed_bytes = 0;          // of the file: metadata and what is not quantized
+  uint64_t metadata_bytes = 0;
+  uint64_t alignment = 32;           // of a tensor's bytes in the file
+  uint64_t n_weights = 0;
+  double gain = 1;                   // of corrections across tensors, which e does not see (asymmetric targets)
+  double spread = 0;                 // standard deviation of ln(measured / predicted)
+  uint64_t n_tokens_scored = 0;
+  double seconds = 0;
+
+  // types: one for each of `tensors`. Throws Error(kUsage) when the costs of one are not known.
+  double sum(const std::vector<const TypeInfo*>& types, bool search = false) const;
+  Prediction predict(double sum) const;
+  Prediction predict(const std::vector<const TypeInfo*>& types) const { return predict(sum(types)); }
+  double sum_for(double kld) const;  // the sum whose prediction is that
+  uint64_t size_bytes(const std::vector<const TypeInfo*>& types) const;
+};
+
+// As a file, so that several sizes are planned from one measurement.
+void save_costs(const PlanCosts& costs, const std::string& key, const std::string& path);
+// nullopt when the file is of another key (said in a note) or not there; Error(kBadInput) when it is none of ours.
+std::optional<PlanCosts> load_costs(const Model& model, const std::string& key, const std::string& path);
+// What costs depend on: the model's files, the text, statistics and options.
+std::string costs_key(const Model& model, const Corpus& probes, const QuantizeOptions& quantize, const PlannerOptions& options);
+
+// corpus: windows to probe with; the first of them when the logits of all would not fit in memory.
+PlanCosts plan_costs(const Model& model, const Corpus& corpus, const QuantizeOptions& quantize,
+                     const PlannerOptions& options, ThreadPool& pool);
+
+struct PlanTarget {
+  uint64_t max_bytes = 0;  // of the file; 0: none
+  double max_kld = 0;      // predicted; 0: none
+};
+
+struct Plan {
+  std::vector<const TypeInfo*> types;  // of PlanCosts::tensors
+  uint64_t size_bytes = 0;
+  double bits_per_weight = 0;
+  Prediction predicted;
+  bool is_optimal = false;             // of the additive model, proved
+  double bound = 0;                    // no allocation has a smaller sum (or size) than this
+};
+
+// Throws Error(kUsage) when the target cannot be met: with the least that can.
+Plan make_plan(const PlanCosts& costs, const PlannerOptions& options, const PlanTarget& target);
+std::vector<Plan> plan_front(const PlanCosts& costs, const PlannerOptions& options);
+
+// As data: the recipe names tensors. Its file_type is that of the stock recipe with the most common type.
+Recipe plan_recipe(const PlanCosts& costs, const Plan& plan, const std::string& name);
+// Lines for llama.cpp's --tensor-type-file.
+std::string tensor_type_file(const PlanCosts& costs, const Plan& plan);
+// Types that a recipe gives to PlanCosts::tensors.
+std::vector<const TypeInfo*> recipe_types(const Model& model, const PlanCosts& costs, const Recipe& recipe,
+                                          const PlanOptions& options);
+
+// The planned tensors rounded by search to these types, in memory.
+Harm measure_recipe(const PlanCosts& costs, const std::vector<const TypeInfo*>& types, const Imatrix* stats,
+                    HarmMeter& meter, ThreadPool& pool);
+
+Json to_json(const PlanCosts& costs);
+Json to_json(const Plan& plan, const PlanCosts& costs);
+
+}  // namespace tsubu

@@ -1,0 +1,29 @@
+// Pieces of HTML and SVG as text. Everything that comes from data goes through escape().
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tsubu {
+
+// &, <, >, quotes; bytes that are no UTF-8 and control characters become U+FFFD.
+std::string escape(std::string_view text);
+
+// A table of cells that are HTML already; a heading that starts with '>' is a column of numbers.
+class HtmlTable {
+ public:
+  explicit HtmlTable(std::vector<std::string> headings) : headings_(std::move(headings)) {}
+  void add(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  bool empty() const { return rows_.empty(); }
+  std::string html() const;
+
+ private:
+  std::vector<std::string> headings_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+// A number with how it was measured, shown when one points at it (or focuses it).
+std::string with_protocol(std::string_view number, std::string_view protocol);
+
+}  // namespace tsubu

@@ -1,0 +1,44 @@
+// The sections of the page, each from what the runs have; a section without data is empty text.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "report/report.h"
+
+namespace tsubu {
+
+// One model as the page shows it, whatever run it comes from.
+struct ShownModel {
+  std::string name, type;
+  int series = 0;
+  bool is_base = false;
+  double bits_per_weight = 0, size_bytes = 0;
+  Json data;   // the candidate's object of certify, or eval's document
+  Json speed;  // bench's keys, or null
+  std::string protocol;
+};
+
+struct PageData {
+  std::vector<ShownModel> models;          // bases first
+  std::vector<const Json*> certifies, quantizes;
+  const ReportOptions* options = nullptr;
+  Words words{Language::kEnglish};
+};
+
+PageData gather(std::span<const Run> runs, const ReportOptions& options);
+
+std::string verdict_section(const PageData& page);
+std::string models_section(const PageData& page);
+std::string pareto_section(const PageData& page);
+std::string divergence_section(const PageData& page);
+std::string layers_section(const PageData& page);
+std::string tasks_section(const PageData& page);
+std::string generation_section(const PageData& page);
+std::string worst_section(const PageData& page);
+std::string speed_section(const PageData& page);
+std::string cost_section(const PageData& page);
+std::string how_section(const PageData& page, std::span<const Run> runs);
+
+}  // namespace tsubu

@@ -1,0 +1,115 @@
+#include "report/report.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+#include "base/error.h"
+#include "report/html.h"
+#include "report/plot.h"
+
+namespace tsubu {
+namespace {
+
+TEST(Html, EscapesWhatMarkupIsMadeOf) {
+  EXPECT_EQ(escape("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
+  EXPECT_EQ(escape("猫\xff\x01"), "猫\xEF\xBF\xBD\xEF\xBF\xBD");
+}
+
+TEST(Html, TablesAlignNumbers) {
+  HtmlTable table({"a", ">b"});
+  table.add({"x", "1"});
+  EXPECT_NE(table.html().find("<td class=\"n\">1</td>"), std::string::npos);
+  EXPECT_NE(table.html().find("<td>x</td>"), std::string::npos);
+}
+
+TEST(Words, EveryPhraseIsSaidInBothLanguagesOnce) {
+  std::set<std::string_view> keys;
+  for (const Phrase& p : phrases()) {
+    EXPECT_TRUE(keys.insert(p.key).second) << p.key;
+    EXPECT_FALSE(p.english.empty());
+    EXPECT_FALSE(p.japanese.empty());
+    const auto holes = [](std::string_view s) {
+      size_t n = 0;
+      for (size_t at = s.find("{}"); at != s.npos; at = s.find("{}", at + 2)) ++n;
+      return n;
+    };
+    EXPECT_EQ(holes(p.english), holes(p.japanese)) << p.key;
+  }
+  EXPECT_EQ(Words(Language::kJapanese)("pass"), "合格");
+  EXPECT_THROW(language_named("de"), Error);
+}
+
+TEST(Cost, IsPriceOverSpeed) {
+  Prices prices;
+  prices.machine_hour = 3.6;
+  prices.kwh = 0.25;
+  prices.tokens_per_month = 2e6;
+  prices.once = 10;
+  const Cost base = cost_of(prices, 100, 0);  // 3.6 / 3600 / 100 a token
+  EXPECT_NEAR(base.per_million, 10, 1e-9);
+  EXPECT_NEAR(*base.per_month, 20, 1e-9);
+  EXPECT_NEAR(*base.machines, 2e4 / 2629800, 1e-9);
+  const Cost fast = cost_of(prices, 200, 7.2);  // 7.2 MJ = 2 kWh for a million
+  EXPECT_NEAR(fast.per_million, 5.5, 1e-9);
+  EXPECT_NEAR(*break_even_tokens(prices, base, fast), 10 / 4.5e-6, 1);
+  EXPECT_FALSE(break_even_tokens(prices, fast, base).has_value());
+}
+
+TEST(Plot, AreWellFormedAndHoldTheirPoints) {
+  const std::string scatter = scatter_plot({{4, 0.01, 0.009, 0.011, "a<b", "t", 1}, {8, 0.001, 0, 0, "c", "", 2}}, {"x", false, {}, {}}, {"y", true, {}, {}}, true);
+  EXPECT_NE(scatter.find("a&lt;b"), std::string::npos);
+  EXPECT_EQ(scatter.find("nan"), std::string::npos);
+  EXPECT_EQ(scatter.find("inf"), std::string::npos);
+  EXPECT_EQ(scatter_plot({}, {}, {}, true), "");
+  EXPECT_EQ(bar_plot({{"a", "0", "", 0, {}, 0}}, "x"), "");
+  const std::string one = scatter_plot({{4, 0.01, 0, 0, "a", "", 0}}, {"x", false, {}, {}}, {"y", true, {}, {}}, true);
+  EXPECT_EQ(one.find("nan"), std::string::npos);
+  const std::string map = heat_map({"0"}, {"q", "k"}, {{0.1, NAN}}, {{"", ""}}, {{true, false}});
+  EXPECT_NE(map.find("cell bad"), std::string::npos);
+  EXPECT_EQ(map.find("nan"), std::string::npos);
+}
+
+Json certified() {
+  return parse_json(R"({"command":"certify","version":"0","verdict":"fail",
+   "gates":[{"candidate":"d/q4.gguf","name":"max_kld","value":0.0123,"bound":0.0131,"limit":0.01,"ok":false,"p_break":0.99,"detail":"worst <text>"}],
+   "base":{"path":"d/base","type":"F16","hashes":["00ff"],"size_bytes":2048,"bits_per_weight":16},
+   "candidates":[{"path":"d/q4.gguf","type":"Q4_K","hashes":["aa"],"size_bytes":600,"bits_per_weight":4.5,"verdict":"fail",
+    "divergence":{"mean":0.0123,"ci95":[0.0115,0.0131],"median":0.01,"p90":0.02,"p95":0.03,"p99":0.1,"p999":0.2,"max":0.3},
+    "top1_agreement":0.91,"ln_ppl_ratio":0.01,"leakage":{"share":0.25,"text":"t"},"tasks":[],
+    "histogram":{"log10_first":-8,"step":0.25,"counts":[1,2,3]},
+    "weights":{"comparable":true,"configuration":["rope base: 10000 in the base, 500000 here"],"findings":[{"tensor":"blk.0.ffn_up.weight","finding":"holds blk.1"}],
+      "tensors":[{"name":"blk.0.ffn_up.weight","type":"Q4_K","rel_error":1.4,"finding":"holds blk.1"},{"name":"blk.1.ffn_up.weight","type":"Q4_K","rel_error":0.07}]},
+    "worst_tokens":[{"text":"t","position":9,"before":"<script>alert(1)</script>","actual":"x","kld":2.5,"base":{"top":"a","top_p":0.5,"p":0.1},"candidate":{"top":"b","top_p":0.4,"p":0.2}}]}],
+   "texts":[{"path":"t","hash":"h","bytes":1,"tokens":2,"chunks":3}],"calibration_texts":[],"tasks":[],"power":[],
+   "noise_floor":{"repeat":0.0,"activations_int8":0.001},"stability":{"bootstrap_seeds":5,"same_verdict":true},"protocol":"the protocol line"})", "test");
+}
+
+TEST(Report, ShowsWhatTheRunSaysAndNothingRunsInIt) {
+  const std::vector<Run> runs = {{"run.json", certified()}};
+  const std::string page = make_report(runs, {});
+  for (const char* part : {"0.0123", "max_kld", "worst &lt;text&gt;", "holds blk.1", "rope base", "the protocol line", "25.00 %", "0.07", "99.00 %"})
+    EXPECT_NE(page.find(part), std::string::npos) << part;
+  EXPECT_EQ(page.find("<script"), std::string::npos);
+  EXPECT_EQ(page.find("http://", page.find("<body")), page.find("http://www.w3.org/2000/svg"));
+  EXPECT_EQ(page.find("src="), std::string::npos);
+  EXPECT_EQ(page.find(">nan"), std::string::npos);
+  ReportOptions japanese;
+  japanese.language = Language::kJapanese;
+  const std::string page_ja = make_report(runs, japanese);
+  EXPECT_NE(page_ja.find("lang=\"ja\""), std::string::npos);
+  EXPECT_NE(page_ja.find("不合格"), std::string::npos);
+}
+
+TEST(Report, RefusesWhatIsNoRun) {
+  const std::vector<Run> runs = {{"x.json", Json{{"a", 1}}}};
+  EXPECT_THROW(make_report(runs, {}), Error);
+  Json damaged = certified();
+  damaged["candidates"][0]["divergence"].erase("ci95");
+  const std::vector<Run> broken = {{"x.json", damaged}};
+  EXPECT_THROW(make_report(broken, {}), Error);
+}
+
+}  // namespace
+}  // namespace tsubu

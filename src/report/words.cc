@@ -1,0 +1,120 @@
+#include "report/words.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace tsubu {
+namespace {
+
+constexpr Phrase kPhrases[] = {
+    {"title", "Is the smaller model still the model?", "小さくしたモデルは元のモデルのままか"},
+    {"pass", "passes", "合格"},
+    {"fail", "fails", "不合格"},
+    {"verdict.pass", "Every candidate keeps to every limit.", "すべての候補がすべての基準を満たしました。"},
+    {"verdict.fail", "At least one limit is broken.", "満たされない基準があります。"},
+    {"gates", "Limits and verdict", "基準と判定"},
+    {"gates.lead", "Each measured value against its limit. Where a value has a 95 % interval, its unfavorable end is compared: a pass is shown, not merely not refuted.",
+     "測定値と基準値の比較です。95 % 区間がある値では不利な側の端を比べます。合格とは「満たすことが示された」という意味です。"},
+    {"gate", "limit", "基準"},
+    {"candidate", "candidate", "候補"},
+    {"base", "base", "元のモデル"},
+    {"value", "value", "値"},
+    {"bound", "95 % bound", "95 % 区間の端"},
+    {"bar", "limit", "基準値"},
+    {"p_break", "probability that it is broken", "基準を破る確率"},
+    {"where", "where", "場所"},
+    {"models", "What was done to the model", "モデルに何をしたか"},
+    {"models.lead", "A model is a list of matrices of numbers. Storing each number in fewer bits makes the file smaller and faster to read, and changes each number a little. Bits per weight count everything stored for the weights.",
+     "モデルは数の行列の集まりです。ひとつの数をより少ないビットで保存するとファイルは小さく、読み出しは速くなりますが、数は少しずつ変わります。「重みあたりビット数」は重みのために保存されるすべてを数えたものです。"},
+    {"model", "model", "モデル"},
+    {"type", "main type", "主な形式"},
+    {"size", "size of the weights", "重みの大きさ"},
+    {"bits", "bits per weight", "重みあたりビット数"},
+    {"share", "of the base", "元に対する比"},
+    {"hash", "hash", "ハッシュ"},
+    {"pareto", "Size and quality", "大きさと品質"},
+    {"pareto.lead", "Down and left is better. The line joins the candidates that no other is both smaller and closer to the base than.",
+     "左下ほど良い結果です。線は、より小さくかつより元に近い候補が他にないものを結んでいます。"},
+    {"kld", "mean divergence from the base, nats", "元からの平均ダイバージェンス（nat）"},
+    {"kld.short", "mean divergence", "平均ダイバージェンス"},
+    {"divergence", "How far the predictions moved", "予測がどれだけ動いたか"},
+    {"divergence.lead", "At each token both models give every word of the vocabulary a probability. The divergence (KL) says how far the candidate's probabilities are from the base's: 0 is the same. The curve shows how many tokens have which divergence; the ladder below shows the rare bad ones.",
+     "各トークンで、両モデルは語彙のすべての語に確率を与えます。ダイバージェンス（KL）は候補の確率が元からどれだけ離れたかを表し、0 なら同じです。曲線はどの大きさのトークンがどれだけあるかを、下の表はまれな悪い例まで示します。"},
+    {"tokens.share", "share of tokens", "トークンの割合"},
+    {"token.kld", "divergence of a token, nats", "トークンのダイバージェンス（nat）"},
+    {"mean", "mean", "平均"}, {"median", "median", "中央値"}, {"max", "largest", "最大"},
+    {"top1", "same likeliest token", "最有力トークンの一致"},
+    {"ppl", "perplexity over the base's", "パープレキシティの比"},
+    {"floor", "Noise floor: the base against itself, computed again another way: {}. With its activations rounded to 8 bits as runtimes do: {}. Differences below the second cannot be seen in such a runtime.",
+     "ノイズの下限: 元のモデルを別の分割で再計算した自分自身との差は {}。実行環境のように活性値を 8 ビットに丸めると {}。後者より小さい差はそのような実行環境では見えません。"},
+    {"texts", "By text", "文書ごと"},
+    {"text", "text", "文書"},
+    {"layers", "Where the weights differ", "重みはどこで違うか"},
+    {"layers.lead", "The relative error of each matrix: 0.05 means that its numbers moved by 5 % of their size. Marked cells are not what rounding to their type makes.",
+     "行列ごとの相対誤差です。0.05 は、数がその大きさの 5 % だけ動いたことを意味します。印のあるセルは、その形式への丸めでは説明できません。"},
+    {"layer", "layer", "層"},
+    {"finding", "finding", "所見"},
+    {"tensor", "tensor", "テンソル"},
+    {"error", "relative error", "相対誤差"},
+    {"expected", "plain rounding", "単純な丸め"},
+    {"tasks", "Questions", "問題への解答"},
+    {"tasks.lead", "Base and candidate answer the same questions. Lost: right before, wrong now; gained: the other way. Equal totals can hide many changes.",
+     "元と候補が同じ問題に答えます。「失」は正解から不正解へ、「得」はその逆です。合計が同じでも多くの変化が隠れていることがあります。"},
+    {"task", "task", "課題"},
+    {"right.base", "base right", "元の正答率"}, {"right.candidate", "candidate right", "候補の正答率"},
+    {"difference", "difference, points [95 %]", "差（ポイント）[95 %]"},
+    {"difference.axis", "change of the share of right answers, points", "正答率の変化（ポイント）"},
+    {"lost", "lost", "失"}, {"gained", "gained", "得"},
+    {"p", "p (McNemar)", "p（マクネマー）"}, {"holm", "p, Holm", "p（ホルム補正）"},
+    {"power", "What this run could find", "この試験で見つけられる差"},
+    {"generation", "Text written by both", "両者の書いた文章"},
+    {"generation.lead", "Both models continue the same prompts, always with the likeliest token. One different token changes what follows, so an early difference is not an error by itself; repetition and no end are.",
+     "両モデルが同じ書き出しを、つねに最有力のトークンで続けます。ひとつ違えばその先も変わるため、早い分岐だけでは誤りとは言えません。繰り返しや終わらないことは問題です。"},
+    {"same", "same text", "同じ文章"}, {"first_difference", "first difference (tokens)", "最初の違い（トークン）"},
+    {"length_ratio", "length over the base's", "長さの比"}, {"repetition", "repetition", "繰り返し"}, {"unended", "no end", "終わらない"},
+    {"prompt", "prompt", "書き出し"},
+    {"worst", "Where the candidate moved most", "最も動いたところ"},
+    {"after", "after", "直前"}, {"actual", "text has", "本文"},
+    {"base.says", "base says", "元の予測"}, {"candidate.says", "candidate says", "候補の予測"},
+    {"speed", "Speed and memory", "速さとメモリ"},
+    {"speed.lead", "Measured on the machine of the run, one request at a time. The mark is the measured limit of the machine: how fast its memory can deliver the weights.",
+     "実行した機械で、一度に一件の要求で測りました。縦線は機械の実測限界（メモリが重みを届けられる速さ）です。"},
+    {"prefill", "reading the prompt", "入力の処理"}, {"decode", "writing", "生成"},
+    {"rate", "tokens per second", "毎秒トークン数"},
+    {"memory", "peak memory", "最大メモリ"}, {"load", "loading", "読み込み"},
+    {"energy", "energy per token written", "1 トークンあたりのエネルギー"},
+    {"cost", "What it costs", "費用"},
+    {"cost.lead", "From your prices and the measured speed of writing, one request at a time; a server that works on many requests at once costs less for each.",
+     "入力された価格と、一件ずつ生成したときの実測の速さから計算しています。多くの要求を同時に処理するサーバーでは一件あたりの費用は下がります。"},
+    {"cost.million", "per million tokens", "100 万トークンあたり"}, {"cost.month", "per month", "月あたり"},
+    {"cost.machines", "machines", "台数"}, {"cost.saving", "saved per month", "月の節約"},
+    {"cost.even", "break-even (tokens)", "損益分岐（トークン）"},
+    {"cost.risk", "probability that a quality limit is broken", "品質基準を破る確率"},
+    {"how", "How it was measured", "測り方"},
+    {"leakage", "Share of the text that stands in calibration text", "較正用の文書と重なる割合"},
+    {"stability", "Verdict under other seeds of the bootstrap", "ブートストラップの種を変えたときの判定"},
+    {"stable", "the same", "同じ"}, {"unstable", "changes", "変わる"},
+    {"quantize", "How the file was made", "ファイルの作り方"},
+    {"method", "method", "方法"},
+    {"json", "All numbers of this page as JSON", "このページのすべての数値（JSON）"},
+    {"made", "Made by tsubu {}. Point at a number to see how it was measured.", "tsubu {} が作成。数値を指すと測り方が表示されます。"},
+};
+
+}  // namespace
+
+std::span<const Phrase> phrases() { return kPhrases; }
+
+Language language_named(std::string_view name) {
+  if (name == "en") return Language::kEnglish;
+  if (name == "ja") return Language::kJapanese;
+  fail(ExitCode::kUsage, "unknown language '{}': en and ja are spoken", name.substr(0, 32));
+}
+
+std::string Words::operator()(std::string_view key) const {
+  for (const Phrase& p : kPhrases)
+    if (p.key == key) return std::string(language_ == Language::kJapanese ? p.japanese : p.english);
+  return std::string(key);
+}
+
+}  // namespace tsubu
