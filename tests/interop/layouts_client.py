@@ -8,6 +8,7 @@ generates.
 Written by clients, read by tsubu: compressed-tensors' own compressors, bitsandbytes through transformers, GPTQ and AWQ
 packed by NumPy, ModelOpt's and gpt-oss's byte orders by hand. Exit code 1 on any difference."""
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+os.environ.setdefault("TQDM_DISABLE", "1")
 TSUBU, MODEL, WORK = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
 AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
 failures = []
@@ -149,15 +151,23 @@ def compare(name, directory, method):
 
 
 def generates(name, directory, expected):
+    """transformers loads the directory, generates, and its logits are near those of the decoded weights: as near as rounded
+    activations let them be, where the scheme rounds them."""
     import transformers
+    options = {}
+    if name.endswith("_ASYM"):
+        # compressed-tensors 0.20 makes room for zero points that are not packed, so transformers loads no file with packed
+        # ones, its own included, unless it decompresses them while loading.
+        options["quantization_config"] = transformers.CompressedTensorsConfig(dequantize=True)
+    tolerance = 0.2 if name.endswith(" MXFP4") or name.endswith(" NVFP4") else 0.05
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(directory, device_map="cpu")
+        model = transformers.AutoModelForCausalLM.from_pretrained(directory, device_map="cpu", **options)
         ids = torch.tensor([[1, 300, 301, 302]])
         with torch.no_grad():
             logits = model(ids).logits.float()
             out = model.generate(ids, max_new_tokens=4, do_sample=False)
         distance = ((logits - expected(ids)).norm() / expected(ids).norm()).item()
-        check(name + ": transformers loads and generates", out.shape[1] >= 5 and distance < 0.05, f"logits differ by {distance:.1e}")
+        check(name + ": transformers loads and generates", out.shape[1] >= 5 and distance < tolerance, f"logits differ by {distance:.1e}")
     except Exception as e:  # what a client refuses is a finding
         check(name + ": transformers loads and generates", False, f"{type(e).__name__}: {str(e)[:300]}")
 
