@@ -47,8 +47,9 @@ void print_divergences(const CertifyResult& r) {
   }
   if (table.empty()) return;
   print_out("Divergence from " + r.options.base + ", in nats\n" + table.text(2));
-  print_out(fmt::format("  noise floor: {:.2g} (the base again, cut otherwise); {:.2g} with its activations rounded to 8 bits\n",
-                        r.floor_repeat, r.floor_int8));
+  print_out(fmt::format("  noise floor: {:.2g} (the base again, cut otherwise); {:.2g} with activations and cache rounded as\n"
+                        "  llama.cpp's CPU path does for its types\n",
+                        r.floor_repeat, r.floor_runtime));
   for (const CandidateResult& c : r.candidates) {
     if (c.calibration_kld)
       print_out(fmt::format("  {}: {:.5f} on calibration text, {:+.5f} here; {} of the text stands in it\n", c.path, *c.calibration_kld,

@@ -198,7 +198,7 @@ void measure_floor(const Model& base, const Chunks& chunks, const ChunkProtocol&
     again.engine->forward(*again.session, std::span(input).subspan(cut, protocol.n_scored()), protocol.n_scored(), again.logits);
     rounded.run(input, protocol);
     r.floor_repeat += mean_kl_divergence(runner.logits, again.logits, n_vocab, pool) / static_cast<double>(n);
-    r.floor_int8 += mean_kl_divergence(runner.logits, rounded.logits, n_vocab, pool) / static_cast<double>(n);
+    r.floor_runtime += mean_kl_divergence(runner.logits, rounded.logits, n_vocab, pool) / static_cast<double>(n);
   }
 }
 

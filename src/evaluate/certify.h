@@ -120,7 +120,8 @@ struct CertifyResult {
   Json base_speed;
   uint32_t context = 0, n_chunks = 0;
   uint64_t n_tokens_scored = 0;
-  double floor_repeat = 0, floor_int8 = 0;  // mean divergence of the base from itself: computed again; with 8-bit activations
+  // Mean divergence of the base from itself: computed again; with activations and cache rounded as llama.cpp's CPU path does.
+  double floor_repeat = 0, floor_runtime = 0;
   std::vector<CandidateResult> candidates;
   std::vector<GateResult> gates;
   uint32_t n_seeds = 0;           // bootstrap seeds under which the gates were looked at

@@ -51,7 +51,7 @@ Value margin(const CandidateResult& c, const CertifyResult& all) {
   if (c.tasks.empty()) return {};
   Measured worst = {-1, -1};
   for (const TaskResult& t : c.tasks) {
-    const double loss = -counted(all.tasks[t.task], t.comparison).difference();
+    const double loss = 0 - counted(all.tasks[t.task], t.comparison).difference();
     // The test decides (adjusted for all candidates and tasks); its p is turned into the bound's side of the limit.
     const double limit = all.options.limits.at("margin");
     const bool shown = t.non_inferior_holm_p <= all.options.alpha;

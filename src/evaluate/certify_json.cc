@@ -116,7 +116,7 @@ Json to_json(const CertifyResult& r) {
   for (size_t i = 0; i < r.tasks.size(); ++i) json["tasks"].push_back(task_json(r.tasks[i], r.base_tasks[i]));
   json["power"] = power_statement(r.options, r.tasks);
   if (r.n_chunks > 0)
-    json["noise_floor"] = {{"repeat", r.floor_repeat}, {"activations_int8", r.floor_int8}};
+    json["noise_floor"] = {{"repeat", r.floor_repeat}, {"runtime", r.floor_runtime}};
   json["stability"] = {{"bootstrap_seeds", r.n_seeds}, {"same_verdict", r.same_under_seeds}};
   json["seed"] = r.options.eval.seed;
   json["context"] = r.context;

@@ -10,7 +10,7 @@
 namespace tsubu {
 namespace {
 
-constexpr double kWidth = 720, kHeight = 380, kLeft = 76, kRight = 20, kTop = 16, kBottom = 52;
+constexpr double kWidth = 720, kHeight = 380, kLeft = 92, kRight = 20, kTop = 16, kBottom = 52;
 
 struct Scale {
   double low = 0, high = 1, from = 0, to = 1;
@@ -136,7 +136,7 @@ std::string curve_plot(const std::vector<Curve>& curves, const AxisSpec& xs, con
     for (size_t i = 0; i < c.x.size(); ++i) path += fmt::format("{}{:.1f} {:.1f}", i ? "L" : "M", x.at(c.x[i]), y.at(c.y[i]));
     out += fmt::format("<path class=\"curve s{}\" d=\"{}\">{}</path>\n", color(c.series), path, tip(c.label));
     out += line(kLeft + 12, legend - 4, kLeft + 36, legend - 4, fmt::format("curve s{}", color(c.series))) + text(kLeft + 42, legend, c.label, "start");
-    legend += 18;
+    legend += 22;
   }
   return out + "</svg>\n";
 }

@@ -25,10 +25,10 @@ figure{margin:.8em 0;background:var(--card);border:1px solid var(--line);border-
 svg text{fill:var(--ink)}svg .axis{fill:var(--soft)}svg .small{font-size:11px}svg .on{fill:var(--paper)}.grid{stroke:var(--line);stroke-width:1}.zero{stroke:var(--ink);stroke-width:1.5}.limit{stroke:var(--bad);stroke-width:2;stroke-dasharray:5 3}
 .front{fill:none;stroke:var(--soft);stroke-width:1.5;stroke-dasharray:4 4}.curve{fill:none;stroke:var(--c);stroke-width:2}.err{stroke:var(--c);stroke-width:2}.dot,.bar{fill:var(--c)}.cell{fill:var(--heat)}.cell.bad{fill:var(--bad);stroke:var(--bad);stroke-width:2}
 .s0{--c:var(--c0)}.s1{--c:var(--c1)}.s2{--c:var(--c2)}.s3{--c:var(--c3)}.s4{--c:var(--c4)}.s5{--c:var(--c5)}.s6{--c:var(--c6)}.s7{--c:var(--c7)}
-.key{display:inline-block;width:.75em;height:.75em;border-radius:50%;background:var(--c);margin-right:.45em}.verdict{font-size:1.15rem;font-weight:600;padding:.7em 1em;border-radius:8px}
+.m{white-space:nowrap}#verdict td:last-child{min-width:16em}.key{display:inline-block;width:.75em;height:.75em;border-radius:50%;background:var(--c);margin-right:.45em}.verdict{font-size:1.15rem;font-weight:600;padding:.7em 1em;border-radius:8px}
 .verdict.ok,.tag.ok{background:var(--okbg);color:var(--ok)}.verdict.bad,.tag.bad{background:var(--badbg);color:var(--bad)}.tag{padding:.1em .55em;border-radius:9px;font-size:.85em;font-weight:600;white-space:nowrap}p.bad{color:var(--bad)}
 .verdicts{list-style:none;padding:0}.verdicts li{margin:.3em 0}summary{cursor:pointer;margin:.4em 0}
-@media(max-width:560px){main{padding:12px 10px 40px}h1{font-size:1.35rem}svg{font-size:19px}svg .small{font-size:15px}}
+@media(max-width:560px){main{padding:12px 10px 40px}h1{font-size:1.35rem}svg{font-size:17px}svg .small{font-size:14px}}
 @media print{:root{color-scheme:light}body{font-size:11px}main{max-width:none;padding:0}figure,tr{break-inside:avoid}h2,h3{break-after:avoid}nav{display:none}.scroll{overflow:visible}.v{border:0}}
 )css";
 

@@ -83,7 +83,7 @@ Json certified() {
       "tensors":[{"name":"blk.0.ffn_up.weight","type":"Q4_K","rel_error":1.4,"finding":"holds blk.1"},{"name":"blk.1.ffn_up.weight","type":"Q4_K","rel_error":0.07}]},
     "worst_tokens":[{"text":"t","position":9,"before":"<script>alert(1)</script>","actual":"x","kld":2.5,"base":{"top":"a","top_p":0.5,"p":0.1},"candidate":{"top":"b","top_p":0.4,"p":0.2}}]}],
    "texts":[{"path":"t","hash":"h","bytes":1,"tokens":2,"chunks":3}],"calibration_texts":[],"tasks":[],"power":[],
-   "noise_floor":{"repeat":0.0,"activations_int8":0.001},"stability":{"bootstrap_seeds":5,"same_verdict":true},"protocol":"the protocol line"})", "test");
+   "noise_floor":{"repeat":0.0,"runtime":0.001},"stability":{"bootstrap_seeds":5,"same_verdict":true},"protocol":"the protocol line"})", "test");
 }
 
 TEST(Report, ShowsWhatTheRunSaysAndNothingRunsInIt) {

@@ -42,7 +42,7 @@ std::string section(const std::string& id, const std::string& title, const std::
 }
 
 std::string swatch(const ShownModel& m) {
-  return fmt::format("<span class=\"key s{}\"></span>{}", m.series % kSeriesColors, escape(m.name));
+  return fmt::format("<span class=\"m\"><span class=\"key s{}\"></span>{}</span>", m.series % kSeriesColors, escape(m.name));
 }
 
 bool has_divergence(const ShownModel& m) { return !m.is_base && m.data.is_object() && m.data.contains("divergence"); }
@@ -173,7 +173,12 @@ std::string verdict_section(const PageData& page) {
     }
     out += "</ul>\n";
     HtmlTable table({w("candidate"), w("gate"), ">" + w("value"), ">" + w("bound"), ">" + w("bar"), "", ">" + w("p_break"), w("where")});
-    for (const Json& g : (*run).at("gates")) {
+    std::vector<const Json*> ordered;
+    for (const bool wanted : {false, true})  // what failed comes first
+      for (const Json& g : (*run).at("gates"))
+        if (g.at("ok").get<bool>() == wanted) ordered.push_back(&g);
+    for (const Json* gate : ordered) {
+      const Json& g = *gate;
       const bool ok = g.at("ok").get<bool>();
       const std::string name = str(g, "name");
       const double p = num(g, "p_break");
@@ -254,7 +259,7 @@ std::string divergence_section(const PageData& page) {
   out += ladder.html();
   for (const Json* run : page.certifies)
     if (run->contains("noise_floor"))
-      out += "<p class=\"note\">" + fmt::format(fmt::runtime(escape(w("floor"))), sig(num((*run).at("noise_floor"), "repeat"), 3), sig(num((*run).at("noise_floor"), "activations_int8"), 3)) + "</p>";
+      out += "<p class=\"note\">" + fmt::format(fmt::runtime(escape(w("floor"))), sig(num((*run).at("noise_floor"), "repeat"), 3), sig(num((*run).at("noise_floor"), "runtime"), 3)) + "</p>";
   return section("divergence", w("divergence"), w("divergence.lead"), out);
 }
 
