@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Holds the includes to src/layers.txt: a folder includes itself and folders on the lines above its own. Also: intrinsics
-only in kernel/, no source above 600 lines, one CMake target for each folder that holds sources, linked only to those
+only in kernel/, no source above 600 lines, no two headers that define types of one name, one CMake target for each folder that holds sources, linked only to those
 above it. layers_test.py SOURCE_DIR"""
 import pathlib
 import re
@@ -21,6 +21,7 @@ def read_layers(path):
 
 def findings(src):
     rank = read_layers(src / "layers.txt")
+    types = {}
     for path in sorted(src.rglob("*")):
         if path.suffix not in (".cc", ".h", ".inc"):
             continue
@@ -35,6 +36,10 @@ def findings(src):
                 yield f"{path}:{number}: {folder}/ may not include {m.group(1)}/"
             if folder != "kernel" and re.match(r"\s*#\s*include\s*<(\w*intrin|arm_neon)\.h>", line):
                 yield f"{path}:{number}: intrinsics outside kernel/"
+        # Everything lives in one namespace: two types of one name are undefined behavior, and no linker says so.
+        for name in re.findall(r"^(?:struct|class) (\w+)(?: final)?(?: :[^{;]*)? ?\{", text, re.M) if path.suffix == ".h" else []:
+            if path.parts[-2] != "kernel" and types.setdefault(name, path) != path:
+                yield f"{path}: type {name} is also defined in {types[name]}"
         if path.suffix != ".inc" and len(text.splitlines()) > MAX_LINES:
             yield f"{path}: {len(text.splitlines())} lines, at most {MAX_LINES}"
 
@@ -69,8 +74,9 @@ def self_test():
             "codec/simd.h": "#include <immintrin.h>\n",
             "codec/long.cc": "\n" * (MAX_LINES + 1),
             "nowhere/x.cc": "int x;\n",
+            "text/twice.h": "struct Once {\n};\n",
         }
-        fine = {"text/ok.cc": '#include "text/a.h"\n#include "base/error.h"\n', "kernel_free.txt": "x"}
+        fine = {"text/ok.cc": '#include "text/a.h"\n#include "base/error.h"\n', "kernel_free.txt": "x", "base/once.h": "struct Once {\n};\n"}
         for file, text in {**plants, **fine}.items():
             (src / file).parent.mkdir(exist_ok=True)
             (src / file).write_text(text)

@@ -38,7 +38,7 @@ struct LayoutInput {
 };
 
 // A matrix to be written: what rounding gave, before any layout packs it.
-struct QuantizedWeights {
+struct LayoutMatrix {
   uint64_t n_rows = 0, n_cols = 0, group_columns = 0;
   int code_bits = 4;
   // (n_rows, n_cols). Integers: the code itself, -2^(b-1) … 2^(b-1)-1, as an int8; floats and tables: the code's bits.
@@ -72,7 +72,7 @@ struct Layout {
   // one's and do not fit each other.
   std::unique_ptr<QuantMatrix> (*open)(const LayoutInput& in, const std::string& module);
   // The tensors of a module; nullptr: read only. Throws Error(kUnsupported) for what the layout cannot hold.
-  std::vector<StoredPart> (*store)(const QuantizedWeights& w);
+  std::vector<StoredPart> (*store)(const LayoutMatrix& w);
 };
 
 std::span<const Layout* const> layouts();

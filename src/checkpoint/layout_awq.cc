@@ -65,7 +65,7 @@ std::unique_ptr<QuantMatrix> open(const LayoutInput& in, const std::string& modu
   return std::make_unique<AwqMatrix>(in, *qweight, *qzeros, *scales);
 }
 
-std::vector<StoredPart> store(const QuantizedWeights& w) {
+std::vector<StoredPart> store(const LayoutMatrix& w) {
   if (w.code_bits != 4 || w.n_rows % 8 != 0 || w.n_cols % w.group_columns != 0)
     fail(ExitCode::kUnsupported,
          "AWQ packs 4 bits, outputs in eights and whole groups, not {} x {} in groups of {} with {} bits", w.n_rows,

@@ -177,7 +177,7 @@ std::unique_ptr<QuantMatrix> open_8bit(const LayoutInput& in, const std::string&
   return std::make_unique<Bnb8Matrix>(in, *weight, *absmax, in.find(module + ".weight_format"));
 }
 
-std::vector<StoredPart> store_4bit(const QuantizedWeights& w) {
+std::vector<StoredPart> store_4bit(const LayoutMatrix& w) {
   // The scales lie by rows and so do the blocks, where rows are whole blocks.
   if (w.n_cols % w.group_columns != 0 || w.n_cols % 2 != 0)
     fail(ExitCode::kUnsupported, "{} inputs are no multiple of the block of {}", w.n_cols, w.group_columns);
@@ -206,7 +206,7 @@ std::vector<StoredPart> store_4bit(const QuantizedWeights& w) {
   return parts;
 }
 
-std::vector<StoredPart> store_8bit(const QuantizedWeights& w) {
+std::vector<StoredPart> store_8bit(const LayoutMatrix& w) {
   std::vector<float> absmax;
   for (float s : w.scales) absmax.push_back(127 * s);
   return {part_of(".weight", SafeDtype::kI8, {w.n_rows, w.n_cols}, w.codes),

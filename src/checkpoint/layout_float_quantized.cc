@@ -85,17 +85,17 @@ std::unique_ptr<QuantMatrix> open_block(const LayoutInput& in, const std::string
   return std::make_unique<Fp8Matrix>(in, *weight, *scale, block);
 }
 
-StoredPart codes_of(const QuantizedWeights& w) {
+StoredPart codes_of(const LayoutMatrix& w) {
   return part_of(".weight", SafeDtype::kF8E4M3, {w.n_rows, w.n_cols}, w.codes);
 }
 
-std::vector<StoredPart> store_float(const QuantizedWeights& w) {
+std::vector<StoredPart> store_float(const LayoutMatrix& w) {
   std::vector<uint64_t> shape = {1};
   if (w.scales.size() > 1) shape = {w.scales.size() / w.n_groups(), w.n_groups()};
   return {codes_of(w), float_part(".weight_scale", w.scale_type, shape, w.scales)};
 }
 
-std::vector<StoredPart> store_block(const QuantizedWeights& w) {
+std::vector<StoredPart> store_block(const LayoutMatrix& w) {
   return {codes_of(w),
           float_part(".weight_scale_inv", SafeDtype::kF32, {w.scales.size() / w.n_groups(), w.n_groups()}, w.scales)};
 }

@@ -112,18 +112,18 @@ std::unique_ptr<QuantMatrix> open_gpt_oss(const LayoutInput& in, const std::stri
                                      GlobalScale::kNone);
 }
 
-StoredPart nibbles_of(const QuantizedWeights& w) {
+StoredPart nibbles_of(const LayoutMatrix& w) {
   std::vector<uint8_t> bytes(w.codes.size() / 2);
   for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(w.codes[2 * i] | w.codes[2 * i + 1] << 4);
   return part_of(".weight_packed", SafeDtype::kU8, {w.n_rows, w.n_cols / 2}, bytes);
 }
 
-void check_groups(const QuantizedWeights& w, uint64_t group) {
+void check_groups(const LayoutMatrix& w, uint64_t group) {
   if (w.n_cols % group != 0)
     fail(ExitCode::kUnsupported, "{} inputs are no multiple of the format's group of {}", w.n_cols, group);
 }
 
-std::vector<StoredPart> store_nvfp4(const QuantizedWeights& w) {
+std::vector<StoredPart> store_nvfp4(const LayoutMatrix& w) {
   check_groups(w, 16);
   const NumberFormat& e4m3 = *find_number_format("fp8_e4m3");
   std::vector<uint8_t> scales;
@@ -133,7 +133,7 @@ std::vector<StoredPart> store_nvfp4(const QuantizedWeights& w) {
           float_part(".weight_global_scale", SafeDtype::kF32, {1}, global)};
 }
 
-std::vector<StoredPart> store_mxfp4(const QuantizedWeights& w) {
+std::vector<StoredPart> store_mxfp4(const LayoutMatrix& w) {
   check_groups(w, 32);
   std::vector<uint8_t> scales;
   for (float s : w.scales) scales.push_back(static_cast<uint8_t>(std::clamp(std::ilogb(s) + 127, 0, 254)));

@@ -124,7 +124,7 @@ std::unique_ptr<QuantMatrix> open(const LayoutInput& in, const std::string& modu
 }
 
 // Symmetric: version 1. Asymmetric: version 2, whose zeros have no gap.
-std::vector<StoredPart> store(const QuantizedWeights& w) {
+std::vector<StoredPart> store(const LayoutMatrix& w) {
   const auto bits = static_cast<uint64_t>(w.code_bits);
   const uint64_t groups = w.n_groups(), rows = (w.n_cols * bits + 31) / 32, zero_words = (w.n_rows * bits + 31) / 32;
   if ((bits != 2 && bits != 3 && bits != 4 && bits != 8) || w.n_cols * bits % 32 != 0 || w.n_rows * bits % 32 != 0)

@@ -55,7 +55,7 @@ std::unique_ptr<QuantMatrix> open(const LayoutInput& in, const std::string& modu
   return std::make_unique<IntQuantizedMatrix>(in, module, *weight, *scale, in.find(module + ".weight_zero_point"));
 }
 
-std::vector<StoredPart> store(const QuantizedWeights& w) {
+std::vector<StoredPart> store(const LayoutMatrix& w) {
   const std::vector<uint64_t> shape = {w.n_rows, w.n_groups()};
   std::vector<StoredPart> parts = {part_of(".weight", SafeDtype::kI8, {w.n_rows, w.n_cols}, w.codes),
                                    float_part(".weight_scale", w.scale_type, shape, w.scales)};

@@ -136,7 +136,7 @@ std::unique_ptr<QuantMatrix> open(const LayoutInput& in, const std::string& modu
   return std::make_unique<PackQuantizedMatrix>(in, module, p);
 }
 
-std::vector<StoredPart> store(const QuantizedWeights& w) {
+std::vector<StoredPart> store(const LayoutMatrix& w) {
   const auto bits = static_cast<uint64_t>(w.code_bits);
   const int half = 1 << (bits - 1);
   const uint64_t words = dense_words(w.n_cols, bits), groups = w.n_groups();

@@ -32,9 +32,9 @@ const Layout& layout_of(const Case& c) {
 
 class LayoutStore : public testing::TestWithParam<Case> {};
 
-QuantizedWeights random_weights(const Case& c) {
+LayoutMatrix random_weights(const Case& c) {
   std::mt19937 random(static_cast<unsigned>(c.bits + 10 * c.rows));
-  QuantizedWeights w;
+  LayoutMatrix w;
   w.n_rows = c.rows;
   w.n_cols = c.cols;
   w.group_columns = c.group;
@@ -69,7 +69,7 @@ TEST_P(LayoutStore, IsReadBack) {
   const Case c = GetParam();
   const Layout& layout = layout_of(c);
   ASSERT_NE(layout.store, nullptr);
-  const QuantizedWeights w = random_weights(c);
+  const LayoutMatrix w = random_weights(c);
   const TemporaryFolder folder;
   {
     SafetensorsWriter writer(folder / "model.safetensors");

@@ -23,7 +23,7 @@ void print_result(const DiffResult& r, const Options& o) {
   const bool weighted = r.rel_weighted >= 0;
   Table table({"tensor", "A", "B", ">bits A", ">bits B", ">relative L2", ">weighted", ">SNR", ">largest", ">differ"});
   size_t shown = 0;
-  for (const TensorDifference& d : r.tensors) {
+  for (const TensorDistance& d : r.tensors) {
     if (o.top > 0 && shown++ == o.top) break;
     const double share = static_cast<double>(d.n_differ);
     uint64_t n = 1;

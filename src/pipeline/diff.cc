@@ -95,7 +95,7 @@ DiffResult diff_models(const Model& a, const Model& b, const Imatrix* stats, Thr
       }
     }
     const Sums s = compare(t, *other, importance, pool);
-    TensorDifference d;
+    TensorDistance d;
     d.name = t.name();
     d.type_a = type_text(t);
     d.type_b = type_text(*other);
@@ -125,7 +125,7 @@ DiffResult diff_models(const Model& a, const Model& b, const Imatrix* stats, Thr
     r.bits_b = 8 * bytes_b / static_cast<double>(r.n_weights);
   }
   std::stable_sort(r.tensors.begin(), r.tensors.end(), [](const auto& x, const auto& y) {
-    const auto key = [](const TensorDifference& d) {
+    const auto key = [](const TensorDistance& d) {
       const double e = d.rel_weighted >= 0 ? d.rel_weighted : d.rel_l2;
       return std::isnan(e) ? INFINITY : e;
     };
@@ -145,7 +145,7 @@ Json to_json(const DiffResult& r) {
   json["only_a"] = r.only_a;
   json["only_b"] = r.only_b;
   json["tensors"] = Json::array();
-  for (const TensorDifference& d : r.tensors) {
+  for (const TensorDistance& d : r.tensors) {
     Json item{{"name", d.name},
               {"shape", d.shape},
               {"types", {d.type_a, d.type_b}},

@@ -12,7 +12,7 @@
 
 namespace tsubu {
 
-struct TensorDifference {
+struct TensorDistance {
   std::string name, type_a, type_b;  // GGUF name; "Q4_K", "gptq int4 group=128"
   std::vector<uint64_t> shape;
   double rel_l2 = 0;         // ‖b - a‖ / ‖a‖
@@ -24,7 +24,7 @@ struct TensorDifference {
 };
 
 struct DiffResult {
-  std::vector<TensorDifference> tensors;  // the worst first
+  std::vector<TensorDistance> tensors;  // the worst first
   std::vector<std::string> only_a, only_b;
   uint64_t n_weights = 0, n_differ = 0;
   double rel_l2 = 0, rel_weighted = -1, bits_a = 0, bits_b = 0;  // over all tensors of both

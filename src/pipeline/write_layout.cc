@@ -231,7 +231,7 @@ class LayoutWriting {
 
   void quantize(const ModelTensor& t, const TensorSpec& spec) {
     WrittenTensor written{spec.hf_name, std::string(o_.scheme->layout), "", "", spec.shape, 0, 0, -1};
-    std::optional<QuantizedWeights> q = o_.keep_codes ? carried_over(t) : std::nullopt;
+    std::optional<LayoutMatrix> q = o_.keep_codes ? carried_over(t) : std::nullopt;
     if (q) {
       written.method = "codes";
     } else {
@@ -260,8 +260,8 @@ class LayoutWriting {
     result_.tensors.push_back(std::move(written));
   }
 
-  QuantizedWeights empty_weights(uint64_t rows, uint64_t cols) const {
-    QuantizedWeights q;
+  LayoutMatrix empty_weights(uint64_t rows, uint64_t cols) const {
+    LayoutMatrix q;
     q.n_rows = rows;
     q.n_cols = cols;
     q.scale_type = recipe_.scale_type();
@@ -269,7 +269,7 @@ class LayoutWriting {
     return q;
   }
 
-  QuantizedWeights round(const ModelTensor& t, const TensorSpec& spec, WrittenTensor& written) {
+  LayoutMatrix round(const ModelTensor& t, const TensorSpec& spec, WrittenTensor& written) {
     const SimFormat format = recipe_.format();
     const uint64_t rows = t.n_rows(), n = t.n_cols();
     if ((format.family == "nvfp4" || format.family == "mxfp4") && n % format.group != 0)
@@ -305,7 +305,7 @@ class LayoutWriting {
                                                              : "search";
     if (method.descent_passes > 0) written.method += "+refine";
 
-    QuantizedWeights q = empty_weights(rows, n);
+    LayoutMatrix q = empty_weights(rows, n);
     q.code_bits = format.code_bits;
     q.group_columns = format.group_columns(n);
     q.kind = format.family == "bnb_fp4" ? "fp4" : format.family;
@@ -348,10 +348,10 @@ class LayoutWriting {
     return absmax_of_[key] = absmax;
   }
 
-  QuantizedWeights round_blocks(const ModelTensor& t, const TensorSpec& spec, WrittenTensor& written) {
+  LayoutMatrix round_blocks(const ModelTensor& t, const TensorSpec& spec, WrittenTensor& written) {
     const std::vector<float> w = read(t, spec);
     const uint64_t rows = t.n_rows(), n = t.n_cols();
-    QuantizedWeights q = empty_weights(rows, n);
+    LayoutMatrix q = empty_weights(rows, n);
     q.code_bits = 8;
     q.group_columns = std::min(kBlock, n);
     q.row_step = kBlock;
@@ -380,7 +380,7 @@ class LayoutWriting {
   }
 
   // The codes of a quantized source, when the scheme's grid holds them as they are.
-  std::optional<QuantizedWeights> carried_over(const ModelTensor& t) const {
+  std::optional<LayoutMatrix> carried_over(const ModelTensor& t) const {
     const QuantMatrix* m = t.quantized();
     const SimFormat format = recipe_.format();
     if (!m || o_.scheme->is_block() || format.family != "int" || m->code_bits() != format.code_bits ||
@@ -393,7 +393,7 @@ class LayoutWriting {
       if (levels[static_cast<size_t>(c)] != std::nearbyint(levels[static_cast<size_t>(c)])) return {};  // floats
     const int lowest = static_cast<int>(*std::min_element(levels.begin(), levels.begin() + (1 << format.code_bits)));
     const int shift = -half - lowest;  // of a source that counts from 0
-    QuantizedWeights q = empty_weights(m->n_rows(), m->n_cols());
+    LayoutMatrix q = empty_weights(m->n_rows(), m->n_cols());
     q.code_bits = format.code_bits;
     q.group_columns = m->group_columns();
     q.codes.resize(m->n_rows() * m->n_cols());
