@@ -25,9 +25,9 @@ constexpr uint64_t kSuperBlock = 256;
 constexpr double kLeastBits = 2.4, kMostBits = 5.5;  // a weight, of the recipes that are rounded and measured
 // What targets that make up for earlier errors take off a recipe's divergence beyond the tensors' own errors: measured, see
 // bench/results/2026-11-26-plan.md.
-constexpr double kCalibratedGain = 0.75;
+constexpr double kCalibratedGain = 0.8;
 // Standard deviations of ln(measured / predicted) on other text than the probes', without and with calibrated rounding.
-constexpr double kSearchSpread = 0.15, kCalibratedSpread = 0.25;
+constexpr double kSearchSpread = 0.3, kCalibratedSpread = 0.3;
 
 // Of tensors in the file.
 uint64_t alignment_of(const Model& model) {
