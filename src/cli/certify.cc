@@ -38,8 +38,9 @@ void print_divergences(const CertifyResult& r) {
   for (const CandidateResult& c : r.candidates) {
     if (c.by_text.empty()) continue;
     const auto row = [&](const std::string& name, const std::string& bits, const DivergenceResult& d) {
-      table.add({name, bits, interval(d.mean, d.mean_ci95), fmt::format("{:.5f}", d.median), fmt::format("{:.4f}", d.p99),
-                 fmt::format("{:.3f}", d.max), percent(d.top1_agreement), fmt::format("{:.4f}", std::exp(d.ln_ppl_ratio))});
+      table.add({name, bits, interval(d.mean, d.mean_ci95), fmt::format("{:.5f}", d.median),
+                 fmt::format("{:.4f}", d.p99), fmt::format("{:.3f}", d.max), percent(d.top1_agreement),
+                 fmt::format("{:.4f}", std::exp(d.ln_ppl_ratio))});
     };
     row(c.path, fmt::format("{:.3f}", c.bits_per_weight), c.divergence);
     if (c.by_text.size() > 1)
@@ -47,32 +48,36 @@ void print_divergences(const CertifyResult& r) {
   }
   if (table.empty()) return;
   print_out("Divergence from " + r.options.base + ", in nats\n" + table.text(2));
-  print_out(fmt::format("  noise floor: {:.2g} (the base again, cut otherwise); {:.2g} with activations and cache rounded as\n"
-                        "  llama.cpp's CPU path does for its types\n",
-                        r.floor_repeat, r.floor_runtime));
+  print_out(fmt::format(
+      "  noise floor: {:.2g} (the base again, cut otherwise); {:.2g} with activations and cache rounded as\n"
+      "  llama.cpp's CPU path does for its types\n",
+      r.floor_repeat, r.floor_runtime));
   for (const CandidateResult& c : r.candidates) {
     if (c.calibration_kld)
-      print_out(fmt::format("  {}: {:.5f} on calibration text, {:+.5f} here; {} of the text stands in it\n", c.path, *c.calibration_kld,
-                            c.divergence.mean - *c.calibration_kld, percent(c.overlap)));
+      print_out(fmt::format("  {}: {:.5f} on calibration text, {:+.5f} here; {} of the text stands in it\n", c.path,
+                            *c.calibration_kld, c.divergence.mean - *c.calibration_kld, percent(c.overlap)));
     else if (c.overlap > 0)
-      print_out(fmt::format("  {}: {} of {} stands in its calibration text\n", c.path, percent(c.overlap), c.overlap_with));
+      print_out(
+          fmt::format("  {}: {} of {} stands in its calibration text\n", c.path, percent(c.overlap), c.overlap_with));
   }
 }
 
 void print_tasks(const CertifyResult& r) {
   if (r.tasks.empty()) return;
-  Table table({"task", "candidate", ">base", ">right", ">difference [95 %], points", ">lost", ">gained", ">p", ">Holm"});
+  Table table(
+      {"task", "candidate", ">base", ">right", ">difference [95 %], points", ">lost", ">gained", ">p", ">Holm"});
   for (const CandidateResult& c : r.candidates) {
     for (const TaskResult& t : c.tasks) {
       const Task& task = r.tasks[t.task];
       const PairedCounts& n = counted(task, t.comparison);
       const Interval points = {100 * t.difference_ci95.low, 100 * t.difference_ci95.high};
-      table.add({fmt::format("{} ({})", task.name, n.n()), c.path, percent(n.base_share()), percent(n.candidate_share()),
-                 interval(100 * n.difference(), points, 2), fmt::format("{}", n.lost), fmt::format("{}", n.gained),
-                 fmt::format("{:.3g}", t.p), fmt::format("{:.3g}", t.holm_p)});
+      table.add({fmt::format("{} ({})", task.name, n.n()), c.path, percent(n.base_share()),
+                 percent(n.candidate_share()), interval(100 * n.difference(), points, 2), fmt::format("{}", n.lost),
+                 fmt::format("{}", n.gained), fmt::format("{:.3g}", t.p), fmt::format("{:.3g}", t.holm_p)});
       for (const auto& [group, g] : t.comparison.groups)
-        table.add({"  " + printable(group) + fmt::format(" ({})", g.n()), "", percent(g.base_share()), percent(g.candidate_share()),
-                   fmt::format("{:+.2f}", 100 * g.difference()), fmt::format("{}", g.lost), fmt::format("{}", g.gained)});
+        table.add({"  " + printable(group) + fmt::format(" ({})", g.n()), "", percent(g.base_share()),
+                   percent(g.candidate_share()), fmt::format("{:+.2f}", 100 * g.difference()),
+                   fmt::format("{}", g.lost), fmt::format("{}", g.gained)});
     }
   }
   print_out("\nQuestions\n" + table.text(2));
@@ -80,12 +85,15 @@ void print_tasks(const CertifyResult& r) {
 
 void print_generation(const CertifyResult& r) {
   if (r.prompts.empty()) return;
-  Table table({"candidate", ">same text", ">first difference", ">length ratio", ">repetition (base)", ">no end (base)"});
+  Table table(
+      {"candidate", ">same text", ">first difference", ">length ratio", ">repetition (base)", ">no end (base)"});
   for (const CandidateResult& c : r.candidates) {
     if (!c.generation) continue;
     const GenerationComparison& g = *c.generation;
-    table.add({c.path, percent(g.same_share), fmt::format("{:g} tokens", g.median_first_difference), fmt::format("{:.3f}", g.length_ratio),
-               fmt::format("{} ({})", percent(g.repetition), percent(g.base_repetition)), fmt::format("{} ({})", g.unended, g.base_unended)});
+    table.add({c.path, percent(g.same_share), fmt::format("{:g} tokens", g.median_first_difference),
+               fmt::format("{:.3f}", g.length_ratio),
+               fmt::format("{} ({})", percent(g.repetition), percent(g.base_repetition)),
+               fmt::format("{} ({})", g.unended, g.base_unended)});
   }
   print_out(fmt::format("\nGreedy text of {} prompts\n", r.prompts.size()) + table.text(2));
 }
@@ -96,8 +104,10 @@ void print_speed(const CertifyResult& r) {
   const double base = r.base_speed["decode"]["tokens_per_second"].get<double>();
   const auto row = [&](const std::string& path, uint64_t size, const Json& s) {
     const double decode = s["decode"]["tokens_per_second"].get<double>();
-    table.add({path, format_size(size), format_size(s["peak_rss_bytes"].get<uint64_t>()), format_duration(s["load_seconds"].get<double>()),
-               format_rate(s["prefill"]["tokens_per_second"].get<double>()), format_rate(decode), fmt::format("{:.2f}", decode / base)});
+    table.add({path, format_size(size), format_size(s["peak_rss_bytes"].get<uint64_t>()),
+               format_duration(s["load_seconds"].get<double>()),
+               format_rate(s["prefill"]["tokens_per_second"].get<double>()), format_rate(decode),
+               fmt::format("{:.2f}", decode / base)});
   };
   row(r.options.base, r.base_size_bytes, r.base_speed);
   for (const CandidateResult& c : r.candidates)
@@ -108,11 +118,13 @@ void print_speed(const CertifyResult& r) {
 void print_worst(const CertifyResult& r) {
   for (const CandidateResult& c : r.candidates) {
     if (c.weights) {
-      for (const std::string& line : c.weights->configuration) print_out(fmt::format("\n{}: setting differs: {}\n", c.path, line));
+      for (const std::string& line : c.weights->configuration)
+        print_out(fmt::format("\n{}: setting differs: {}\n", c.path, line));
       Table table({"tensor", "type", ">error", ">plain rounding", "finding"});
       for (const TensorDifference& d : c.weights->tensors)
         if (!d.finding.empty())
-          table.add({d.name, d.type, fmt::format("{:.4f}", d.rel_error), d.expected > 0 ? fmt::format("{:.4f}", d.expected) : "-", d.finding});
+          table.add({d.name, d.type, fmt::format("{:.4f}", d.rel_error),
+                     d.expected > 0 ? fmt::format("{:.4f}", d.expected) : "-", d.finding});
       if (!table.empty() && c.weights->comparable) print_out(fmt::format("\n{}: weights\n", c.path) + table.text(2));
       if (!c.weights->comparable) print_out(fmt::format("\n{}: weights not judged: {}\n", c.path, c.weights->reason));
     }
@@ -121,7 +133,8 @@ void print_worst(const CertifyResult& r) {
     for (size_t i = 0; i < std::min(kWorstShown, c.worst_tokens.size()); ++i) {
       const WorstToken& w = c.worst_tokens[i];
       table.add({fmt::format("{:.3f}", w.kld), "…" + printable(w.before), printable(w.actual),
-                 fmt::format("{} {:.0f} %", printable(w.base_top), 100 * w.base_top_p), fmt::format("{} {:.0f} %", printable(w.top), 100 * w.top_p)});
+                 fmt::format("{} {:.0f} %", printable(w.base_top), 100 * w.base_top_p),
+                 fmt::format("{} {:.0f} %", printable(w.top), 100 * w.top_p)});
     }
     print_out(fmt::format("\n{}: where it moved most\n", c.path) + table.text(2));
   }
@@ -130,11 +143,12 @@ void print_worst(const CertifyResult& r) {
 void print_verdict(const CertifyResult& r) {
   Table table({"gate", "candidate", ">value", ">95 % bound", ">limit", "", ""});
   for (const GateResult& g : r.gates)
-    table.add({g.name, g.candidate, fmt::format("{:.6g}", g.value), fmt::format("{:.6g}", g.bound), fmt::format("{:.6g}", g.limit),
-               g.ok ? "pass" : "FAIL", g.detail});
+    table.add({g.name, g.candidate, fmt::format("{:.6g}", g.value), fmt::format("{:.6g}", g.bound),
+               fmt::format("{:.6g}", g.limit), g.ok ? "pass" : "FAIL", g.detail});
   print_out("\n" + table.text());
-  print_out(r.same_under_seeds ? fmt::format("same verdict under {} seeds of the bootstrap\n", r.n_seeds)
-                               : "another seed of the bootstrap changes the verdict: too close to call, give more text\n");
+  print_out(r.same_under_seeds
+                ? fmt::format("same verdict under {} seeds of the bootstrap\n", r.n_seeds)
+                : "another seed of the bootstrap changes the verdict: too close to call, give more text\n");
   print_out("protocol: " + protocol_line(r) + "\n");
   for (const CandidateResult& c : r.candidates) {
     std::string failed;
@@ -204,7 +218,9 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CertifyOptions& c = o->certify;
-  app.add_option("BASE", c.base, "The model to be faithful to: GGUF file or Hugging Face directory")->required()->type_name(" ");
+  app.add_option("BASE", c.base, "The model to be faithful to: GGUF file or Hugging Face directory")
+      ->required()
+      ->type_name(" ");
   app.add_option("CANDIDATE", c.candidates, "Models that may stand in for it")->required()->type_name(" ");
   const auto files = [&](const char* name, std::vector<std::string>& list, const char* help) {
     app.add_option(name, list, help)->type_name("F")->allow_extra_args(false);
@@ -212,28 +228,40 @@ Action declare(CLI::App& app) {
   files("--text", c.texts, "UTF-8 text, not used before; repeatable, each is also reported by itself");
   files("--tasks", c.tasks, "Questions with answers (docs/certify.md lists the forms); repeatable");
   files("--prompts", c.prompts, "Prompts to continue greedily: one a line, or JSON lines; repeatable");
-  files("--calib-text", c.calibration_texts, "Text the candidates were calibrated with: looked for in --text, and compared");
+  files("--calib-text", c.calibration_texts,
+        "Text the candidates were calibrated with: looked for in --text, and compared");
   for (const GateKind& kind : gate_kinds())
     if (!kind.option.empty())
       app.add_option(std::string(kind.option), o->limits[std::string(kind.name)], "Gate: " + std::string(kind.summary))
           ->type_name(std::string(kind.type_name));
   app.add_option("--spec", o->spec, "Limits by name in a JSON file; options on the command line win")->type_name("F");
-  app.add_option("--ctx", o->context, "Tokens of a chunk (default: the protocol's)")->check(CLI::Range(8, 1 << 20))->type_name("N");
+  app.add_option("--ctx", o->context, "Tokens of a chunk (default: the protocol's)")
+      ->check(CLI::Range(8, 1 << 20))
+      ->type_name("N");
   app.add_option("--chunks", c.eval.max_chunks, "At most so many chunks of each text (default: all)")->type_name("N");
-  app.add_option("--protocol", o->protocol, "llama.cpp: chunks of 512, second half scored (default); paper: windows of 2048, all scored")
+  app.add_option("--protocol", o->protocol,
+                 "llama.cpp: chunks of 512, second half scored (default); paper: windows of 2048, all scored")
       ->check(CLI::IsMember({"llama.cpp", "paper"}).description(""))
       ->type_name("NAME");
   app.add_option("--task-limit", c.task_limit, "At most so many questions of each task (default: all)")->type_name("N");
-  app.add_option("--tokens", c.n_generate, "Tokens to write for each prompt (default 64)")->check(CLI::Range(1, 1 << 20))->type_name("N");
-  app.add_option("--expect-flips", c.expected_flips, "Share of answers expected to change, for the stated power (default 0.1)")
+  app.add_option("--tokens", c.n_generate, "Tokens to write for each prompt (default 64)")
+      ->check(CLI::Range(1, 1 << 20))
+      ->type_name("N");
+  app.add_option("--expect-flips", c.expected_flips,
+                 "Share of answers expected to change, for the stated power (default 0.1)")
       ->check(number_between(0, 1))
       ->type_name("SHARE");
-  app.add_option("--alpha", c.alpha, "Level of the tests (default 0.05)")->check(number_between(1e-6, 0.5))->type_name("X");
+  app.add_option("--alpha", c.alpha, "Level of the tests (default 0.05)")
+      ->check(number_between(1e-6, 0.5))
+      ->type_name("X");
   app.add_flag("--act-int8", c.eval.act_int8, "Round activations of all models to 8 bits as llama.cpp's CPU path does");
   app.add_flag("--no-weights", o->no_weights, "Do not compare weights and settings");
   app.add_flag("--no-speed", o->no_speed, "Do not measure speed and memory");
-  app.add_option("--seed", c.eval.seed, "Of the bootstrap intervals (default 1)")->check(CLI::NonNegativeNumber)->type_name("N");
-  app.add_option("-o,--output", o->output, "Write the JSON to a file as well: `tsubu report` makes a page of it")->type_name("F");
+  app.add_option("--seed", c.eval.seed, "Of the bootstrap intervals (default 1)")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N");
+  app.add_option("-o,--output", o->output, "Write the JSON to a file as well: `tsubu report` makes a page of it")
+      ->type_name("F");
   return [o](const CommonOptions& common) {
     Options options = *o;
     options.certify.eval.act_int8_base = options.certify.eval.act_int8;
@@ -244,8 +272,10 @@ Action declare(CLI::App& app) {
 }  // namespace
 
 extern const Command kCertifyCommand;
-const Command kCertifyCommand = {"certify", "BASE CANDIDATE… --text F", "Is the candidate still the base? Limits and a verdict",
-                                 "tsubu certify base.gguf q4.gguf --text heldout.txt --max-kld 0.05 --min-top1 0.9\n"
-                                 "tsubu certify base.gguf q4.gguf q3.gguf --text own.txt --tasks own.jsonl --spec gates.json -o run.json", declare};
+const Command kCertifyCommand = {
+    "certify", "BASE CANDIDATE… --text F", "Is the candidate still the base? Limits and a verdict",
+    "tsubu certify base.gguf q4.gguf --text heldout.txt --max-kld 0.05 --min-top1 0.9\n"
+    "tsubu certify base.gguf q4.gguf q3.gguf --text own.txt --tasks own.jsonl --spec gates.json -o run.json",
+    declare};
 
 }  // namespace tsubu

@@ -26,7 +26,8 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.prices = {o.currency, o.machine_hour, o.kwh, o.tokens_per_month, o.once};
   std::vector<Run> runs;
   for (const std::string& path : o.runs) {
-    if (same_file(path, o.output)) fail(ExitCode::kUsage, "report: {} would be overwritten by the page: give another -o", path);
+    if (same_file(path, o.output))
+      fail(ExitCode::kUsage, "report: {} would be overwritten by the page: give another -o", path);
     runs.push_back({path, parse_json(read_text_file(path), path)});
   }
   const std::string page = make_report(runs, options);
@@ -44,13 +45,23 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
   app.add_option("RUN", o->runs, "JSON of certify, eval, bench or quantize")->required()->type_name(" ");
-  app.add_option("-o,--output", o->output, "The page: one HTML file that needs nothing else")->required()->type_name("F");
+  app.add_option("-o,--output", o->output, "The page: one HTML file that needs nothing else")
+      ->required()
+      ->type_name("F");
   app.add_option("--lang", o->language, "en or ja (default en)")->type_name("L");
   app.add_option("--title", o->title, "Instead of the default heading")->type_name("TEXT");
-  app.add_option("--price-hour", o->machine_hour, "Price of the machine for an hour: adds the costs")->check(number_between(0, 1e12))->type_name("X");
-  app.add_option("--price-kwh", o->kwh, "Price of a kilowatt-hour, where energy was measured")->check(number_between(0, 1e12))->type_name("X");
-  app.add_option("--tokens-per-month", o->tokens_per_month, "Tokens written in a month")->check(number_between(0, 1e18))->type_name("N");
-  app.add_option("--price-once", o->once, "What making and checking the candidate costs, for the break-even")->check(number_between(0, 1e15))->type_name("X");
+  app.add_option("--price-hour", o->machine_hour, "Price of the machine for an hour: adds the costs")
+      ->check(number_between(0, 1e12))
+      ->type_name("X");
+  app.add_option("--price-kwh", o->kwh, "Price of a kilowatt-hour, where energy was measured")
+      ->check(number_between(0, 1e12))
+      ->type_name("X");
+  app.add_option("--tokens-per-month", o->tokens_per_month, "Tokens written in a month")
+      ->check(number_between(0, 1e18))
+      ->type_name("N");
+  app.add_option("--price-once", o->once, "What making and checking the candidate costs, for the break-even")
+      ->check(number_between(0, 1e15))
+      ->type_name("X");
   app.add_option("--currency", o->currency, "Written before amounts (default $)")->type_name("TEXT");
   return [o](const CommonOptions& common) { return run(*o, common); };
 }
@@ -58,8 +69,10 @@ Action declare(CLI::App& app) {
 }  // namespace
 
 extern const Command kReportCommand;
-const Command kReportCommand = {"report", "RUN.json… -o report.html", "One page for people from the JSON of runs",
-                                "tsubu report run.json -o report.html\n"
-                                "tsubu report run.json quantize.json -o report.html --lang ja --price-hour 0.8 --tokens-per-month 2e9", declare};
+const Command kReportCommand = {
+    "report", "RUN.json… -o report.html", "One page for people from the JSON of runs",
+    "tsubu report run.json -o report.html\n"
+    "tsubu report run.json quantize.json -o report.html --lang ja --price-hour 0.8 --tokens-per-month 2e9",
+    declare};
 
 }  // namespace tsubu

@@ -17,15 +17,15 @@ namespace tsubu {
 namespace {
 
 constexpr size_t kWorstTokens = 20;
-constexpr size_t kTokensBefore = 12;      // shown before a worst token
-constexpr uint32_t kFloorChunks = 4;      // that the noise floor is measured on
+constexpr size_t kTokensBefore = 12;         // shown before a worst token
+constexpr uint32_t kFloorChunks = 4;         // that the noise floor is measured on
 constexpr uint32_t kCalibrationChunks = 16;  // of calibration text, for the gap
 constexpr uint32_t kSeeds = 5;
 
 // Tokens of texts, each cut to whole chunks.
 struct Chunks {
   std::vector<TokenId> tokens;
-  std::vector<uint32_t> text_of;    // by chunk
+  std::vector<uint32_t> text_of;      // by chunk
   std::vector<uint64_t> first_token;  // by chunk, in its text
 };
 
@@ -39,9 +39,10 @@ Chunks read_chunks(const std::vector<std::string>& paths, const Tokenizer& token
     uint32_t n = static_cast<uint32_t>(tokens.size() / context);
     if (limit > 0) n = std::min(n, limit);
     if (n == 0)
-      fail(ExitCode::kUsage, "{}: {} tokens are fewer than one chunk of {}: give a longer text or a smaller --ctx", path,
-           tokens.size(), context);
-    chunks.tokens.insert(chunks.tokens.end(), tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(uint64_t{n} * context));
+      fail(ExitCode::kUsage, "{}: {} tokens are fewer than one chunk of {}: give a longer text or a smaller --ctx",
+           path, tokens.size(), context);
+    chunks.tokens.insert(chunks.tokens.end(), tokens.begin(),
+                         tokens.begin() + static_cast<ptrdiff_t>(uint64_t{n} * context));
     for (uint32_t i = 0; i < n; ++i) {
       chunks.text_of.push_back(static_cast<uint32_t>(sources.size()));
       chunks.first_token.push_back(uint64_t{i} * context);
@@ -77,8 +78,8 @@ struct AllScores {
   std::vector<std::string> errors;
 };
 
-AllScores score_chunks(const Chunks& chunks, const ChunkProtocol& protocol, Runner& base, std::vector<Runner>& candidates,
-                       const std::string& label, ThreadPool& pool) {
+AllScores score_chunks(const Chunks& chunks, const ChunkProtocol& protocol, Runner& base,
+                       std::vector<Runner>& candidates, const std::string& label, ThreadPool& pool) {
   AllScores all;
   all.scores.resize(candidates.size());
   all.blocks.resize(candidates.size());
@@ -176,16 +177,19 @@ std::vector<std::string> hashes_of(const Model& model) {
 std::string main_type(const Model& model) {
   std::map<std::string, uint64_t> weights;
   for (const ModelTensor& t : model.tensors()) weights[std::string(t.type().name)] += t.n_elements();
-  return std::max_element(weights.begin(), weights.end(), [](const auto& a, const auto& b) { return a.second < b.second; })->first;
+  return std::max_element(weights.begin(), weights.end(),
+                          [](const auto& a, const auto& b) { return a.second < b.second; })
+      ->first;
 }
 
 double bits_per_weight(const Model& model) {
   return 8.0 * static_cast<double>(model.weight_bytes()) / static_cast<double>(model.n_parameters());
 }
 
-// The base against itself: run again with another cut into calls, and with activations and cache as a runtime rounds them.
-void measure_floor(const Model& base, const Chunks& chunks, const ChunkProtocol& protocol, Runner& runner, ThreadPool& pool,
-                   CertifyResult& r) {
+// The base against itself: run again with another cut into calls, and with activations and cache as a runtime rounds
+// them.
+void measure_floor(const Model& base, const Chunks& chunks, const ChunkProtocol& protocol, Runner& runner,
+                   ThreadPool& pool, CertifyResult& r) {
   Runner again(base, protocol, r.options.eval.act_int8, pool), rounded(base, protocol, true, pool);
   const size_t n = std::min<size_t>(kFloorChunks, chunks.text_of.size()), n_vocab = runner.engine->n_vocab();
   for (size_t chunk = 0; chunk < n; ++chunk) {
@@ -195,7 +199,8 @@ void measure_floor(const Model& base, const Chunks& chunks, const ChunkProtocol&
     again.session->truncate(0);
     const size_t cut = protocol.context - 1 - protocol.n_scored();
     if (cut > 0) again.engine->forward(*again.session, std::span(input).first(cut), 0, {});
-    again.engine->forward(*again.session, std::span(input).subspan(cut, protocol.n_scored()), protocol.n_scored(), again.logits);
+    again.engine->forward(*again.session, std::span(input).subspan(cut, protocol.n_scored()), protocol.n_scored(),
+                          again.logits);
     rounded.run(input, protocol);
     r.floor_repeat += mean_kl_divergence(runner.logits, again.logits, n_vocab, pool) / static_cast<double>(n);
     r.floor_runtime += mean_kl_divergence(runner.logits, rounded.logits, n_vocab, pool) / static_cast<double>(n);
@@ -228,7 +233,8 @@ void adjust(std::vector<CandidateResult>& candidates, double TaskResult::*p, dou
     for (TaskResult& t : c.tasks) t.*adjusted = result[i++];
 }
 
-void run_tasks(const std::vector<std::unique_ptr<Model>>& models, const Model& base, CertifyResult& r, ThreadPool& pool) {
+void run_tasks(const std::vector<std::unique_ptr<Model>>& models, const Model& base, CertifyResult& r,
+               ThreadPool& pool) {
   const auto margin = r.options.limits.find("margin");
   for (uint32_t t = 0; t < r.tasks.size(); ++t) {
     const Task& task = r.tasks[t];
@@ -239,7 +245,8 @@ void run_tasks(const std::vector<std::unique_ptr<Model>>& models, const Model& b
       try {
         TaskResult result;
         result.task = t;
-        result.comparison = compare_task(task, r.base_tasks.back(), score_task(task, *models[c], r.options.eval.act_int8, pool));
+        result.comparison =
+            compare_task(task, r.base_tasks.back(), score_task(task, *models[c], r.options.eval.act_int8, pool));
         const PairedCounts& counts = counted(task, result.comparison);
         result.p = mcnemar_exact(counts.lost, counts.gained);
         result.difference_ci95 = paired_interval(counts);
@@ -255,7 +262,8 @@ void run_tasks(const std::vector<std::unique_ptr<Model>>& models, const Model& b
   adjust(r.candidates, &TaskResult::non_inferior_p, &TaskResult::non_inferior_holm_p);
 }
 
-void run_prompts(const std::vector<std::unique_ptr<Model>>& models, const Model& base, CertifyResult& r, ThreadPool& pool) {
+void run_prompts(const std::vector<std::unique_ptr<Model>>& models, const Model& base, CertifyResult& r,
+                 ThreadPool& pool) {
   if (r.prompts.empty()) return;
   const bool int8 = r.options.eval.act_int8;
   r.base_generations = generate(r.prompts, base, r.options.n_generate, int8, pool);
@@ -278,7 +286,8 @@ void check_seeds(const std::vector<AllScores>& text_scores, CertifyResult& r) {
                                                      r.options.eval.n_bootstrap, r.options.eval.seed + s);
     }
     judge(other);
-    for (const CandidateResult& c : r.candidates) r.same_under_seeds = r.same_under_seeds && r.pass(c.path) == other.pass(c.path);
+    for (const CandidateResult& c : r.candidates)
+      r.same_under_seeds = r.same_under_seeds && r.pass(c.path) == other.pass(c.path);
   }
 }
 
@@ -307,9 +316,10 @@ std::vector<std::string> power_statement(const CertifyOptions& options, std::spa
   std::vector<std::string> lines;
   for (const Task& t : tasks) {
     const double effect = minimum_detectable_effect(t.items.size(), options.expected_flips, options.alpha);
-    lines.push_back(fmt::format(
-        "{}: {} questions find a change of {:.1f} points or more (power 80 %, level {:g}, if {:.0f} % of the answers change)",
-        t.name, t.items.size(), 100 * effect, options.alpha, 100 * options.expected_flips));
+    lines.push_back(
+        fmt::format("{}: {} questions find a change of {:.1f} points or more (power 80 %, level {:g}, if {:.0f} % of "
+                    "the answers change)",
+                    t.name, t.items.size(), 100 * effect, options.alpha, 100 * options.expected_flips));
   }
   return lines;
 }
@@ -363,7 +373,8 @@ CertifyResult certify(const CertifyOptions& options, ThreadPool& pool) {
     OverlapIndex index;
     AllScores seen;
     if (!options.calibration_texts.empty()) {
-      const Chunks part = read_chunks(options.calibration_texts, *tokenizer, r.context, kCalibrationChunks, r.calibration_texts, calibration);
+      const Chunks part = read_chunks(options.calibration_texts, *tokenizer, r.context, kCalibrationChunks,
+                                      r.calibration_texts, calibration);
       for (const std::string& text : calibration) index.add(text);
       seen = score_chunks(part, protocol, base_runner, runners, "calibration text", pool);
     }
@@ -406,15 +417,21 @@ std::string protocol_line(const CertifyResult& r) {
   std::string line;
   if (r.n_chunks > 0)
     line += fmt::format(
-        "{} chunks of {} tokens, {}, {} tokens scored; KL(base ‖ candidate) in nats over the whole vocabulary, f32 logits of "
+        "{} chunks of {} tokens, {}, {} tokens scored; KL(base ‖ candidate) in nats over the whole vocabulary, f32 "
+        "logits of "
         "one run; activations {}; 95 % intervals: block bootstrap over chunks, {} resamples, seed {}",
         r.n_chunks, r.context,
-        o.eval.protocol == EvalProtocol::kPaper ? "every position scored" : "BOS at each where the vocabulary adds it, second half scored",
+        o.eval.protocol == EvalProtocol::kPaper ? "every position scored"
+                                                : "BOS at each where the vocabulary adds it, second half scored",
         r.n_tokens_scored, o.eval.act_int8 ? "rounded to 8 bits" : "f32", o.eval.n_bootstrap, o.eval.seed);
   if (!r.tasks.empty())
-    line += fmt::format("{}questions scored by log-likelihood, zero-shot; flips by exact McNemar, Holm over {} tests; intervals of "
-                        "differences by Tango's score", line.empty() ? "" : "; ", r.tasks.size() * r.candidates.size());
-  if (!r.prompts.empty()) line += fmt::format("{}{} prompts, greedy, {} tokens at most", line.empty() ? "" : "; ", r.prompts.size(), o.n_generate);
+    line += fmt::format(
+        "{}questions scored by log-likelihood, zero-shot; flips by exact McNemar, Holm over {} tests; intervals of "
+        "differences by Tango's score",
+        line.empty() ? "" : "; ", r.tasks.size() * r.candidates.size());
+  if (!r.prompts.empty())
+    line += fmt::format("{}{} prompts, greedy, {} tokens at most", line.empty() ? "" : "; ", r.prompts.size(),
+                        o.n_generate);
   return line;
 }
 

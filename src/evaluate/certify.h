@@ -1,5 +1,6 @@
-// "Is B still A?": a base and candidates over the same texts, questions and prompts, in one run; measured values against
-// limits; a verdict. Every mean has its interval, every test its power, and what differs in the weights is named.
+// "Is B still A?": a base and candidates over the same texts, questions and prompts, in one run; measured values
+// against limits; a verdict. Every mean has its interval, every test its power, and what differs in the weights is
+// named.
 #pragma once
 
 #include <cmath>
@@ -25,12 +26,12 @@ struct CertifyOptions {
   std::string base;
   std::vector<std::string> candidates;
   std::vector<std::string> texts, tasks, prompts, calibration_texts;  // paths
-  EvalOptions eval;               // context, chunks of each text, activations, seed, resamples
-  uint32_t task_limit = 0;        // questions of each task; 0: all
-  uint32_t n_generate = 64;       // tokens for each prompt
-  double expected_flips = 0.10;   // share of questions that change; for the effect that can be detected
-  double alpha = 0.05;            // of the tests
-  bool weights = true;            // compare tensor by tensor
+  EvalOptions eval;                      // context, chunks of each text, activations, seed, resamples
+  uint32_t task_limit = 0;               // questions of each task; 0: all
+  uint32_t n_generate = 64;              // tokens for each prompt
+  double expected_flips = 0.10;          // share of questions that change; for the effect that can be detected
+  double alpha = 0.05;                   // of the tests
+  bool weights = true;                   // compare tensor by tensor
   std::map<std::string, double> limits;  // by the gate's name
   // Speed of a model as `bench` measures it (its JSON), in a process of its own; none: not measured.
   std::function<Json(const std::string& model)> measure_speed;
@@ -44,25 +45,25 @@ struct TextDivergence {
 };
 
 struct WorstToken {
-  std::string text, before, actual, base_top, top;  // before: the text that leads to it
-  uint64_t position = 0;                            // token of the text
+  std::string text, before, actual, base_top, top;               // before: the text that leads to it
+  uint64_t position = 0;                                         // token of the text
   double kld = 0, base_p = 0, p = 0, base_top_p = 0, top_p = 0;  // base_p, p: of the actual token
 };
 
 struct TaskResult {
   uint32_t task = 0;  // of CertifyResult::tasks
   TaskComparison comparison;
-  double p = 1, holm_p = 1;                      // exact McNemar; adjusted over all candidates and tasks
-  Interval difference_ci95;                      // of the share of right answers
+  double p = 1, holm_p = 1;                            // exact McNemar; adjusted over all candidates and tasks
+  Interval difference_ci95;                            // of the share of right answers
   double non_inferior_p = 1, non_inferior_holm_p = 1;  // against the margin; 1 without one
 };
 
 struct CandidateResult {
   std::string path, type;  // type: that of most weights
   std::vector<std::string> hashes;
-  uint64_t size_bytes = 0;   // of the weights
+  uint64_t size_bytes = 0;  // of the weights
   double bits_per_weight = 0;
-  std::string error;         // why it could not be measured: logits that are not finite
+  std::string error;  // why it could not be measured: logits that are not finite
   PerplexityResult perplexity;
   DivergenceResult divergence;
   std::vector<TextDivergence> by_text;
@@ -75,15 +76,17 @@ struct CandidateResult {
   std::optional<double> calibration_kld;  // on the calibration text: the gap tells what was learned by heart
   double overlap = 0;                     // largest share of a certification text that stands in calibration text
   std::string overlap_with;
-  Json speed;                             // null: not measured
+  Json speed;  // null: not measured
 };
 
 inline constexpr double kHistogramFirst = -8, kHistogramStep = 0.25;  // log10 of nats
-inline constexpr size_t kHistogramBins = 40;  // the first and the last hold what lies beyond
+inline constexpr size_t kHistogramBins = 40;                          // the first and the last hold what lies beyond
 
 // A limit that a candidate is held to. The bound, not the value, is compared: the far end of the value's 95 % interval,
 // where there is one, so that a pass is shown and not merely not refuted.
-struct Measured { double value = 0, bound = 0; };
+struct Measured {
+  double value = 0, bound = 0;
+};
 struct GateKind {
   std::string_view name, option, type_name, summary;  // name: key of --spec and of the JSON
   bool is_minimum;
@@ -100,10 +103,14 @@ struct GateResult {
   double value = 0, bound = 0, limit = 0;
   bool ok = false;
   double p_break = NAN;  // that the true value is beyond the limit, from the interval (normal); NaN without one
-  std::string detail;  // where it failed
+  std::string detail;    // where it failed
 };
 
-struct TextSource { std::string path, hash; uint64_t n_bytes = 0, n_tokens = 0; uint32_t n_chunks = 0; };
+struct TextSource {
+  std::string path, hash;
+  uint64_t n_bytes = 0, n_tokens = 0;
+  uint32_t n_chunks = 0;
+};
 
 struct CertifyResult {
   CertifyOptions options;
@@ -120,12 +127,13 @@ struct CertifyResult {
   Json base_speed;
   uint32_t context = 0, n_chunks = 0;
   uint64_t n_tokens_scored = 0;
-  // Mean divergence of the base from itself: computed again; with activations and cache rounded as llama.cpp's CPU path does.
+  // Mean divergence of the base from itself: computed again; with activations and cache rounded as llama.cpp's CPU path
+  // does.
   double floor_repeat = 0, floor_runtime = 0;
   std::vector<CandidateResult> candidates;
   std::vector<GateResult> gates;
-  uint32_t n_seeds = 0;           // bootstrap seeds under which the gates were looked at
-  bool same_under_seeds = true;   // the verdict of every candidate
+  uint32_t n_seeds = 0;          // bootstrap seeds under which the gates were looked at
+  bool same_under_seeds = true;  // the verdict of every candidate
   double seconds = 0;
   bool pass() const;
   bool pass(const std::string& candidate) const;

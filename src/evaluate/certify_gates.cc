@@ -63,7 +63,8 @@ Value margin(const CandidateResult& c, const CertifyResult& all) {
 }
 Value min_speedup(const CandidateResult& c, const CertifyResult& all) {
   if (c.speed.is_null() || all.base_speed.is_null()) return {};
-  return plain(c.speed["decode"]["tokens_per_second"].get<double>() / all.base_speed["decode"]["tokens_per_second"].get<double>());
+  return plain(c.speed["decode"]["tokens_per_second"].get<double>() /
+               all.base_speed["decode"]["tokens_per_second"].get<double>());
 }
 Value max_memory(const CandidateResult& c, const CertifyResult&) {
   return c.speed.is_null() ? Value() : plain(c.speed["peak_rss_bytes"].get<double>());
@@ -72,9 +73,13 @@ Value max_size(const CandidateResult& c, const CertifyResult&) { return plain(st
 Value max_overlap(const CandidateResult& c, const CertifyResult&) { return plain(c.overlap); }
 Value max_unended(const CandidateResult& c, const CertifyResult&) {
   if (!c.generation) return {};
-  return plain(c.generation->items.empty() ? 0 : (static_cast<double>(c.generation->unended) - c.generation->base_unended) / static_cast<double>(c.generation->items.size()));
+  return plain(c.generation->items.empty() ? 0
+                                           : (static_cast<double>(c.generation->unended) - c.generation->base_unended) /
+                                                 static_cast<double>(c.generation->items.size()));
 }
-Value weights(const CandidateResult& c, const CertifyResult&) { return c.weights ? plain(c.weights->n_findings()) : Value(); }
+Value weights(const CandidateResult& c, const CertifyResult&) {
+  return c.weights ? plain(c.weights->n_findings()) : Value();
+}
 Value configuration(const CandidateResult& c, const CertifyResult&) {
   return c.weights ? plain(static_cast<double>(c.weights->configuration.size())) : Value();
 }
@@ -83,16 +88,58 @@ Value runs(const CandidateResult& c, const CertifyResult&) { return plain(c.erro
 constexpr GateKind kKinds[] = {
     {"max_kld", "--max-kld", "X", "Mean divergence, upper end of its 95 % interval, in nats", false, {}, max_kld},
     {"max_kld_p99", "--max-kld-p99", "X", "Divergence that 99 % of the tokens stay below", false, {}, max_kld_p99},
-    {"max_text_kld", "--max-text-kld", "X", "Mean divergence of the worst text, upper end of its interval", false, {}, max_text_kld},
-    {"min_top1", "--min-top1", "SHARE", "Tokens with the same likeliest token, lower end of the interval, 0 … 1", true, {}, min_top1},
-    {"max_ppl_ratio", "--max-ppl-ratio", "X", "Perplexity over the base's, upper end of the interval", false, {}, max_ppl_ratio},
-    {"max_flips", "--max-flips", "SHARE", "Questions whose answer turned right or wrong, in the worst task, 0 … 1", false, {}, max_flips},
-    {"margin", "--margin", "SHARE", "Not inferior: no task loses so many of its right answers or more (one-sided test), 0 … 1", false, {}, margin},
-    {"max_unended", "--max-unended", "SHARE", "Prompts that come to no end, beyond the base's, 0 … 1", false, {}, max_unended},
+    {"max_text_kld",
+     "--max-text-kld",
+     "X",
+     "Mean divergence of the worst text, upper end of its interval",
+     false,
+     {},
+     max_text_kld},
+    {"min_top1",
+     "--min-top1",
+     "SHARE",
+     "Tokens with the same likeliest token, lower end of the interval, 0 … 1",
+     true,
+     {},
+     min_top1},
+    {"max_ppl_ratio",
+     "--max-ppl-ratio",
+     "X",
+     "Perplexity over the base's, upper end of the interval",
+     false,
+     {},
+     max_ppl_ratio},
+    {"max_flips",
+     "--max-flips",
+     "SHARE",
+     "Questions whose answer turned right or wrong, in the worst task, 0 … 1",
+     false,
+     {},
+     max_flips},
+    {"margin",
+     "--margin",
+     "SHARE",
+     "Not inferior: no task loses so many of its right answers or more (one-sided test), 0 … 1",
+     false,
+     {},
+     margin},
+    {"max_unended",
+     "--max-unended",
+     "SHARE",
+     "Prompts that come to no end, beyond the base's, 0 … 1",
+     false,
+     {},
+     max_unended},
     {"min_speedup", "--min-speedup", "X", "Decode speed over the base's", true, {}, min_speedup},
     {"max_memory", "--max-memory", "SIZE", "Peak memory of running it", false, {}, max_memory},
     {"max_size", "--max-size", "SIZE", "Bytes of the weights", false, {}, max_size},
-    {"max_overlap", "--max-overlap", "SHARE", "Certification text that stands in calibration text (runs of 13 words), 0 … 1", false, {}, max_overlap},
+    {"max_overlap",
+     "--max-overlap",
+     "SHARE",
+     "Certification text that stands in calibration text (runs of 13 words), 0 … 1",
+     false,
+     {},
+     max_overlap},
     {"weights", "", "N", "Tensors that are not a rounding of the base's", false, 0.0, weights},
     {"configuration", "", "N", "Settings that differ from the base's", false, 0.0, configuration},
     {"runs", "", "N", "Logits that are not finite", false, 0.0, runs},
@@ -110,7 +157,8 @@ std::string detail_of(const GateKind& kind, const CandidateResult& c, const Cert
     std::string text;
     size_t shown = 0;
     for (const TensorDifference& d : c.weights->tensors)
-      if (!d.finding.empty() && shown++ < 3) text += fmt::format("{}{}: {}", text.empty() ? "" : "; ", d.name, d.finding);
+      if (!d.finding.empty() && shown++ < 3)
+        text += fmt::format("{}{}: {}", text.empty() ? "" : "; ", d.name, d.finding);
     return shown > 3 ? text + fmt::format("; and {} more", shown - 3) : text;
   }
   if (kind.name == "max_overlap") return c.overlap_with;
@@ -121,13 +169,14 @@ std::string detail_of(const GateKind& kind, const CandidateResult& c, const Cert
     });
     if (worst == c.tasks.end()) return "";
     const PairedCounts& counts = counted(all.tasks[worst->task], worst->comparison);
-    return fmt::format("{}: {} lost, {} gained of {}", all.tasks[worst->task].name, counts.lost, counts.gained, counts.n());
+    return fmt::format("{}: {} lost, {} gained of {}", all.tasks[worst->task].name, counts.lost, counts.gained,
+                       counts.n());
   }
   if (kind.name.find("kld") != std::string_view::npos || kind.name == "min_top1" || kind.name == "max_ppl_ratio") {
     if (c.by_text.size() > 1) {
-      const auto worst = std::max_element(c.by_text.begin(), c.by_text.end(), [](const TextDivergence& a, const TextDivergence& b) {
-        return a.divergence.mean < b.divergence.mean;
-      });
+      const auto worst = std::max_element(
+          c.by_text.begin(), c.by_text.end(),
+          [](const TextDivergence& a, const TextDivergence& b) { return a.divergence.mean < b.divergence.mean; });
       return fmt::format("worst text {}: mean {:.4g}", worst->path, worst->divergence.mean);
     }
   }
@@ -140,14 +189,16 @@ std::span<const GateKind> gate_kinds() { return kKinds; }
 
 std::map<std::string, double> read_gate_spec(const std::string& path) {
   const Json spec = parse_json(read_text_file(path), path, true);
-  if (!spec.is_object()) fail(ExitCode::kBadInput, "{}: expected an object of limits, such as {{\"max_kld\": 0.05}}", path);
+  if (!spec.is_object())
+    fail(ExitCode::kBadInput, "{}: expected an object of limits, such as {{\"max_kld\": 0.05}}", path);
   std::vector<std::string> names;
   for (const GateKind& k : kKinds) names.emplace_back(k.name);
   std::map<std::string, double> limits;
   for (const auto& [name, value] : spec.items()) {
     if (std::find(names.begin(), names.end(), name) == names.end()) {
       const std::string nearest = nearest_name(name.substr(0, 64), names.data(), names.size());
-      fail(ExitCode::kBadInput, "{}: no gate is called '{}'{}", path, name.substr(0, 64), nearest.empty() ? "" : ": did you mean '" + nearest + "'?");
+      fail(ExitCode::kBadInput, "{}: no gate is called '{}'{}", path, name.substr(0, 64),
+           nearest.empty() ? "" : ": did you mean '" + nearest + "'?");
     }
     if (value.is_string())
       limits[name] = static_cast<double>(parse_size_bytes(value.get<std::string>()));
@@ -167,7 +218,8 @@ void check_limits(const CertifyOptions& o) {
   need({"max_kld", "max_kld_p99", "max_text_kld", "min_top1", "max_ppl_ratio"}, !o.texts.empty(), "text: add --text F");
   need({"max_flips", "margin"}, !o.tasks.empty(), "questions: add --tasks F");
   need({"max_unended"}, !o.prompts.empty(), "prompts: add --prompts F");
-  need({"min_speedup", "max_memory"}, static_cast<bool>(o.measure_speed), "the measurement of speed: leave --no-speed out");
+  need({"min_speedup", "max_memory"}, static_cast<bool>(o.measure_speed),
+       "the measurement of speed: leave --no-speed out");
   if (o.texts.empty() && o.tasks.empty() && o.prompts.empty())
     fail(ExitCode::kUsage, "certify: nothing to compare on: give --text F, --tasks F or --prompts F");
 }
@@ -177,7 +229,8 @@ void judge(CertifyResult& r) {
   for (const CandidateResult& c : r.candidates) {
     for (const GateKind& kind : kKinds) {
       const auto limit = r.options.limits.find(std::string(kind.name));
-      const std::optional<double> wanted = limit != r.options.limits.end() ? std::optional(limit->second) : kind.default_limit;
+      const std::optional<double> wanted =
+          limit != r.options.limits.end() ? std::optional(limit->second) : kind.default_limit;
       if (!wanted) continue;
       const Value value = kind.measure(c, r);
       if (!value && limit == r.options.limits.end()) continue;

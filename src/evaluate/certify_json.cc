@@ -11,8 +11,13 @@ namespace {
 Json number(double v) { return std::isfinite(v) ? Json(v) : Json(); }
 
 Json counts_json(const PairedCounts& c) {
-  return {{"n", c.n()}, {"base", c.base_share()}, {"candidate", c.candidate_share()}, {"difference", c.difference()},
-          {"lost", c.lost}, {"gained", c.gained}, {"flips", c.flips()}};
+  return {{"n", c.n()},
+          {"base", c.base_share()},
+          {"candidate", c.candidate_share()},
+          {"difference", c.difference()},
+          {"lost", c.lost},
+          {"gained", c.gained},
+          {"flips", c.flips()}};
 }
 
 Json full_divergence(const DivergenceResult& d) {
@@ -27,14 +32,19 @@ Json full_divergence(const DivergenceResult& d) {
 Json sources_json(const std::vector<TextSource>& sources) {
   Json list = Json::array();
   for (const TextSource& t : sources)
-    list.push_back({{"path", t.path}, {"hash", t.hash}, {"bytes", t.n_bytes}, {"tokens", t.n_tokens}, {"chunks", t.n_chunks}});
+    list.push_back(
+        {{"path", t.path}, {"hash", t.hash}, {"bytes", t.n_bytes}, {"tokens", t.n_tokens}, {"chunks", t.n_chunks}});
   return list;
 }
 
 Json worst_json(const std::vector<WorstToken>& worst) {
   Json list = Json::array();
   for (const WorstToken& w : worst)
-    list.push_back({{"text", w.text}, {"position", w.position}, {"before", w.before}, {"actual", w.actual}, {"kld", w.kld},
+    list.push_back({{"text", w.text},
+                    {"position", w.position},
+                    {"before", w.before},
+                    {"actual", w.actual},
+                    {"kld", w.kld},
                     {"base", {{"top", w.base_top}, {"top_p", w.base_top_p}, {"p", w.base_p}}},
                     {"candidate", {{"top", w.top}, {"top_p", w.top_p}, {"p", w.p}}}});
   return list;
@@ -49,7 +59,8 @@ Json task_result_json(const CertifyResult& r, const TaskResult& t) {
   json["mcnemar_p"] = t.p;
   json["holm_p"] = t.holm_p;
   if (r.options.limits.contains("margin"))
-    json["non_inferiority"] = {{"margin", r.options.limits.at("margin")}, {"p", t.non_inferior_p}, {"holm_p", t.non_inferior_holm_p}};
+    json["non_inferiority"] = {
+        {"margin", r.options.limits.at("margin")}, {"p", t.non_inferior_p}, {"holm_p", t.non_inferior_holm_p}};
   json["log_likelihood_change"] = t.comparison.mean_log_likelihood_change;
   json["groups"] = Json::array();
   for (const auto& [name, counts] : t.comparison.groups) {
@@ -60,16 +71,22 @@ Json task_result_json(const CertifyResult& r, const TaskResult& t) {
   json["most_moved"] = Json::array();
   for (size_t i = 0; i < t.comparison.most_moved.size(); ++i) {
     const TaskItem& item = task.items[t.comparison.most_moved[i]];
-    json["most_moved"].push_back({{"item", t.comparison.most_moved[i]}, {"question", item.shown},
-                                  {"answer", item.choices[item.gold].continuation}, {"group", item.group},
+    json["most_moved"].push_back({{"item", t.comparison.most_moved[i]},
+                                  {"question", item.shown},
+                                  {"answer", item.choices[item.gold].continuation},
+                                  {"group", item.group},
                                   {"share_change", t.comparison.moved[i]}});
   }
   return json;
 }
 
 Json candidate_json(const CertifyResult& r, const CandidateResult& c) {
-  Json json = {{"path", c.path}, {"type", c.type}, {"hashes", c.hashes}, {"size_bytes", c.size_bytes},
-               {"bits_per_weight", c.bits_per_weight}, {"verdict", r.pass(c.path) ? "pass" : "fail"}};
+  Json json = {{"path", c.path},
+               {"type", c.type},
+               {"hashes", c.hashes},
+               {"size_bytes", c.size_bytes},
+               {"bits_per_weight", c.bits_per_weight},
+               {"verdict", r.pass(c.path) ? "pass" : "fail"}};
   if (!c.error.empty()) json["error"] = c.error;
   if (!c.by_text.empty()) {
     json["perplexity"] = to_json(c.perplexity);
@@ -102,9 +119,18 @@ Json to_json(const CertifyResult& r) {
   Json json = {{"command", "certify"}, {"version", TSUBU_VERSION}, {"verdict", r.pass() ? "pass" : "fail"}};
   json["gates"] = Json::array();
   for (const GateResult& g : r.gates)
-    json["gates"].push_back({{"candidate", g.candidate}, {"name", g.name}, {"value", number(g.value)}, {"bound", number(g.bound)},
-                             {"limit", g.limit}, {"ok", g.ok}, {"p_break", number(g.p_break)}, {"detail", g.detail}});
-  json["base"] = {{"path", r.options.base}, {"type", r.base_type}, {"hashes", r.base_hashes}, {"size_bytes", r.base_size_bytes},
+    json["gates"].push_back({{"candidate", g.candidate},
+                             {"name", g.name},
+                             {"value", number(g.value)},
+                             {"bound", number(g.bound)},
+                             {"limit", g.limit},
+                             {"ok", g.ok},
+                             {"p_break", number(g.p_break)},
+                             {"detail", g.detail}});
+  json["base"] = {{"path", r.options.base},
+                  {"type", r.base_type},
+                  {"hashes", r.base_hashes},
+                  {"size_bytes", r.base_size_bytes},
                   {"bits_per_weight", r.base_bits_per_weight}};
   if (r.n_chunks > 0) json["base"]["perplexity"] = to_json(r.base_perplexity);
   if (!r.base_speed.is_null()) json["base"]["speed"] = r.base_speed;
@@ -115,8 +141,7 @@ Json to_json(const CertifyResult& r) {
   json["tasks"] = Json::array();
   for (size_t i = 0; i < r.tasks.size(); ++i) json["tasks"].push_back(task_json(r.tasks[i], r.base_tasks[i]));
   json["power"] = power_statement(r.options, r.tasks);
-  if (r.n_chunks > 0)
-    json["noise_floor"] = {{"repeat", r.floor_repeat}, {"runtime", r.floor_runtime}};
+  if (r.n_chunks > 0) json["noise_floor"] = {{"repeat", r.floor_repeat}, {"runtime", r.floor_runtime}};
   json["stability"] = {{"bootstrap_seeds", r.n_seeds}, {"same_verdict", r.same_under_seeds}};
   json["seed"] = r.options.eval.seed;
   json["context"] = r.context;

@@ -18,7 +18,10 @@ class EnergyMeter {
   double joules() const;  // since start(); of the whole machine, not of this process
 
  private:
-  struct Zone { std::string path; uint64_t range = 0, begin = 0; };
+  struct Zone {
+    std::string path;
+    uint64_t range = 0, begin = 0;
+  };
   std::vector<Zone> zones_;
   std::string why_not_;
 };

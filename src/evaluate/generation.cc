@@ -40,7 +40,8 @@ double repetition_share(std::span<const TokenId> tokens) {
   const size_t n = tokens.size() - kRun + 1;
   for (size_t i = 0; i < n; ++i)
     repeated += !seen.insert(std::vector<TokenId>(tokens.begin() + static_cast<ptrdiff_t>(i),
-                                                  tokens.begin() + static_cast<ptrdiff_t>(i + kRun))).second;
+                                                  tokens.begin() + static_cast<ptrdiff_t>(i + kRun)))
+                     .second;
   return static_cast<double>(repeated) / static_cast<double>(n);
 }
 
@@ -61,9 +62,11 @@ std::vector<Prompt> read_prompts(const std::string& path) {
     const Json e = parse_json(one, where);
     if (!e.contains("prompt") || !e["prompt"].is_string())
       fail(ExitCode::kBadInput, "{}: expected the key \"prompt\" with a text", where);
-    prompts.push_back({e["prompt"].get<std::string>(), e.contains("group") && e["group"].is_string() ? e["group"].get<std::string>() : ""});
+    prompts.push_back({e["prompt"].get<std::string>(),
+                       e.contains("group") && e["group"].is_string() ? e["group"].get<std::string>() : ""});
   }
-  if (prompts.empty()) fail(ExitCode::kBadInput, "{}: no prompts in it (one a line, or JSON lines with \"prompt\")", path);
+  if (prompts.empty())
+    fail(ExitCode::kBadInput, "{}: no prompts in it (one a line, or JSON lines with \"prompt\")", path);
   return prompts;
 }
 
@@ -85,7 +88,8 @@ std::vector<Generation> generate(std::span<const Prompt> prompts, const Model& m
     std::vector<TokenId> tokens = tokenizer->encode(prompt.text);
     if (tokens.empty()) fail(ExitCode::kUsage, "the prompt '{}' has no tokens", prompt.text);
     if (tokens.size() > context - n_tokens)
-      tokens.erase(tokens.begin() + 1, tokens.begin() + 1 + static_cast<ptrdiff_t>(tokens.size() - (context - n_tokens)));
+      tokens.erase(tokens.begin() + 1,
+                   tokens.begin() + 1 + static_cast<ptrdiff_t>(tokens.size() - (context - n_tokens)));
     session->truncate(0);
     engine->forward(*session, tokens, 1, logits);
     Generation g;
@@ -142,7 +146,8 @@ Json to_json(const GenerationComparison& c, std::span<const Prompt> prompts, std
   std::vector<GenerationComparison::Item> worst;
   for (const auto& item : c.items)
     if (!item.same) worst.push_back(item);
-  std::stable_sort(worst.begin(), worst.end(), [](const auto& a, const auto& b) { return a.first_difference < b.first_difference; });
+  std::stable_sort(worst.begin(), worst.end(),
+                   [](const auto& a, const auto& b) { return a.first_difference < b.first_difference; });
   worst.resize(std::min(worst.size(), kWorstShown));
   json["worst"] = Json::array();
   for (const auto& item : worst)

@@ -23,8 +23,8 @@ std::vector<Prompt> read_prompts(const std::string& path);
 struct Generation {
   std::vector<TokenId> tokens;
   std::string text;
-  bool ended = false;      // with an end token, before the limit
-  double repetition = 0;   // share of runs of 4 tokens that were there before
+  bool ended = false;     // with an end token, before the limit
+  double repetition = 0;  // share of runs of 4 tokens that were there before
 };
 
 // n_tokens at most for each prompt; a prompt too long for the model's context loses its beginning.
@@ -36,10 +36,10 @@ struct GenerationComparison {
     uint32_t prompt = 0, first_difference = 0;  // tokens that are the same at the beginning
     bool same = false;
   };
-  std::vector<Item> items;            // in the order of the prompts
-  double same_share = 0;              // word for word
-  double median_first_difference = 0; // among those that differ; 0 for none
-  double length_ratio = 1;            // tokens of the candidate over those of the base
+  std::vector<Item> items;             // in the order of the prompts
+  double same_share = 0;               // word for word
+  double median_first_difference = 0;  // among those that differ; 0 for none
+  double length_ratio = 1;             // tokens of the candidate over those of the base
   double base_repetition = 0, repetition = 0;
   uint32_t base_unended = 0, unended = 0;
 };

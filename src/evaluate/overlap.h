@@ -1,5 +1,5 @@
-// How much of one text stands in another, by runs of 13 words: a model that was calibrated on what it is judged by looks
-// better than it is. Words are runs of letters and digits, in lower case; a character of a script written without
+// How much of one text stands in another, by runs of 13 words: a model that was calibrated on what it is judged by
+// looks better than it is. Words are runs of letters and digits, in lower case; a character of a script written without
 // spaces (Han, kana) is a word of its own.
 #pragma once
 

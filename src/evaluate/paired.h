@@ -24,8 +24,8 @@ struct PairedCounts {
 // when both directions are equally likely. 1 without flips.
 double mcnemar_exact(uint64_t lost, uint64_t gained);
 
-// Score statistic of H0: candidate's share − base's share = difference (Tango, Statistics in Medicine 17, 1998, 891–908);
-// standard normal under H0. 0 for no questions.
+// Score statistic of H0: candidate's share − base's share = difference (Tango, Statistics in Medicine 17, 1998,
+// 891–908); standard normal under H0. 0 for no questions.
 double tango_score(const PairedCounts& counts, double difference);
 // Interval of the difference of shares: the differences that the score test does not reject at 1 − level.
 Interval paired_interval(const PairedCounts& counts, double level = 0.95);

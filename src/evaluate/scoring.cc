@@ -63,8 +63,9 @@ std::vector<TokenScore> score_chunk(std::span<const float> logits, std::span<con
   std::vector<TokenScore> scores(protocol.n_scored());
   const size_t n_vocab = logits.size() / scores.size();
   pool.parallel_for(scores.size(), [&](size_t i, int) {
-    scores[i] = score_token(logits.data() + i * n_vocab, base_logits.empty() ? nullptr : base_logits.data() + i * n_vocab,
-                            n_vocab, input[protocol.first + i + 1], position + i);
+    scores[i] =
+        score_token(logits.data() + i * n_vocab, base_logits.empty() ? nullptr : base_logits.data() + i * n_vocab,
+                    n_vocab, input[protocol.first + i + 1], position + i);
   });
   return scores;
 }
@@ -144,13 +145,17 @@ void check_same_vocabulary(const Model& candidate, const Model& base) {
            a[i], candidate.path(), b[i], base.path());
 }
 
-Json to_json(const PerplexityResult& p) { return Json{{"mean", p.mean}, {"stderr", p.stderr_}, {"mean_nll", p.mean_nll}}; }
+Json to_json(const PerplexityResult& p) {
+  return Json{{"mean", p.mean}, {"stderr", p.stderr_}, {"mean_nll", p.mean_nll}};
+}
 
 Json to_json(const Interval& interval) { return Json::array({interval.low, interval.high}); }
 
 Json to_json(const DivergenceResult& d) {
-  return {{"mean", d.mean}, {"ci95", to_json(d.mean_ci95)}, {"median", d.median}, {"p90", d.p90},
-          {"p95", d.p95},   {"p99", d.p99},                 {"p999", d.p999},     {"max", d.max}};
+  return {{"mean", d.mean},     {"ci95", to_json(d.mean_ci95)},
+          {"median", d.median}, {"p90", d.p90},
+          {"p95", d.p95},       {"p99", d.p99},
+          {"p999", d.p999},     {"max", d.max}};
 }
 
 }  // namespace tsubu

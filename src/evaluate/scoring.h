@@ -14,8 +14,8 @@ namespace tsubu {
 
 // What is kept of one scored token.
 struct TokenScore {
-  float nll = 0, base_nll = 0;  // of the token that follows in the text
-  float kld = 0;                // KL(base ‖ candidate)
+  float nll = 0, base_nll = 0;      // of the token that follows in the text
+  float kld = 0;                    // KL(base ‖ candidate)
   float top_p = 0, base_top_p = 0;  // probability of each model's own likeliest token
   TokenId top = -1, base_top = -1;
   bool top1_agrees() const { return top == base_top; }
@@ -33,8 +33,8 @@ ChunkProtocol chunk_protocol(EvalProtocol protocol, uint32_t context, const Voca
 // The tokens of chunk number `chunk` as the models see them.
 std::vector<TokenId> chunk_input(std::span<const TokenId> tokens, uint64_t chunk, const ChunkProtocol& protocol);
 
-// logits, base_logits: (n_scored, n_vocab); base_logits may be empty. position: of the first scored token in the text, for
-// messages. Throws Error(kNumeric) on logits that are not finite.
+// logits, base_logits: (n_scored, n_vocab); base_logits may be empty. position: of the first scored token in the text,
+// for messages. Throws Error(kNumeric) on logits that are not finite.
 std::vector<TokenScore> score_chunk(std::span<const float> logits, std::span<const float> base_logits,
                                     std::span<const TokenId> input, const ChunkProtocol& protocol, uint64_t position,
                                     ThreadPool& pool);

@@ -104,7 +104,8 @@ TaskItem read_arc(const Json& e) {
 
 TaskItem read_numbered(const Json& e) {
   std::vector<std::string> texts;
-  for (int i = 0; e.contains("choice" + std::to_string(i)); ++i) texts.push_back(text_of(e, ("choice" + std::to_string(i)).c_str()));
+  for (int i = 0; e.contains("choice" + std::to_string(i)); ++i)
+    texts.push_back(text_of(e, ("choice" + std::to_string(i)).c_str()));
   return with_choices("質問：" + text_of(e, "question") + "\n回答：", texts, index_of(e.at("label")), "");
 }
 
@@ -136,25 +137,57 @@ TaskItem read_pair(const Json& e) {
 
 constexpr TaskForm kForms[] = {
     {"query", "query, choices[], gold", "a question and its answers (HellaSwag, ARC, PIQA as prepared for harnesses)",
-     [](const Json& e) { return has(e, {"query", "choices", "gold"}); }, read_query},
-    {"contexts", "context_options[], continuation, gold", "one continuation of several contexts (Winogrande, partial evaluation)",
-     [](const Json& e) { return has(e, {"context_options", "continuation", "gold"}); }, read_context_options},
+     [](const Json& e) {
+       return has(e, {"query", "choices", "gold"});
+     },
+     read_query},
+    {"contexts", "context_options[], continuation, gold",
+     "one continuation of several contexts (Winogrande, partial evaluation)",
+     [](const Json& e) {
+       return has(e, {"context_options", "continuation", "gold"});
+     },
+     read_context_options},
     {"hellaswag", "ctx, endings[], label", "HellaSwag as published",
-     [](const Json& e) { return has(e, {"ctx", "endings", "label"}); }, read_hellaswag},
+     [](const Json& e) {
+       return has(e, {"ctx", "endings", "label"});
+     },
+     read_hellaswag},
     {"piqa", "goal, sol1, sol2, label", "PIQA as published",
-     [](const Json& e) { return has(e, {"goal", "sol1", "sol2", "label"}); }, read_piqa},
+     [](const Json& e) {
+       return has(e, {"goal", "sol1", "sol2", "label"});
+     },
+     read_piqa},
     {"winogrande", "sentence, option1, option2, answer", "Winogrande as published",
-     [](const Json& e) { return has(e, {"sentence", "option1", "option2", "answer"}); }, read_winogrande},
+     [](const Json& e) {
+       return has(e, {"sentence", "option1", "option2", "answer"});
+     },
+     read_winogrande},
     {"arc", "question.{stem, choices[].{text, label}}, answerKey", "ARC as published",
-     [](const Json& e) { return has(e, {"question", "answerKey"}) && e["question"].is_object(); }, read_arc},
+     [](const Json& e) {
+       return has(e, {"question", "answerKey"}) && e["question"].is_object();
+     },
+     read_arc},
     {"numbered", "question, choice0, choice1, …, label", "JCommonsenseQA as published (Japanese)",
-     [](const Json& e) { return has(e, {"question", "choice0", "choice1", "label"}); }, read_numbered},
+     [](const Json& e) {
+       return has(e, {"question", "choice0", "choice1", "label"});
+     },
+     read_numbered},
     {"mmlu", "question, choices[], answer, subject", "MMLU as JSON lines",
-     [](const Json& e) { return has(e, {"question", "choices", "answer"}) && e["choices"].is_array(); }, read_mmlu},
-    {"truthfulqa", "Question, Best Answer, Incorrect Answers", "TruthfulQA's CSV file: the best answer among the wrong ones",
-     [](const Json& e) { return has(e, {"Question", "Best Answer", "Incorrect Answers"}); }, read_truthfulqa},
+     [](const Json& e) {
+       return has(e, {"question", "choices", "answer"}) && e["choices"].is_array();
+     },
+     read_mmlu},
+    {"truthfulqa", "Question, Best Answer, Incorrect Answers",
+     "TruthfulQA's CSV file: the best answer among the wrong ones",
+     [](const Json& e) {
+       return has(e, {"Question", "Best Answer", "Incorrect Answers"});
+     },
+     read_truthfulqa},
     {"pairs", "prompt, answer", "your own prompts: right when the model would write the answer by itself",
-     [](const Json& e) { return has(e, {"prompt", "answer"}); }, read_pair},
+     [](const Json& e) {
+       return has(e, {"prompt", "answer"});
+     },
+     read_pair},
 };
 
 // RFC 4180: fields in quotes may hold commas, line ends and doubled quotes.
@@ -267,7 +300,8 @@ class Scorer {
   }
 
  private:
-  ChoiceScore run(const std::vector<TokenId>& tokens, size_t first, const std::string& continuation, TaskScores& totals) {
+  ChoiceScore run(const std::vector<TokenId>& tokens, size_t first, const std::string& continuation,
+                  TaskScores& totals) {
     ChoiceScore s;
     s.n_tokens = static_cast<uint32_t>(tokens.size() - first);
     s.n_bytes = trimmed(continuation).size();
@@ -316,7 +350,8 @@ class Scorer {
   std::vector<float> logits_;
 };
 
-// Share of the right answer among the choices, by the measure that counts; of a prompt: the answer's probability per token.
+// Share of the right answer among the choices, by the measure that counts; of a prompt: the answer's probability per
+// token.
 double share_of_right(const TaskItem& item, const ItemScore& score, bool raw) {
   if (score.choices.size() == 1)
     return std::exp(score.choices[0].log_likelihood / std::max(1u, score.choices[0].n_tokens));
@@ -341,7 +376,8 @@ Task read_task(const std::string& path, uint32_t limit) {
   for (const auto& [where, entry] : read_entries(path, text)) {
     if (limit > 0 && task.items.size() == limit) break;
     if (!form) {
-      const auto found = std::find_if(std::begin(kForms), std::end(kForms), [&e = entry](const TaskForm& f) { return f.fits(e); });
+      const auto found =
+          std::find_if(std::begin(kForms), std::end(kForms), [&e = entry](const TaskForm& f) { return f.fits(e); });
       if (found == std::end(kForms)) {
         std::string forms;
         for (const TaskForm& f : kForms) forms += fmt::format("\n  {:<11} {}", f.name, f.keys);
@@ -382,7 +418,8 @@ TaskScores score_task(const Task& task, const Model& model, bool act_int8, Threa
 }
 
 bool counts_raw(const Task& task) {
-  return task.items.empty() || task.form == "contexts" || task.form == "winogrande" || task.items.front().choices.size() == 1;
+  return task.items.empty() || task.form == "contexts" || task.form == "winogrande" ||
+         task.items.front().choices.size() == 1;
 }
 
 const PairedCounts& counted(const Task& task, const TaskComparison& comparison) {
@@ -407,7 +444,8 @@ TaskComparison compare_task(const Task& task, const TaskScores& base, const Task
     moves.emplace_back(share_of_right(item, q, raw) - share_of_right(item, b, raw), i);
   }
   c.mean_log_likelihood_change /= static_cast<double>(task.items.size());
-  std::stable_sort(moves.begin(), moves.end(), [](const auto& a, const auto& b) { return std::abs(a.first) > std::abs(b.first); });
+  std::stable_sort(moves.begin(), moves.end(),
+                   [](const auto& a, const auto& b) { return std::abs(a.first) > std::abs(b.first); });
   for (size_t i = 0; i < std::min(moves.size(), kMostMoved); ++i) {
     if (moves[i].first == 0) break;
     c.most_moved.push_back(moves[i].second);
@@ -419,11 +457,12 @@ TaskComparison compare_task(const Task& task, const TaskScores& base, const Task
 Json task_json(const Task& task, const TaskScores& scores) {
   const auto n = static_cast<double>(task.items.size());
   const auto measure = [&](bool ItemScore::*right) {
-    const auto k = static_cast<double>(std::count_if(scores.items.begin(), scores.items.end(), [&](const ItemScore& s) { return s.*right; }));
+    const auto k = static_cast<double>(
+        std::count_if(scores.items.begin(), scores.items.end(), [&](const ItemScore& s) { return s.*right; }));
     return Json{{"accuracy", k / n}, {"stderr", std::sqrt(k / n * (1 - k / n) / n)}};
   };
-  Json json = {{"name", task.name}, {"path", task.path}, {"hash", task.hash}, {"form", task.form}, {"n", task.items.size()},
-               {"counts", counts_raw(task) ? "raw" : "normalized"}};
+  Json json = {{"name", task.name}, {"path", task.path},      {"hash", task.hash},
+               {"form", task.form}, {"n", task.items.size()}, {"counts", counts_raw(task) ? "raw" : "normalized"}};
   json["raw"] = measure(&ItemScore::right_raw);
   json["normalized"] = measure(&ItemScore::right_normalized);
   json["tokens_run"] = scores.n_tokens_run;

@@ -1,6 +1,6 @@
 // Questions with known answers, read from the files that they are published in. A question is a few choices, each a
-// context and a continuation whose log-likelihood is scored; the likeliest continuation is the model's answer. A question with
-// one choice is a prompt with its answer: right when the answer is what the model would write by itself.
+// context and a continuation whose log-likelihood is scored; the likeliest continuation is the model's answer. A
+// question with one choice is a prompt with its answer: right when the answer is what the model would write by itself.
 #pragma once
 
 #include <cstdint>
@@ -41,22 +41,23 @@ struct TaskForm {
 std::span<const TaskForm> task_forms();
 
 // JSON lines (or one JSON list), or a CSV file with a heading line. The first entry decides the form. limit 0: all.
-// Throws Error(kBadInput) with the line of an entry that does not fit, Error(kUnsupported) for a form that is not known.
+// Throws Error(kBadInput) with the line of an entry that does not fit, Error(kUnsupported) for a form that is not
+// known.
 Task read_task(const std::string& path, uint32_t limit = 0);
 
 // One model's log-likelihoods of one choice.
 struct ChoiceScore {
   double log_likelihood = 0;  // of the continuation, all tokens
   uint32_t n_tokens = 0;
-  size_t n_bytes = 0;         // of the continuation's text
-  bool is_greedy = false;     // each token was the model's likeliest
+  size_t n_bytes = 0;      // of the continuation's text
+  bool is_greedy = false;  // each token was the model's likeliest
   double per_byte() const { return n_bytes == 0 ? log_likelihood : log_likelihood / static_cast<double>(n_bytes); }
 };
 
 struct ItemScore {
   std::vector<ChoiceScore> choices;
   bool right_raw = false, right_normalized = false;  // by the sum; by the sum per byte of text
-  uint32_t answer = 0;  // by the sum per byte
+  uint32_t answer = 0;                               // by the sum per byte
 };
 
 struct TaskScores {
@@ -76,9 +77,9 @@ TaskScores score_task(const Task& task, const Model& model, bool act_int8, Threa
 struct TaskComparison {
   PairedCounts raw, normalized;
   std::vector<std::pair<std::string, PairedCounts>> groups;  // of the measure that counts
-  double mean_log_likelihood_change = 0;  // of the right answer, per item, in nats
-  std::vector<uint32_t> most_moved;       // items, by how far the right answer's share among the choices moved
-  std::vector<double> moved;              // of those: the candidate's share minus the base's
+  double mean_log_likelihood_change = 0;                     // of the right answer, per item, in nats
+  std::vector<uint32_t> most_moved;  // items, by how far the right answer's share among the choices moved
+  std::vector<double> moved;         // of those: the candidate's share minus the base's
 };
 // The measure that counts: normalized for choices of different texts, raw where every choice has one continuation.
 bool counts_raw(const Task& task);

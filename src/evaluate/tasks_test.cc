@@ -39,7 +39,9 @@ class Tasks : public ::testing::Test {
 };
 
 TEST_F(Tasks, PublishedFormsBecomeQuestions) {
-  const Task query = read("q.jsonl", "{\"query\": \"Question: Why?\", \"choices\": [\"a\", \"b\"], \"gold\": 1}\n\n{\"query\": \"It is\", \"choices\": [\"c\"], \"gold\": 0}\n");
+  const Task query = read("q.jsonl",
+                          "{\"query\": \"Question: Why?\", \"choices\": [\"a\", \"b\"], \"gold\": 1}\n\n{\"query\": "
+                          "\"It is\", \"choices\": [\"c\"], \"gold\": 0}\n");
   EXPECT_EQ(query.form, "query");
   ASSERT_EQ(query.items.size(), 2u);
   EXPECT_EQ(query.items[0].choices[1].context, "Question: Why?\nAnswer:");
@@ -53,20 +55,26 @@ TEST_F(Tasks, PublishedFormsBecomeQuestions) {
   EXPECT_TRUE(counts_raw(wino));
   EXPECT_FALSE(counts_raw(query));
 
-  const Task published = read("wg.jsonl", R"({"sentence": "The _ fell.", "option1": "cup", "option2": "sky", "answer": "1"})");
+  const Task published =
+      read("wg.jsonl", R"({"sentence": "The _ fell.", "option1": "cup", "option2": "sky", "answer": "1"})");
   EXPECT_EQ(published.items[0].choices[0].context, "The cup");
   EXPECT_EQ(published.items[0].choices[0].continuation, " fell.");
   EXPECT_EQ(published.items[0].gold, 0u);
 
-  const Task arc = read("a.jsonl", R"({"question": {"stem": "S?", "choices": [{"text": "x", "label": "A"}, {"text": "y", "label": "B"}]}, "answerKey": "B"})");
+  const Task arc = read(
+      "a.jsonl",
+      R"({"question": {"stem": "S?", "choices": [{"text": "x", "label": "A"}, {"text": "y", "label": "B"}]}, "answerKey": "B"})");
   EXPECT_EQ(arc.items[0].gold, 1u);
-  const Task mmlu = read("m.jsonl", R"({"question": "S?", "choices": ["x", "y", "z"], "answer": "C", "subject": "law"})");
+  const Task mmlu =
+      read("m.jsonl", R"({"question": "S?", "choices": ["x", "y", "z"], "answer": "C", "subject": "law"})");
   EXPECT_EQ(mmlu.items[0].gold, 2u);
   EXPECT_EQ(mmlu.items[0].group, "law");
   const Task ja = read("j.json", R"([{"question": "何？", "choice0": "猫", "choice1": "犬", "label": 1}])");
   EXPECT_EQ(ja.items[0].choices[1].continuation, "犬");
   EXPECT_EQ(ja.items[0].gold, 1u);
-  const Task csv = read("t.csv", "\xEF\xBB\xBFType,Category,Question,Best Answer,Incorrect Answers\r\nA,Law,\"What, then?\",\"The \"\"best\"\"\",one; two\r\n");
+  const Task csv = read("t.csv",
+                        "\xEF\xBB\xBFType,Category,Question,Best Answer,Incorrect Answers\r\nA,Law,\"What, "
+                        "then?\",\"The \"\"best\"\"\",one; two\r\n");
   EXPECT_EQ(csv.form, "truthfulqa");
   ASSERT_EQ(csv.items[0].choices.size(), 3u);
   EXPECT_EQ(csv.items[0].choices[0].continuation, " The \"best\"");
@@ -75,7 +83,9 @@ TEST_F(Tasks, PublishedFormsBecomeQuestions) {
   const Task pairs = read("p.jsonl", R"({"prompt": "1 2", "answer": "3", "label": "math"})");
   EXPECT_EQ(pairs.items[0].choices.size(), 1u);
   EXPECT_EQ(pairs.items[0].group, "math");
-  EXPECT_EQ(read("l.jsonl", "{\"prompt\": \"a\", \"answer\": \"b\"}\n{\"prompt\": \"a\", \"answer\": \"b\"}", 1).items.size(), 1u);
+  EXPECT_EQ(
+      read("l.jsonl", "{\"prompt\": \"a\", \"answer\": \"b\"}\n{\"prompt\": \"a\", \"answer\": \"b\"}", 1).items.size(),
+      1u);
 }
 
 ExitCode code_of(const std::function<void()>& f) {
@@ -93,15 +103,18 @@ TEST_F(Tasks, WhatIsNoQuestionIsRefused) {
   EXPECT_EQ(code_of([&] { read("c.jsonl", R"({"query": 3, "choices": ["a"], "gold": 0})"); }), ExitCode::kBadInput);
   EXPECT_EQ(code_of([&] { read("d.jsonl", R"({"query": "x", "choices": [" "], "gold": 0})"); }), ExitCode::kBadInput);
   EXPECT_EQ(code_of([&] { read("e.jsonl", ""); }), ExitCode::kBadInput);
-  EXPECT_EQ(code_of([&] { read("f.jsonl", "{\"query\": \"x\", \"choices\": [\"a\"], \"gold\": 0}\n{\"x\": 1}"); }), ExitCode::kBadInput);
+  EXPECT_EQ(code_of([&] { read("f.jsonl", "{\"query\": \"x\", \"choices\": [\"a\"], \"gold\": 0}\n{\"x\": 1}"); }),
+            ExitCode::kBadInput);
 }
 
 // Shared prefixes change nothing: every log-likelihood is that of the whole sequence run alone.
 TEST_F(Tasks, ScoresAreThoseOfWholeSequences) {
   const auto model = Model::open(kModel);
-  const Task task = read("q.jsonl",
-                         "{\"query\": \"Once upon a time there was a\", \"choices\": [\"little girl\", \"little dog named Tom.\", \"of\"], \"gold\": 0}\n"
-                         "{\"query\": \"Once upon a time there was a king. He\", \"choices\": [\"had\", \"sun\"], \"gold\": 0}\n");
+  const Task task =
+      read("q.jsonl",
+           "{\"query\": \"Once upon a time there was a\", \"choices\": [\"little girl\", \"little dog named Tom.\", "
+           "\"of\"], \"gold\": 0}\n"
+           "{\"query\": \"Once upon a time there was a king. He\", \"choices\": [\"had\", \"sun\"], \"gold\": 0}\n");
   const TaskScores scores = score_task(task, *model, false, pool_);
   EXPECT_GT(scores.n_tokens_saved, 20u);
   const auto engine = Engine::make(*model, pool_);
@@ -110,7 +123,8 @@ TEST_F(Tasks, ScoresAreThoseOfWholeSequences) {
   for (size_t i = 0; i < task.items.size(); ++i) {
     for (size_t c = 0; c < task.items[i].choices.size(); ++c) {
       const TaskChoice& choice = task.items[i].choices[c];
-      const auto context = tokenizer->encode(choice.context), whole = tokenizer->encode(choice.context + choice.continuation);
+      const auto context = tokenizer->encode(choice.context),
+                 whole = tokenizer->encode(choice.context + choice.continuation);
       ASSERT_TRUE(std::equal(context.begin(), context.end(), whole.begin()));
       std::vector<float> logits(whole.size() * n_vocab);
       engine->forward(*engine->new_session(whole.size()), whole, whole.size(), logits);
@@ -127,7 +141,8 @@ TEST_F(Tasks, ScoresAreThoseOfWholeSequences) {
       EXPECT_EQ(got.n_bytes, choice.continuation.size() - 1);
     }
   }
-  EXPECT_TRUE(scores.items[0].right_raw || scores.items[0].choices[2].log_likelihood > scores.items[0].choices[0].log_likelihood);
+  EXPECT_TRUE(scores.items[0].right_raw ||
+              scores.items[0].choices[2].log_likelihood > scores.items[0].choices[0].log_likelihood);
 }
 
 TEST_F(Tasks, LongContextsLoseTheirBeginning) {
@@ -142,7 +157,10 @@ TEST_F(Tasks, LongContextsLoseTheirBeginning) {
 
 TEST_F(Tasks, AModelAgreesWithItself) {
   const auto model = Model::open(kModel);
-  const Task task = read("q.jsonl", "{\"query\": \"She was\", \"choices\": [\"happy\", \"the\"], \"gold\": 0, \"group\": \"g\"}\n{\"query\": \"He was\", \"choices\": [\"the\", \"sad\"], \"gold\": 0, \"group\": \"h\"}");
+  const Task task =
+      read("q.jsonl",
+           "{\"query\": \"She was\", \"choices\": [\"happy\", \"the\"], \"gold\": 0, \"group\": \"g\"}\n{\"query\": "
+           "\"He was\", \"choices\": [\"the\", \"sad\"], \"gold\": 0, \"group\": \"h\"}");
   const TaskScores scores = score_task(task, *model, false, pool_);
   const TaskComparison c = compare_task(task, scores, scores);
   EXPECT_EQ(c.raw.flips(), 0);

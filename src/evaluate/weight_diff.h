@@ -1,5 +1,5 @@
-// A candidate's weights against its base's, tensor by tensor, decoded: where two models differ, and whether the difference is
-// what rounding to the candidate's types makes or something else.
+// A candidate's weights against its base's, tensor by tensor, decoded: where two models differ, and whether the
+// difference is what rounding to the candidate's types makes or something else.
 #pragma once
 
 #include <cstdint>
@@ -14,23 +14,23 @@ namespace tsubu {
 
 struct TensorDifference {
   std::string name, type, base_type;
-  double rel_error = 0;    // ‖ŵ − w‖ / ‖w‖
-  double cosine = 1;       // of ŵ and w
-  double expected = 0;     // rel_error of plain rounding to the type on a few rows (0: a float type, or not to be encoded)
-  double same_rows = 0;    // rel_error of the candidate on those rows
+  double rel_error = 0;  // ‖ŵ − w‖ / ‖w‖
+  double cosine = 1;     // of ŵ and w
+  double expected = 0;  // rel_error of plain rounding to the type on a few rows (0: a float type, or not to be encoded)
+  double same_rows = 0;  // rel_error of the candidate on those rows
   uint64_t worst_row = 0;
   double worst_row_error = 0;
-  uint64_t group = 0;          // weights of a run
-  uint64_t dead_groups = 0;    // runs of weights that are one single value, where the base's are not
-  std::string first_dead;      // "row 3, columns 64 … 95"
-  std::string looks_like;      // the name of the base's tensor that it equals better, where its own does not fit
-  std::string finding;         // what is wrong, in words; empty: nothing
+  uint64_t group = 0;        // weights of a run
+  uint64_t dead_groups = 0;  // runs of weights that are one single value, where the base's are not
+  std::string first_dead;    // "row 3, columns 64 … 95"
+  std::string looks_like;    // the name of the base's tensor that it equals better, where its own does not fit
+  std::string finding;       // what is wrong, in words; empty: nothing
 };
 
 struct WeightDifferences {
-  bool comparable = true;              // false: the candidate was transformed (its metadata says how)
-  std::string reason;                  // why not
-  std::vector<TensorDifference> tensors;  // largest rel_error first
+  bool comparable = true;                  // false: the candidate was transformed (its metadata says how)
+  std::string reason;                      // why not
+  std::vector<TensorDifference> tensors;   // largest rel_error first
   std::vector<std::string> configuration;  // "llama.rope.freq_base: 10000 in the base, 500000 here"
   uint32_t n_findings() const;
 };

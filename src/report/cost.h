@@ -14,7 +14,7 @@ struct Prices {
 };
 
 struct Cost {
-  double per_million = 0;  // tokens
+  double per_million = 0;                     // tokens
   std::optional<double> per_month, machines;  // machines busy all month
 };
 

@@ -1,5 +1,5 @@
-// What a thing of this field is, for whoever meets it here: numeric formats, rounding methods, measures. Facts come from
-// the lists that the code uses; numbers from a real row of weights.
+// What a thing of this field is, for whoever meets it here: numeric formats, rounding methods, measures. Facts come
+// from the lists that the code uses; numbers from a real row of weights.
 #pragma once
 
 #include <span>

@@ -29,7 +29,9 @@ TEST(Explain, EveryThingOfTheListsInBothLanguages) {
 
 TEST(Explain, EveryMethodHasItsAdvice) {
   for (const RoundingMethod& m : rounding_methods())
-    EXPECT_TRUE(std::any_of(method_words().begin(), method_words().end(), [&](const MethodWords& w) { return w.name == m.name; })) << m.name;
+    EXPECT_TRUE(std::any_of(method_words().begin(), method_words().end(), [&](const MethodWords& w) {
+      return w.name == m.name;
+    })) << m.name;
 }
 
 // The example's arithmetic is what the codec stores: 32 weights at scale d, code − 8.

@@ -21,7 +21,7 @@ struct ShownModel {
 };
 
 struct PageData {
-  std::vector<ShownModel> models;          // bases first
+  std::vector<ShownModel> models;  // bases first
   std::vector<const Json*> certifies, quantizes;
   const ReportOptions* options = nullptr;
   Words words{Language::kEnglish};

@@ -16,7 +16,8 @@ struct Scale {
   double low = 0, high = 1, from = 0, to = 1;
   bool logarithmic = false;
   double at(double v) const {
-    const double share = logarithmic ? (std::log(v) - std::log(low)) / (std::log(high) - std::log(low)) : (v - low) / (high - low);
+    const double share =
+        logarithmic ? (std::log(v) - std::log(low)) / (std::log(high) - std::log(low)) : (v - low) / (high - low);
     return from + std::clamp(share, 0.0, 1.0) * (to - from);
   }
 };
@@ -30,7 +31,8 @@ std::vector<double> ticks(const Scale& s) {
   std::vector<double> t;
   if (s.logarithmic) {
     const double decades = std::log10(s.high / s.low);
-    for (double e = std::floor(std::log10(s.low)); e <= std::ceil(std::log10(s.high)); e += std::max(1.0, std::round(decades / 8)))
+    for (double e = std::floor(std::log10(s.low)); e <= std::ceil(std::log10(s.high));
+         e += std::max(1.0, std::round(decades / 8)))
       for (double m : decades < 2 ? std::vector<double>{1, 2, 5} : std::vector<double>{1}) {
         const double v = m * std::pow(10, e);
         if (v >= s.low * 0.999 && v <= s.high * 1.001) t.push_back(v);
@@ -39,7 +41,8 @@ std::vector<double> ticks(const Scale& s) {
   }
   const double rough = (s.high - s.low) / 6, power = std::pow(10, std::floor(std::log10(rough)));
   const double step = power * (rough / power < 1.5 ? 1 : rough / power < 3.5 ? 2 : rough / power < 7.5 ? 5 : 10);
-  for (double v = std::ceil(s.low / step - 1e-9) * step; v <= s.high + step * 1e-9; v += step) t.push_back(std::abs(v) < step * 1e-9 ? 0 : v);
+  for (double v = std::ceil(s.low / step - 1e-9) * step; v <= s.high + step * 1e-9; v += step)
+    t.push_back(std::abs(v) < step * 1e-9 ? 0 : v);
   return t;
 }
 
@@ -62,23 +65,32 @@ Scale scale_of(const AxisSpec& spec, double low, double high, double from, doubl
 }
 
 std::string begin_svg(double width, double height, const std::string& label) {
-  return fmt::format("<svg viewBox=\"0 0 {:g} {:g}\" role=\"img\" aria-label=\"{}\" xmlns=\"http://www.w3.org/2000/svg\">\n", width, height, escape(label));
+  return fmt::format(
+      "<svg viewBox=\"0 0 {:g} {:g}\" role=\"img\" aria-label=\"{}\" xmlns=\"http://www.w3.org/2000/svg\">\n", width,
+      height, escape(label));
 }
 
-std::string text(double x, double y, const std::string& content, const char* anchor = "middle", const char* extra = "") {
-  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\"{}>{}</text>\n", x, y, anchor, extra, escape(content));
+std::string text(double x, double y, const std::string& content, const char* anchor = "middle",
+                 const char* extra = "") {
+  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\"{}>{}</text>\n", x, y, anchor, extra,
+                     escape(content));
 }
 
 std::string line(double x1, double y1, double x2, double y2, const std::string& cls) {
-  return fmt::format("<line class=\"{}\" x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\"/>\n", cls, x1, y1, x2, y2);
+  return fmt::format("<line class=\"{}\" x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\"/>\n", cls, x1, y1, x2,
+                     y2);
 }
 
 std::string axes(const Scale& x, const Scale& y, const AxisSpec& xs, const AxisSpec& ys) {
   std::string out;
-  for (double v : ticks(x)) out += line(x.at(v), kTop, x.at(v), kHeight - kBottom, "grid") + text(x.at(v), kHeight - kBottom + 18, number(v));
-  for (double v : ticks(y)) out += line(kLeft, y.at(v), kWidth - kRight, y.at(v), "grid") + text(kLeft - 8, y.at(v) + 4, number(v), "end");
+  for (double v : ticks(x))
+    out += line(x.at(v), kTop, x.at(v), kHeight - kBottom, "grid") + text(x.at(v), kHeight - kBottom + 18, number(v));
+  for (double v : ticks(y))
+    out += line(kLeft, y.at(v), kWidth - kRight, y.at(v), "grid") + text(kLeft - 8, y.at(v) + 4, number(v), "end");
   out += text((kLeft + kWidth - kRight) / 2, kHeight - 10, xs.label, "middle", " class=\"axis\"");
-  out += fmt::format("<text class=\"axis\" transform=\"translate(16 {:.1f}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n", (kTop + kHeight - kBottom) / 2, escape(ys.label));
+  out += fmt::format(
+      "<text class=\"axis\" transform=\"translate(16 {:.1f}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
+      (kTop + kHeight - kBottom) / 2, escape(ys.label));
   return out;
 }
 
@@ -94,11 +106,13 @@ std::string scatter_plot(const std::vector<PlotPoint>& points, const AxisSpec& x
     x_low = std::min(x_low, p.x), x_high = std::max(x_high, p.x);
     y_low = std::min({y_low, p.y, p.low > 0 ? p.low : p.y}), y_high = std::max({y_high, p.y, p.high});
   }
-  const Scale x = scale_of(xs, x_low, x_high, kLeft + 10, kWidth - kRight - 10), y = scale_of(ys, y_low, y_high, kHeight - kBottom, kTop);
+  const Scale x = scale_of(xs, x_low, x_high, kLeft + 10, kWidth - kRight - 10),
+              y = scale_of(ys, y_low, y_high, kHeight - kBottom, kTop);
   std::string out = begin_svg(kWidth, kHeight, ys.label + " / " + xs.label) + axes(x, y, xs, ys);
   if (front) {
     std::vector<PlotPoint> best = points;
-    std::sort(best.begin(), best.end(), [](const PlotPoint& a, const PlotPoint& b) { return a.x != b.x ? a.x < b.x : a.y < b.y; });
+    std::sort(best.begin(), best.end(),
+              [](const PlotPoint& a, const PlotPoint& b) { return a.x != b.x ? a.x < b.x : a.y < b.y; });
     std::string path;
     double reached = INFINITY;
     for (const PlotPoint& p : best) {
@@ -109,8 +123,11 @@ std::string scatter_plot(const std::vector<PlotPoint>& points, const AxisSpec& x
     out += "<path class=\"front\" d=\"" + path + "\"/>\n";
   }
   for (const PlotPoint& p : points) {
-    if (p.high > p.low) out += line(x.at(p.x), y.at(std::max(p.low, y.low)), x.at(p.x), y.at(p.high), fmt::format("err s{}", color(p.series)));
-    out += fmt::format("<circle class=\"dot s{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"6\">{}</circle>\n", color(p.series), x.at(p.x), y.at(p.y), tip(p.tip));
+    if (p.high > p.low)
+      out += line(x.at(p.x), y.at(std::max(p.low, y.low)), x.at(p.x), y.at(p.high),
+                  fmt::format("err s{}", color(p.series)));
+    out += fmt::format("<circle class=\"dot s{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"6\">{}</circle>\n", color(p.series),
+                       x.at(p.x), y.at(p.y), tip(p.tip));
     const bool left = x.at(p.x) > kWidth * 0.7;
     out += text(x.at(p.x) + (left ? -10 : 10), y.at(p.y) - 8, p.label, left ? "end" : "start");
   }
@@ -128,14 +145,17 @@ std::string curve_plot(const std::vector<Curve>& curves, const AxisSpec& xs, con
   AxisSpec exact = xs;
   exact.low = xs.low.value_or(x_low);
   exact.high = xs.high.value_or(x_high);
-  const Scale x = scale_of(exact, x_low, x_high, kLeft, kWidth - kRight), y = scale_of(ys, y_low, y_high, kHeight - kBottom, kTop);
+  const Scale x = scale_of(exact, x_low, x_high, kLeft, kWidth - kRight),
+              y = scale_of(ys, y_low, y_high, kHeight - kBottom, kTop);
   std::string out = begin_svg(kWidth, kHeight, ys.label + " / " + xs.label) + axes(x, y, xs, ys);
   double legend = kTop + 14;
   for (const Curve& c : curves) {
     std::string path;
-    for (size_t i = 0; i < c.x.size(); ++i) path += fmt::format("{}{:.1f} {:.1f}", i ? "L" : "M", x.at(c.x[i]), y.at(c.y[i]));
+    for (size_t i = 0; i < c.x.size(); ++i)
+      path += fmt::format("{}{:.1f} {:.1f}", i ? "L" : "M", x.at(c.x[i]), y.at(c.y[i]));
     out += fmt::format("<path class=\"curve s{}\" d=\"{}\">{}</path>\n", color(c.series), path, tip(c.label));
-    out += line(kLeft + 12, legend - 4, kLeft + 36, legend - 4, fmt::format("curve s{}", color(c.series))) + text(kLeft + 42, legend, c.label, "start");
+    out += line(kLeft + 12, legend - 4, kLeft + 36, legend - 4, fmt::format("curve s{}", color(c.series))) +
+           text(kLeft + 42, legend, c.label, "start");
     legend += 22;
   }
   return out + "</svg>\n";
@@ -147,13 +167,15 @@ std::string bar_plot(const std::vector<Bar>& bars, const std::string& unit) {
   double high = 0;
   for (const Bar& b : bars) high = std::max({high, b.value, b.limit.value_or(0)});
   if (!(high > 0)) return "";
-  const double height = kRow * static_cast<double>(bars.size()) + 8, width = kWidth - 120;
+  const double height = kRow * static_cast<double>(bars.size()) + 8, width = kWidth - 170;
   std::string out = begin_svg(kWidth, height, unit);
   for (size_t i = 0; i < bars.size(); ++i) {
     const Bar& b = bars[i];
     const double y = kRow * static_cast<double>(i) + 20, w = std::max(1.0, width * b.value / high);
     out += text(kBarLeft, y - 5, b.label, "start");
-    out += fmt::format("<rect class=\"bar s{}\" x=\"{:g}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"18\" rx=\"3\">{}</rect>\n", color(b.series), kBarLeft, y, w, tip(b.tip));
+    out += fmt::format(
+        "<rect class=\"bar s{}\" x=\"{:g}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"18\" rx=\"3\">{}</rect>\n",
+        color(b.series), kBarLeft, y, w, tip(b.tip));
     double end = w;
     if (b.limit) {
       const double x = kBarLeft + width * *b.limit / high;
@@ -173,7 +195,8 @@ std::string interval_plot(const std::vector<IntervalRow>& rows, const std::strin
   const double height = kRow * static_cast<double>(rows.size()) + 46;
   const Scale x = scale_of({axis, false, {}, {}}, low, high, 16, kWidth - 16);
   std::string out = begin_svg(kWidth, height, axis);
-  for (double v : ticks(x)) out += line(x.at(v), 4, x.at(v), height - 40, "grid") + text(x.at(v), height - 24, number(v));
+  for (double v : ticks(x))
+    out += line(x.at(v), 4, x.at(v), height - 40, "grid") + text(x.at(v), height - 24, number(v));
   out += line(x.at(0), 4, x.at(0), height - 40, "zero");
   if (margin) out += line(x.at(-*margin), 4, x.at(-*margin), height - 40, "limit");
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -181,7 +204,8 @@ std::string interval_plot(const std::vector<IntervalRow>& rows, const std::strin
     const double y = kRow * static_cast<double>(i) + 30;
     out += text(20, y - 12, r.label, "start");
     out += line(x.at(r.low), y, x.at(r.high), y, fmt::format("err s{}", color(r.series)));
-    out += fmt::format("<circle class=\"dot s{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"6\">{}</circle>\n", color(r.series), x.at(r.value), y, tip(r.tip));
+    out += fmt::format("<circle class=\"dot s{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"6\">{}</circle>\n", color(r.series),
+                       x.at(r.value), y, tip(r.tip));
   }
   return out + text(kWidth / 2, height - 6, axis, "middle", " class=\"axis\"") + "</svg>\n";
 }
@@ -197,20 +221,28 @@ std::string heat_map(const std::vector<std::string>& rows, const std::vector<std
   if (high <= 0) return "";
   if (high < low * 2) low = high / 2;
   constexpr double kLabel = 70, kHead = 30;
-  const double cell = (kWidth - kLabel - 8) / static_cast<double>(columns.size()), tall = std::clamp(420.0 / static_cast<double>(rows.size()), 12.0, 34.0);
+  const double cell = (kWidth - kLabel - 8) / static_cast<double>(columns.size()),
+               tall = std::clamp(420.0 / static_cast<double>(rows.size()), 12.0, 34.0);
   std::string out = begin_svg(kWidth, kHead + tall * static_cast<double>(rows.size()) + 8, "heat map");
-  for (size_t c = 0; c < columns.size(); ++c) out += text(kLabel + cell * (static_cast<double>(c) + 0.5), kHead - 10, columns[c], "middle", " class=\"small\"");
+  for (size_t c = 0; c < columns.size(); ++c)
+    out += text(kLabel + cell * (static_cast<double>(c) + 0.5), kHead - 10, columns[c], "middle", " class=\"small\"");
   for (size_t r = 0; r < rows.size(); ++r) {
     const double y = kHead + tall * static_cast<double>(r);
     out += text(kLabel - 8, y + tall / 2 + 4, rows[r], "end", " class=\"small\"");
     for (size_t c = 0; c < columns.size(); ++c) {
       const double v = values[r][c];
       if (std::isnan(v)) continue;
-      const double share = !std::isfinite(v) ? 1 : v <= 0 ? 0 : std::clamp(0.08 + 0.92 * std::log(v / low) / std::log(high / low), 0.04, 1.0);
-      out += fmt::format("<rect class=\"cell{}\" fill-opacity=\"{:.2f}\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\">{}</rect>\n",
-                         marked[r][c] ? " bad" : "", share, kLabel + cell * static_cast<double>(c) + 1, y + 1, cell - 2, tall - 2, tip(tips[r][c]));
+      const double share = !std::isfinite(v) ? 1
+                           : v <= 0          ? 0
+                                    : std::clamp(0.08 + 0.92 * std::log(v / low) / std::log(high / low), 0.04, 1.0);
+      out += fmt::format(
+          "<rect class=\"cell{}\" fill-opacity=\"{:.2f}\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" "
+          "height=\"{:.1f}\">{}</rect>\n",
+          marked[r][c] ? " bad" : "", share, kLabel + cell * static_cast<double>(c) + 1, y + 1, cell - 2, tall - 2,
+          tip(tips[r][c]));
       if (cell >= 58 && tall >= 15)
-        out += text(kLabel + cell * (static_cast<double>(c) + 0.5), y + tall / 2 + 4, number(std::round(v * 1e4) / 1e4), "middle", share > 0.55 ? " class=\"small on\"" : " class=\"small\"");
+        out += text(kLabel + cell * (static_cast<double>(c) + 0.5), y + tall / 2 + 4, number(std::round(v * 1e4) / 1e4),
+                    "middle", share > 0.55 ? " class=\"small on\"" : " class=\"small\"");
     }
   }
   return out + "</svg>\n";

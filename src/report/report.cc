@@ -9,7 +9,8 @@
 namespace tsubu {
 namespace {
 
-// Colors of the series: Okabe and Ito's, which people with every kind of color vision tell apart; darker or lighter by theme.
+// Colors of the series: Okabe and Ito's, which people with every kind of color vision tell apart; darker or lighter by
+// theme.
 constexpr const char* kStyle = R"css(
 :root{--ink:#1b1f24;--soft:#57606a;--paper:#fff;--card:#f6f8fa;--line:#d0d7de;--ok:#0a6b3d;--okbg:#dff5e7;--bad:#a40e26;--badbg:#ffe3e6;--heat:#0072b2;
 --c0:#57606a;--c1:#0072b2;--c2:#d55e00;--c3:#009e73;--c4:#b0529a;--c5:#8a6d00;--c6:#3c8fc4;--c7:#333}
@@ -33,7 +34,8 @@ svg text{fill:var(--ink)}svg .axis{fill:var(--soft)}svg .small{font-size:11px}sv
 )css";
 
 void need(const Run& run, const char* key) {
-  if (!run.json.contains(key)) fail(ExitCode::kBadInput, "{}: expected the key \"{}\" that such a run has", run.path, key);
+  if (!run.json.contains(key))
+    fail(ExitCode::kBadInput, "{}: expected the key \"{}\" that such a run has", run.path, key);
 }
 
 }  // namespace
@@ -46,7 +48,8 @@ std::string run_kind(const Run& run) {
     if (j.contains("perplexity") && j.contains("tokens_scored")) return "eval";
     if (j.contains("tensors") && j.contains("bits_per_weight") && j.contains("source_bytes")) return "quantize";
   }
-  fail(ExitCode::kBadInput, "{}: not the JSON of certify, eval, bench or quantize (make it with --json, or certify -o)", run.path);
+  fail(ExitCode::kBadInput, "{}: not the JSON of certify, eval, bench or quantize (make it with --json, or certify -o)",
+       run.path);
 }
 
 std::string make_report(std::span<const Run> runs, const ReportOptions& options) {
@@ -60,25 +63,32 @@ std::string make_report(std::span<const Run> runs, const ReportOptions& options)
   PageData page;
   try {
     page = gather(runs, options);
-    body = verdict_section(page) + models_section(page) + pareto_section(page) + divergence_section(page) + layers_section(page) + tasks_section(page) +
-           generation_section(page) + worst_section(page) + speed_section(page) + cost_section(page) + how_section(page, runs);
+    body = verdict_section(page) + models_section(page) + pareto_section(page) + divergence_section(page) +
+           layers_section(page) + tasks_section(page) + generation_section(page) + worst_section(page) +
+           speed_section(page) + cost_section(page) + how_section(page, runs);
   } catch (const Json::exception& e) {
-    fail(ExitCode::kBadInput, "{}: a run's JSON is not what its command writes: {}", runs.empty() ? "" : runs.front().path, e.what());
+    fail(ExitCode::kBadInput, "{}: a run's JSON is not what its command writes: {}",
+         runs.empty() ? "" : runs.front().path, e.what());
   }
   const Words& w = page.words;
   const bool japanese = options.language == Language::kJapanese;
   const std::string title = escape(options.title.empty() ? w("title") : options.title);
   std::string nav;
-  for (const char* id : {"models", "pareto", "divergence", "layers", "tasks", "generation", "worst", "speed", "cost", "how"})
-    if (body.find(fmt::format("<section id=\"{}\">", id)) != std::string::npos) nav += fmt::format("<a href=\"#{}\">{}</a>", id, escape(w(id)));
+  for (const char* id :
+       {"models", "pareto", "divergence", "layers", "tasks", "generation", "worst", "speed", "cost", "how"})
+    if (body.find(fmt::format("<section id=\"{}\">", id)) != std::string::npos)
+      nav += fmt::format("<a href=\"#{}\">{}</a>", id, escape(w(id)));
   Json all = Json::array();
   for (const Run& run : runs) all.push_back({{"path", run.path}, {"run", run.json}});
   return fmt::format(
-      "<!doctype html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<!doctype html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+      "content=\"width=device-width, initial-scale=1\">\n"
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
       "<title>{}</title><style>{}</style></head>\n<body><main><h1>{}</h1><p class=\"made\">{}</p><nav>{}</nav>\n{}"
-      "<details><summary>{}</summary><div class=\"scroll\"><pre id=\"runs\">{}</pre></div></details>\n</main></body></html>\n",
-      japanese ? "ja" : "en", title, kStyle, title, fmt::format(fmt::runtime(escape(w("made"))), TSUBU_VERSION), nav, body, escape(w("json")), escape(dump_json(all)));
+      "<details><summary>{}</summary><div class=\"scroll\"><pre "
+      "id=\"runs\">{}</pre></div></details>\n</main></body></html>\n",
+      japanese ? "ja" : "en", title, kStyle, title, fmt::format(fmt::runtime(escape(w("made"))), TSUBU_VERSION), nav,
+      body, escape(w("json")), escape(dump_json(all)));
 }
 
 }  // namespace tsubu

@@ -58,7 +58,8 @@ TEST(Cost, IsPriceOverSpeed) {
 }
 
 TEST(Plot, AreWellFormedAndHoldTheirPoints) {
-  const std::string scatter = scatter_plot({{4, 0.01, 0.009, 0.011, "a<b", "t", 1}, {8, 0.001, 0, 0, "c", "", 2}}, {"x", false, {}, {}}, {"y", true, {}, {}}, true);
+  const std::string scatter = scatter_plot({{4, 0.01, 0.009, 0.011, "a<b", "t", 1}, {8, 0.001, 0, 0, "c", "", 2}},
+                                           {"x", false, {}, {}}, {"y", true, {}, {}}, true);
   EXPECT_NE(scatter.find("a&lt;b"), std::string::npos);
   EXPECT_EQ(scatter.find("nan"), std::string::npos);
   EXPECT_EQ(scatter.find("inf"), std::string::npos);
@@ -83,13 +84,15 @@ Json certified() {
       "tensors":[{"name":"blk.0.ffn_up.weight","type":"Q4_K","rel_error":1.4,"finding":"holds blk.1"},{"name":"blk.1.ffn_up.weight","type":"Q4_K","rel_error":0.07}]},
     "worst_tokens":[{"text":"t","position":9,"before":"<script>alert(1)</script>","actual":"x","kld":2.5,"base":{"top":"a","top_p":0.5,"p":0.1},"candidate":{"top":"b","top_p":0.4,"p":0.2}}]}],
    "texts":[{"path":"t","hash":"h","bytes":1,"tokens":2,"chunks":3}],"calibration_texts":[],"tasks":[],"power":[],
-   "noise_floor":{"repeat":0.0,"runtime":0.001},"stability":{"bootstrap_seeds":5,"same_verdict":true},"protocol":"the protocol line"})", "test");
+   "noise_floor":{"repeat":0.0,"runtime":0.001},"stability":{"bootstrap_seeds":5,"same_verdict":true},"protocol":"the protocol line"})",
+                    "test");
 }
 
 TEST(Report, ShowsWhatTheRunSaysAndNothingRunsInIt) {
   const std::vector<tsubu::Run> runs = {{"run.json", certified()}};
   const std::string page = make_report(runs, {});
-  for (const char* part : {"0.0123", "max_kld", "worst &lt;text&gt;", "holds blk.1", "rope base", "the protocol line", "25.00 %", "0.07", "99.00 %"})
+  for (const char* part : {"0.0123", "max_kld", "worst &lt;text&gt;", "holds blk.1", "rope base", "the protocol line",
+                           "25.00 %", "0.07", "99.00 %"})
     EXPECT_NE(page.find(part), std::string::npos) << part;
   EXPECT_EQ(page.find("<script"), std::string::npos);
   EXPECT_EQ(page.find("http://", page.find("<body")), page.find("http://www.w3.org/2000/svg"));

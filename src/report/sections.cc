@@ -17,7 +17,8 @@ std::string base_name(const std::string& path) {
   const size_t end = path.find_last_not_of('/');
   if (end == std::string::npos) return path;
   const size_t slash = path.find_last_of('/', end);
-  return path.substr(slash == std::string::npos ? 0 : slash + 1, end - (slash == std::string::npos ? 0 : slash + 1) + 1);
+  return path.substr(slash == std::string::npos ? 0 : slash + 1,
+                     end - (slash == std::string::npos ? 0 : slash + 1) + 1);
 }
 
 double num(const Json& j, const char* key, double otherwise = NAN) {
@@ -33,16 +34,19 @@ std::string percent(double v) { return std::isfinite(v) ? fmt::format("{:.2f} %"
 
 std::string with_interval(double v, const Json& ci, int digits = 4) {
   if (!ci.is_array() || ci.size() != 2) return sig(v, digits);
-  return fmt::format("{} <span class=\"ci\">[{}, {}]</span>", sig(v, digits), sig(ci.at(0).get<double>(), digits), sig(ci.at(1).get<double>(), digits));
+  return fmt::format("{} <span class=\"ci\">[{}, {}]</span>", sig(v, digits), sig(ci.at(0).get<double>(), digits),
+                     sig(ci.at(1).get<double>(), digits));
 }
 
 std::string section(const std::string& id, const std::string& title, const std::string& lead, const std::string& body) {
   if (body.empty()) return "";
-  return fmt::format("<section id=\"{}\"><h2>{}</h2>\n{}{}</section>\n", id, escape(title), lead.empty() ? "" : "<p>" + escape(lead) + "</p>\n", body);
+  return fmt::format("<section id=\"{}\"><h2>{}</h2>\n{}{}</section>\n", id, escape(title),
+                     lead.empty() ? "" : "<p>" + escape(lead) + "</p>\n", body);
 }
 
 std::string swatch(const ShownModel& m) {
-  return fmt::format("<span class=\"m\"><span class=\"key s{}\"></span>{}</span>", m.series % kSeriesColors, escape(m.name));
+  return fmt::format("<span class=\"m\"><span class=\"key s{}\"></span>{}</span>", m.series % kSeriesColors,
+                     escape(m.name));
 }
 
 bool has_divergence(const ShownModel& m) { return !m.is_base && m.data.is_object() && m.data.contains("divergence"); }
@@ -55,7 +59,11 @@ std::string gate_number(const std::string& gate, const Json& v) {
   return is_size(gate) ? format_size(static_cast<uint64_t>(v.get<double>())) : sig(v.get<double>(), 5);
 }
 
-struct HeatCell { double value; std::string tip; bool bad; };
+struct HeatCell {
+  double value;
+  std::string tip;
+  bool bad;
+};
 
 // "blk.3.ffn_up.weight" → (3, "ffn_up"); others → (-1, "output").
 std::pair<int, std::string> place_of(const std::string& tensor) {
@@ -75,10 +83,15 @@ std::string error_map(const Json& tensors, const char* key, const Words& w) {
     const bool bad = t.contains("finding");
     if (layer < 0 || (!(v > 0) && !bad) || role.find("norm") != std::string::npos || role.ends_with(".bias")) continue;
     if (std::find(columns.begin(), columns.end(), role) == columns.end()) columns.push_back(role);
-    cells[layer][role] = {v, fmt::format("{}, {}: {}{}", str(t, "name"), str(t, "type"), sig(v), bad ? "; " + str(t, "finding") : ""), bad};
+    cells[layer][role] = {
+        v, fmt::format("{}, {}: {}{}", str(t, "name"), str(t, "type"), sig(v), bad ? "; " + str(t, "finding") : ""),
+        bad};
   }
-  static constexpr const char* kOrder[] = {"attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
-  const auto rank = [&](const std::string& c) { return std::find(std::begin(kOrder), std::end(kOrder), c) - std::begin(kOrder); };
+  static constexpr const char* kOrder[] = {"attn_q",      "attn_k",   "attn_v", "attn_qkv",
+                                           "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
+  const auto rank = [&](const std::string& c) {
+    return std::find(std::begin(kOrder), std::end(kOrder), c) - std::begin(kOrder);
+  };
   std::stable_sort(columns.begin(), columns.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
   std::vector<std::string> rows;
   std::vector<std::vector<double>> values;
@@ -105,7 +118,9 @@ std::string error_map(const Json& tensors, const char* key, const Words& w) {
     table.add(std::move(line));
   }
   const std::string map = heat_map(rows, columns, values, tips, marked);
-  return map.empty() ? "" : "<figure>" + map + "</figure><details><summary>" + escape(w("error")) + "</summary>" + table.html() + "</details>\n";
+  return map.empty() ? ""
+                     : "<figure>" + map + "</figure><details><summary>" + escape(w("error")) + "</summary>" +
+                           table.html() + "</details>\n";
 }
 
 }  // namespace
@@ -147,13 +162,15 @@ PageData gather(std::span<const Run> runs, const ReportOptions& options) {
       if (m.protocol.empty()) m.protocol = str(j, "protocol");
     } else if (kind == "bench") {
       const std::string name = base_name(str(j, "model"));
-      const auto known = std::find_if(page.models.begin(), page.models.end(), [&](const ShownModel& m) { return m.name == name; });
+      const auto known =
+          std::find_if(page.models.begin(), page.models.end(), [&](const ShownModel& m) { return m.name == name; });
       (known != page.models.end() ? *known : find(str(j, "model"), false)).speed = j;
     } else {
       page.quantizes.push_back(&j);
     }
   }
-  std::stable_sort(page.models.begin(), page.models.end(), [](const ShownModel& a, const ShownModel& b) { return a.is_base > b.is_base; });
+  std::stable_sort(page.models.begin(), page.models.end(),
+                   [](const ShownModel& a, const ShownModel& b) { return a.is_base > b.is_base; });
   for (size_t i = 0; i < page.models.size(); ++i) page.models[i].series = static_cast<int>(i);
   return page;
 }
@@ -163,16 +180,20 @@ std::string verdict_section(const PageData& page) {
   std::string out;
   for (const Json* run : page.certifies) {
     const bool pass = str(*run, "verdict") == "pass";
-    out += fmt::format("<p class=\"verdict {}\">{}</p>\n<ul class=\"verdicts\">", pass ? "ok" : "bad", escape(w(pass ? "verdict.pass" : "verdict.fail")));
+    out += fmt::format("<p class=\"verdict {}\">{}</p>\n<ul class=\"verdicts\">", pass ? "ok" : "bad",
+                       escape(w(pass ? "verdict.pass" : "verdict.fail")));
     for (const Json& c : (*run).at("candidates")) {
       const bool ok = str(c, "verdict") == "pass";
       std::string broken;
       for (const Json& g : (*run).at("gates"))
-        if (!g.at("ok").get<bool>() && str(g, "candidate") == str(c, "path")) broken += (broken.empty() ? "" : ", ") + str(g, "name");
-      out += fmt::format("<li><b>{}</b> <span class=\"tag {}\">{}</span> {}</li>", escape(base_name(str(c, "path"))), ok ? "ok" : "bad", escape(w(ok ? "pass" : "fail")), escape(broken));
+        if (!g.at("ok").get<bool>() && str(g, "candidate") == str(c, "path"))
+          broken += (broken.empty() ? "" : ", ") + str(g, "name");
+      out += fmt::format("<li><b>{}</b> <span class=\"tag {}\">{}</span> {}</li>", escape(base_name(str(c, "path"))),
+                         ok ? "ok" : "bad", escape(w(ok ? "pass" : "fail")), escape(broken));
     }
     out += "</ul>\n";
-    HtmlTable table({w("candidate"), w("gate"), ">" + w("value"), ">" + w("bound"), ">" + w("bar"), "", ">" + w("p_break"), w("where")});
+    HtmlTable table({w("candidate"), w("gate"), ">" + w("value"), ">" + w("bound"), ">" + w("bar"), "",
+                     ">" + w("p_break"), w("where")});
     std::vector<const Json*> ordered;
     for (const bool wanted : {false, true})  // what failed comes first
       for (const Json& g : (*run).at("gates"))
@@ -182,8 +203,10 @@ std::string verdict_section(const PageData& page) {
       const bool ok = g.at("ok").get<bool>();
       const std::string name = str(g, "name");
       const double p = num(g, "p_break");
-      table.add({escape(base_name(str(g, "candidate"))), "<code>" + escape(name) + "</code>", with_protocol(gate_number(name, g.at("value")), str(*run, "protocol")),
-                 gate_number(name, g.at("bound")), gate_number(name, g.at("limit")), fmt::format("<span class=\"tag {}\">{}</span>", ok ? "ok" : "bad", escape(w(ok ? "pass" : "fail"))),
+      table.add({escape(base_name(str(g, "candidate"))), "<code>" + escape(name) + "</code>",
+                 with_protocol(gate_number(name, g.at("value")), str(*run, "protocol")),
+                 gate_number(name, g.at("bound")), gate_number(name, g.at("limit")),
+                 fmt::format("<span class=\"tag {}\">{}</span>", ok ? "ok" : "bad", escape(w(ok ? "pass" : "fail"))),
                  std::isfinite(p) ? percent(p) : "–", escape(str(g, "detail"))});
     }
     out += "<h3>" + escape(w("gates")) + "</h3><p>" + escape(w("gates.lead")) + "</p>" + table.html();
@@ -202,7 +225,8 @@ std::string models_section(const PageData& page) {
     std::string hashes;
     if (m.data.contains("hashes"))
       for (const Json& h : m.data.at("hashes")) hashes += (hashes.empty() ? "" : " ") + h.get<std::string>();
-    table.add({swatch(m) + (m.is_base ? " (" + escape(w("base")) + ")" : ""), escape(m.type), format_size(static_cast<uint64_t>(m.size_bytes)), sig(m.bits_per_weight),
+    table.add({swatch(m) + (m.is_base ? " (" + escape(w("base")) + ")" : ""), escape(m.type),
+               format_size(static_cast<uint64_t>(m.size_bytes)), sig(m.bits_per_weight),
                base > 0 ? percent(m.size_bytes / base) : "–", "<code>" + escape(hashes) + "</code>"});
   }
   return table.empty() ? "" : section("models", w("models"), w("models.lead"), table.html());
@@ -216,26 +240,35 @@ std::string pareto_section(const PageData& page) {
     if (!has_divergence(m)) continue;
     const Json& d = m.data.at("divergence");
     const double mean = num(d, "mean"), low = d.at("ci95").at(0).get<double>(), high = d.at("ci95").at(1).get<double>();
-    table.add({swatch(m), m.bits_per_weight > 0 ? sig(m.bits_per_weight) : "–", with_protocol(with_interval(mean, d.at("ci95")), m.protocol),
-               with_protocol(percent(num(m.data, "top1_agreement")), m.protocol), with_protocol(sig(std::exp(num(m.data, "ln_ppl_ratio")), 5), m.protocol)});
+    table.add({swatch(m), m.bits_per_weight > 0 ? sig(m.bits_per_weight) : "–",
+               with_protocol(with_interval(mean, d.at("ci95")), m.protocol),
+               with_protocol(percent(num(m.data, "top1_agreement")), m.protocol),
+               with_protocol(sig(std::exp(num(m.data, "ln_ppl_ratio")), 5), m.protocol)});
     if (mean > 0 && m.bits_per_weight > 0)
-      points.push_back({m.bits_per_weight, mean, low, high, m.name, fmt::format("{}: {} bits, {} [{}, {}]", m.name, sig(m.bits_per_weight), sig(mean), sig(low), sig(high)), m.series});
+      points.push_back(
+          {m.bits_per_weight, mean, low, high, m.name,
+           fmt::format("{}: {} bits, {} [{}, {}]", m.name, sig(m.bits_per_weight), sig(mean), sig(low), sig(high)),
+           m.series});
   }
   if (table.empty()) return "";
   const std::string plot = scatter_plot(points, {w("bits"), false, {}, {}}, {w("kld"), true, {}, {}}, true);
-  return section("pareto", w("pareto"), w("pareto.lead"), (plot.empty() ? "" : "<figure>" + plot + "</figure>") + table.html());
+  return section("pareto", w("pareto"), w("pareto.lead"),
+                 (plot.empty() ? "" : "<figure>" + plot + "</figure>") + table.html());
 }
 
 std::string divergence_section(const PageData& page) {
   const Words& w = page.words;
   std::vector<Curve> curves;
-  HtmlTable ladder({w("candidate"), w("text"), ">" + w("mean") + " [95 %]", ">" + w("median"), ">90 %", ">95 %", ">99 %", ">99.9 %", ">" + w("max"), ">" + w("top1"), ">" + w("ppl")});
+  HtmlTable ladder({w("candidate"), w("text"), ">" + w("mean") + " [95 %]", ">" + w("median"), ">90 %", ">95 %",
+                    ">99 %", ">99.9 %", ">" + w("max"), ">" + w("top1"), ">" + w("ppl")});
   for (const ShownModel& m : page.models) {
     if (!has_divergence(m)) continue;
     const auto row = [&](const std::string& name, const std::string& text, const Json& j) {
       const Json& d = j.at("divergence");
-      std::vector<std::string> cells = {name, escape(text), with_protocol(with_interval(num(d, "mean"), d.at("ci95")), m.protocol)};
-      for (const char* key : {"median", "p90", "p95", "p99", "p999", "max"}) cells.push_back(with_protocol(sig(num(d, key)), m.protocol));
+      std::vector<std::string> cells = {name, escape(text),
+                                        with_protocol(with_interval(num(d, "mean"), d.at("ci95")), m.protocol)};
+      for (const char* key : {"median", "p90", "p95", "p99", "p999", "max"})
+        cells.push_back(with_protocol(sig(num(d, key)), m.protocol));
       cells.push_back(percent(num(j, "top1_agreement")));
       cells.push_back(sig(std::exp(num(j, "ln_ppl_ratio")), 5));
       ladder.add(std::move(cells));
@@ -255,11 +288,18 @@ std::string divergence_section(const PageData& page) {
     curves.push_back(std::move(c));
   }
   if (ladder.empty()) return "";
-  std::string out = curves.empty() ? "" : "<figure>" + curve_plot(curves, {w("token.kld"), true, {}, {}}, {w("tokens.share"), false, 0.0, {}}) + "</figure>";
+  std::string out = curves.empty()
+                        ? ""
+                        : "<figure>" +
+                              curve_plot(curves, {w("token.kld"), true, {}, {}}, {w("tokens.share"), false, 0.0, {}}) +
+                              "</figure>";
   out += ladder.html();
   for (const Json* run : page.certifies)
     if (run->contains("noise_floor"))
-      out += "<p class=\"note\">" + fmt::format(fmt::runtime(escape(w("floor"))), sig(num((*run).at("noise_floor"), "repeat"), 3), sig(num((*run).at("noise_floor"), "runtime"), 3)) + "</p>";
+      out += "<p class=\"note\">" +
+             fmt::format(fmt::runtime(escape(w("floor"))), sig(num((*run).at("noise_floor"), "repeat"), 3),
+                         sig(num((*run).at("noise_floor"), "runtime"), 3)) +
+             "</p>";
   return section("divergence", w("divergence"), w("divergence.lead"), out);
 }
 
@@ -270,10 +310,12 @@ std::string layers_section(const PageData& page) {
     if (m.is_base || !m.data.contains("weights")) continue;
     const Json& weights = m.data.at("weights");
     std::string part;
-    for (const Json& line : weights.at("configuration")) part += "<p class=\"bad\">" + escape(line.get<std::string>()) + "</p>";
+    for (const Json& line : weights.at("configuration"))
+      part += "<p class=\"bad\">" + escape(line.get<std::string>()) + "</p>";
     if (!weights.at("comparable").get<bool>()) part += "<p>" + escape(str(weights, "reason")) + "</p>";
     HtmlTable findings({w("tensor"), w("finding")});
-    for (const Json& f : weights.at("findings")) findings.add({"<code>" + escape(str(f, "tensor")) + "</code>", escape(str(f, "finding"))});
+    for (const Json& f : weights.at("findings"))
+      findings.add({"<code>" + escape(str(f, "tensor")) + "</code>", escape(str(f, "finding"))});
     if (!findings.empty()) part += findings.html();
     part += error_map(weights.at("tensors"), "rel_error", w);
     if (!part.empty()) out += "<h3>" + swatch(m) + "</h3>" + part;
@@ -281,10 +323,12 @@ std::string layers_section(const PageData& page) {
   for (const Json* q : page.quantizes) {
     const std::string map = error_map((*q).at("tensors"), "rel_rmse", w);
     if (map.empty()) continue;
-    out += "<h3>" + escape(w("quantize")) + ": " + sig(num(*q, "bits_per_weight")) + " " + escape(w("bits")) + "</h3>" + map;
+    out += "<h3>" + escape(w("quantize")) + ": " + sig(num(*q, "bits_per_weight")) + " " + escape(w("bits")) + "</h3>" +
+           map;
     HtmlTable table({w("tensor"), w("type"), w("method"), ">" + w("error")});
     for (const Json& t : (*q).at("tensors"))
-      table.add({"<code>" + escape(str(t, "name")) + "</code>", escape(str(t, "type")), escape(str(t, "method")), sig(num(t, "rel_rmse"))});
+      table.add({"<code>" + escape(str(t, "name")) + "</code>", escape(str(t, "type")), escape(str(t, "method")),
+                 sig(num(t, "rel_rmse"))});
     out += "<details><summary>" + escape(w("tensor")) + "</summary>" + table.html() + "</details>";
   }
   return section("layers", w("layers"), w("layers.lead"), out);
@@ -294,21 +338,27 @@ std::string tasks_section(const PageData& page) {
   const Words& w = page.words;
   std::vector<IntervalRow> rows;
   std::optional<double> margin;
-  HtmlTable table({w("task"), w("candidate"), ">n", ">" + w("right.base"), ">" + w("right.candidate"), ">" + w("difference"), ">" + w("lost"), ">" + w("gained"), ">" + w("p"), ">" + w("holm")});
+  HtmlTable table({w("task"), w("candidate"), ">n", ">" + w("right.base"), ">" + w("right.candidate"),
+                   ">" + w("difference"), ">" + w("lost"), ">" + w("gained"), ">" + w("p"), ">" + w("holm")});
   for (const ShownModel& m : page.models) {
     if (m.is_base || !m.data.contains("tasks")) continue;
     for (const Json& t : m.data.at("tasks")) {
       if (!t.contains("counts") || !t.contains("difference_ci95")) continue;
       const Json& c = t.at(str(t, "counts"));
-      const double d = 100 * num(c, "difference"), low = 100 * t.at("difference_ci95").at(0).get<double>(), high = 100 * t.at("difference_ci95").at(1).get<double>();
+      const double d = 100 * num(c, "difference"), low = 100 * t.at("difference_ci95").at(0).get<double>(),
+                   high = 100 * t.at("difference_ci95").at(1).get<double>();
       const std::string label = str(t, "name") + ", " + m.name;
       if (t.contains("non_inferiority")) margin = 100 * num(t.at("non_inferiority"), "margin");
       rows.push_back({label, fmt::format("{}: {:+.2f} [{:.2f}, {:.2f}]", label, d, low, high), d, low, high, m.series});
-      table.add({escape(str(t, "name")), swatch(m), sig(num(c, "n"), 8), percent(num(c, "base")), percent(num(c, "candidate")),
-                 with_protocol(fmt::format("{:+.2f} <span class=\"ci\">[{:.2f}, {:.2f}]</span>", d, low, high), m.protocol), sig(num(c, "lost")), sig(num(c, "gained")),
-                 sig(num(t, "mcnemar_p"), 3), sig(num(t, "holm_p"), 3)});
+      table.add(
+          {escape(str(t, "name")), swatch(m), sig(num(c, "n"), 8), percent(num(c, "base")),
+           percent(num(c, "candidate")),
+           with_protocol(fmt::format("{:+.2f} <span class=\"ci\">[{:.2f}, {:.2f}]</span>", d, low, high), m.protocol),
+           sig(num(c, "lost")), sig(num(c, "gained")), sig(num(t, "mcnemar_p"), 3), sig(num(t, "holm_p"), 3)});
       for (const Json& g : t.at("groups"))
-        table.add({"&nbsp; " + escape(str(g, "group")), "", sig(num(g, "n"), 8), percent(num(g, "base")), percent(num(g, "candidate")), fmt::format("{:+.2f}", 100 * num(g, "difference")), sig(num(g, "lost")), sig(num(g, "gained"))});
+        table.add({"&nbsp; " + escape(str(g, "group")), "", sig(num(g, "n"), 8), percent(num(g, "base")),
+                   percent(num(g, "candidate")), fmt::format("{:+.2f}", 100 * num(g, "difference")),
+                   sig(num(g, "lost")), sig(num(g, "gained"))});
     }
   }
   if (table.empty()) return "";
@@ -324,16 +374,21 @@ std::string tasks_section(const PageData& page) {
 
 std::string generation_section(const PageData& page) {
   const Words& w = page.words;
-  HtmlTable table({w("candidate"), ">" + w("same"), ">" + w("first_difference"), ">" + w("length_ratio"), ">" + w("repetition"), ">" + w("unended")});
+  HtmlTable table({w("candidate"), ">" + w("same"), ">" + w("first_difference"), ">" + w("length_ratio"),
+                   ">" + w("repetition"), ">" + w("unended")});
   std::string texts;
   for (const ShownModel& m : page.models) {
     if (m.is_base || !m.data.contains("generation")) continue;
     const Json& g = m.data.at("generation");
-    table.add({swatch(m), percent(num(g, "same")), sig(num(g.at("first_difference"), "median")), sig(num(g, "length_ratio")),
-               percent(num(g.at("repetition"), "candidate")) + " (" + escape(w("base")) + " " + percent(num(g.at("repetition"), "base")) + ")",
-               sig(num(g.at("unended"), "candidate")) + " (" + escape(w("base")) + " " + sig(num(g.at("unended"), "base")) + ")"});
+    table.add({swatch(m), percent(num(g, "same")), sig(num(g.at("first_difference"), "median")),
+               sig(num(g, "length_ratio")),
+               percent(num(g.at("repetition"), "candidate")) + " (" + escape(w("base")) + " " +
+                   percent(num(g.at("repetition"), "base")) + ")",
+               sig(num(g.at("unended"), "candidate")) + " (" + escape(w("base")) + " " +
+                   sig(num(g.at("unended"), "base")) + ")"});
     HtmlTable worst({w("prompt"), w("base"), w("candidate")});
-    for (const Json& t : g.at("worst")) worst.add({escape(str(t, "prompt")), escape(str(t, "base")), escape(str(t, "candidate"))});
+    for (const Json& t : g.at("worst"))
+      worst.add({escape(str(t, "prompt")), escape(str(t, "base")), escape(str(t, "candidate"))});
     if (!worst.empty()) texts += "<details><summary>" + swatch(m) + "</summary>" + worst.html() + "</details>";
   }
   return table.empty() ? "" : section("generation", w("generation"), w("generation.lead"), table.html() + texts);
@@ -346,9 +401,12 @@ std::string worst_section(const PageData& page) {
     if (m.is_base || !m.data.contains("worst_tokens") || m.data.at("worst_tokens").empty()) continue;
     HtmlTable table({">" + w("token.kld"), w("text"), w("after"), w("actual"), w("base.says"), w("candidate.says")});
     for (const Json& t : m.data.at("worst_tokens"))
-      table.add({sig(num(t, "kld")), escape(base_name(str(t, "text"))) + " " + sig(num(t, "position"), 9), "…" + escape(str(t, "before")), "<b>" + escape(str(t, "actual")) + "</b>",
-                 escape(str(t.at("base"), "top")) + " " + percent(num(t.at("base"), "top_p")), escape(str(t.at("candidate"), "top")) + " " + percent(num(t.at("candidate"), "top_p"))});
-    out += "<details" + std::string(out.empty() ? " open" : "") + "><summary>" + swatch(m) + "</summary>" + table.html() + "</details>";
+      table.add({sig(num(t, "kld")), escape(base_name(str(t, "text"))) + " " + sig(num(t, "position"), 9),
+                 "…" + escape(str(t, "before")), "<b>" + escape(str(t, "actual")) + "</b>",
+                 escape(str(t.at("base"), "top")) + " " + percent(num(t.at("base"), "top_p")),
+                 escape(str(t.at("candidate"), "top")) + " " + percent(num(t.at("candidate"), "top_p"))});
+    out += "<details" + std::string(out.empty() ? " open" : "") + "><summary>" + swatch(m) + "</summary>" +
+           table.html() + "</details>";
   }
   return section("worst", w("worst"), "", out);
 }
@@ -356,29 +414,40 @@ std::string worst_section(const PageData& page) {
 std::string speed_section(const PageData& page) {
   const Words& w = page.words;
   std::vector<Bar> decode, memory;
-  HtmlTable table({w("model"), ">" + w("decode"), ">" + w("prefill"), ">" + w("memory"), ">" + w("load"), ">" + w("energy")});
+  HtmlTable table(
+      {w("model"), ">" + w("decode"), ">" + w("prefill"), ">" + w("memory"), ">" + w("load"), ">" + w("energy")});
   for (const ShownModel& m : page.models) {
     if (!m.speed.is_object() || !m.speed.contains("decode")) continue;
     const double rate = num(m.speed.at("decode"), "tokens_per_second"), peak = num(m.speed, "peak_rss_bytes", 0);
-    const std::string how = fmt::format("tsubu bench, {} threads, {}, {}", sig(num(m.speed, "threads")), str(m.speed, "kernels"), str(m.speed, "activations"));
+    const std::string how = fmt::format("tsubu bench, {} threads, {}, {}", sig(num(m.speed, "threads")),
+                                        str(m.speed, "kernels"), str(m.speed, "activations"));
     const double limit = num(m.speed.at("limits"), "decode_tokens_per_second");
-    decode.push_back({m.name, fmt::format("{} ({} %)", sig(rate), sig(100 * rate / limit, 2)), fmt::format("{} … {}; {}", sig(num(m.speed.at("decode"), "min")), sig(num(m.speed.at("decode"), "max")), how), rate, limit, m.series});
+    decode.push_back(
+        {m.name, fmt::format("{} ({:.0f} %)", sig(rate), 100 * rate / limit),
+         fmt::format("{} … {}; {}", sig(num(m.speed.at("decode"), "min")), sig(num(m.speed.at("decode"), "max")), how),
+         rate, limit, m.series});
     memory.push_back({m.name, format_size(static_cast<uint64_t>(peak)), how, peak, {}, m.series});
     const Json energy = m.speed.contains("energy") ? m.speed.at("energy") : Json();
     const double joules = num(energy, "decode_joules_per_token");
-    table.add({swatch(m), with_protocol(sig(rate) + " /s", how), with_protocol(sig(num(m.speed.at("prefill"), "tokens_per_second")) + " /s", how), with_protocol(format_size(static_cast<uint64_t>(peak)), how),
-               with_protocol(format_duration(num(m.speed, "load_seconds", 0)), how), joules > 0 ? sig(joules) + " J" : escape(str(energy, "not_measured"))});
+    table.add({swatch(m), with_protocol(sig(rate) + " /s", how),
+               with_protocol(sig(num(m.speed.at("prefill"), "tokens_per_second")) + " /s", how),
+               with_protocol(format_size(static_cast<uint64_t>(peak)), how),
+               with_protocol(format_duration(num(m.speed, "load_seconds", 0)), how),
+               joules > 0 ? sig(joules) + " J" : escape(str(energy, "not_measured"))});
   }
   if (table.empty()) return "";
-  return section("speed", w("speed"), w("speed.lead"), "<h3>" + escape(w("decode")) + ", " + escape(w("rate")) + "</h3><figure>" + bar_plot(decode, w("rate")) + "</figure><h3>" + escape(w("memory")) + "</h3><figure>" +
-                 bar_plot(memory, w("memory")) + "</figure>" + table.html());
+  return section("speed", w("speed"), w("speed.lead"),
+                 "<h3>" + escape(w("decode")) + ", " + escape(w("rate")) + "</h3><figure>" +
+                     bar_plot(decode, w("rate")) + "</figure><h3>" + escape(w("memory")) + "</h3><figure>" +
+                     bar_plot(memory, w("memory")) + "</figure>" + table.html());
 }
 
 std::string cost_section(const PageData& page) {
   const Prices& prices = page.options->prices;
   if (!prices.any()) return "";
   const Words& w = page.words;
-  HtmlTable table({w("model"), ">" + w("cost.million"), ">" + w("cost.month"), ">" + w("cost.machines"), ">" + w("cost.saving"), ">" + w("cost.even"), ">" + w("cost.risk")});
+  HtmlTable table({w("model"), ">" + w("cost.million"), ">" + w("cost.month"), ">" + w("cost.machines"),
+                   ">" + w("cost.saving"), ">" + w("cost.even"), ">" + w("cost.risk")});
   const auto money = [&](double v) { return escape(prices.currency) + fmt::format("{:.{}f}", v, v < 1 ? 4 : 2); };
   std::optional<Cost> base;
   for (const ShownModel& m : page.models) {
@@ -390,9 +459,12 @@ std::string cost_section(const PageData& page) {
     double risk = NAN;
     for (const Json* run : page.certifies)
       for (const Json& g : (*run).at("gates"))
-        if (base_name(str(g, "candidate")) == m.name && std::isfinite(num(g, "p_break"))) risk = std::isnan(risk) ? num(g, "p_break") : std::max(risk, num(g, "p_break"));
-    table.add({swatch(m), money(c.per_million), c.per_month ? money(*c.per_month) : "–", c.machines ? sig(*c.machines, 3) : "–",
-               base && !m.is_base && c.per_month ? money(*base->per_month - *c.per_month) : "–", even ? sig(*even, 3) : "–", m.is_base ? "–" : percent(risk)});
+        if (base_name(str(g, "candidate")) == m.name && std::isfinite(num(g, "p_break")))
+          risk = std::isnan(risk) ? num(g, "p_break") : std::max(risk, num(g, "p_break"));
+    table.add({swatch(m), money(c.per_million), c.per_month ? money(*c.per_month) : "–",
+               c.machines ? sig(*c.machines, 3) : "–",
+               base && !m.is_base && c.per_month ? money(*base->per_month - *c.per_month) : "–",
+               even ? sig(*even, 3) : "–", m.is_base ? "–" : percent(risk)});
   }
   return table.empty() ? "" : section("cost", w("cost"), w("cost.lead"), table.html());
 }
@@ -404,16 +476,22 @@ std::string how_section(const PageData& page, std::span<const Run> runs) {
     out += "<p>" + escape(str(*run, "protocol")) + "</p>";
     HtmlTable texts({w("text"), ">tokens", ">chunks", w("hash")});
     for (const char* key : {"texts", "calibration_texts"})
-      for (const Json& t : (*run)[key]) texts.add({escape(str(t, "path")), sig(num(t, "tokens"), 9), sig(num(t, "chunks"), 9), "<code>" + escape(str(t, "hash")) + "</code>"});
-    for (const Json& t : (*run).at("tasks")) texts.add({escape(str(t, "path")), "", sig(num(t, "n"), 9), "<code>" + escape(str(t, "hash")) + "</code>"});
+      for (const Json& t : (*run)[key])
+        texts.add({escape(str(t, "path")), sig(num(t, "tokens"), 9), sig(num(t, "chunks"), 9),
+                   "<code>" + escape(str(t, "hash")) + "</code>"});
+    for (const Json& t : (*run).at("tasks"))
+      texts.add({escape(str(t, "path")), "", sig(num(t, "n"), 9), "<code>" + escape(str(t, "hash")) + "</code>"});
     if (!texts.empty()) out += texts.html();
     HtmlTable leak({w("candidate"), ">" + w("leakage")});
-    for (const Json& c : (*run).at("candidates")) leak.add({escape(base_name(str(c, "path"))), percent(num(c.at("leakage"), "share"))});
+    for (const Json& c : (*run).at("candidates"))
+      leak.add({escape(base_name(str(c, "path"))), percent(num(c.at("leakage"), "share"))});
     out += leak.html();
-    out += "<p>" + escape(w("stability")) + ": " + escape(w((*run).at("stability").at("same_verdict").get<bool>() ? "stable" : "unstable")) + "</p>";
+    out += "<p>" + escape(w("stability")) + ": " +
+           escape(w((*run).at("stability").at("same_verdict").get<bool>() ? "stable" : "unstable")) + "</p>";
   }
   for (const Run& run : runs)
-    if (run.json.contains("protocol") && !run.json.contains("candidates")) out += "<p>" + escape(base_name(run.path)) + ": " + escape(str(run.json, "protocol")) + "</p>";
+    if (run.json.contains("protocol") && !run.json.contains("candidates"))
+      out += "<p>" + escape(base_name(run.path)) + ": " + escape(str(run.json, "protocol")) + "</p>";
   return section("how", w("how"), "", out);
 }
 

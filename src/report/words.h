@@ -23,7 +23,9 @@ class Words {
   Language language_;
 };
 
-struct Phrase { std::string_view key, english, japanese; };
+struct Phrase {
+  std::string_view key, english, japanese;
+};
 std::span<const Phrase> phrases();
 
 }  // namespace tsubu
