@@ -95,10 +95,35 @@ std::vector<const TypeInfo*> allowed_types(const TargetChoice& choice) {
   return types;
 }
 
+namespace {
+
+// Before anything is measured: a file that is smaller than its matrices in the smallest of the types.
+void check_size(const TargetChoice& choice, const Model& model, uint64_t max_bytes) {
+  std::vector<const TypeInfo*> types = allowed_types(choice);
+  if (types.empty()) types = planner_types();
+  uint64_t least = 0;
+  for (const ModelTensor& tensor : model.tensors()) {
+    if (!tensor.spec().quantizable) continue;
+    std::optional<uint64_t> smallest;
+    for (const TypeInfo* type : types)
+      if (tensor.n_cols() % type->block_len == 0) {
+        const uint64_t bytes = tensor.n_elements() / type->block_len * type->block_bytes;
+        smallest = std::min(smallest.value_or(bytes), bytes);
+      }
+    least += smallest.value_or(0);
+  }
+  if (max_bytes < least)
+    fail(ExitCode::kUsage, "{} is less than this model's matrices take in the smallest of the types: {}", format_size(max_bytes),
+         format_size(least));
+}
+
+}  // namespace
+
 PlanTarget make_target(const TargetChoice& choice, const Model& model, const QuantizeOptions& quantize) {
   PlanTarget target;
   target.max_kld = choice.max_kld;
   if (!choice.size.empty()) target.max_bytes = parse_size_bytes(choice.size);
+  if (target.max_bytes > 0) check_size(choice, model, target.max_bytes);
   if (choice.bits_per_weight.empty()) return target;
   // Everything in the file but the metadata: that of any recipe has the same size.
   const Recipe f32 = recipe_named("F32");
@@ -113,6 +138,7 @@ PlanTarget make_target(const TargetChoice& choice, const Model& model, const Qua
   as_f32.plan = plan;
   const uint64_t metadata = quantized_bytes(model, f32, as_f32) - tensors;
   target.max_bytes = metadata + static_cast<uint64_t>(parse_bits_per_weight(choice.bits_per_weight) * static_cast<double>(n_weights) / 8);
+  check_size(choice, model, target.max_bytes);
   return target;
 }
 
