@@ -13,8 +13,6 @@ double log_prob(const float* logits, double log_sum, TokenId id) { return static
 
 TokenId argmax(const float* x, size_t n) { return static_cast<TokenId>(std::max_element(x, x + n) - x); }
 
-}  // namespace
-
 TokenScore score_token(const float* candidate, const float* base, size_t n_vocab, TokenId next, uint64_t position) {
   TokenScore s;
   const double sum = kernels().log_sum_exp(candidate, n_vocab);
@@ -33,6 +31,8 @@ TokenScore score_token(const float* candidate, const float* base, size_t n_vocab
   s.base_top_p = static_cast<float>(std::exp(log_prob(base, base_sum, s.base_top)));
   return s;
 }
+
+}  // namespace
 
 double kl_divergence(const float* base, double base_sum, const float* candidate, double candidate_sum, size_t n) {
   double sum = 0;

@@ -39,9 +39,6 @@ std::vector<TokenScore> score_chunk(std::span<const float> logits, std::span<con
                                     std::span<const TokenId> input, const ChunkProtocol& protocol, uint64_t position,
                                     ThreadPool& pool);
 
-// Logits of n_vocab tokens; base may be nullptr. position: for messages. Throws Error(kNumeric) on logits that are not finite.
-TokenScore score_token(const float* candidate, const float* base, size_t n_vocab, TokenId next, uint64_t position);
-
 BlockSums sums_of(std::span<const TokenScore> scores);
 PerplexityResult perplexity_of(std::span<const TokenScore> scores, float TokenScore::*nll);
 DivergenceResult divergence_of(std::span<const TokenScore> scores, std::span<const BlockSums> blocks,

@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "base/progress.h"
-#include "evaluate/scoring.h"
 
 namespace tsubu {
 namespace {
@@ -44,10 +43,8 @@ HarmMeter::HarmMeter(const Model& model, std::span<const std::vector<TokenId>> c
     base_[c].resize(n_scored() * engine_->n_vocab());
     session_->truncate(0);
     engine_->forward(*session_, tokens(c), n_scored(), base_[c]);
-    for (size_t i = 0; i < n_scored(); ++i)
-      nll_ += static_cast<double>(score_token(base_[c].data() + i * engine_->n_vocab(), nullptr, engine_->n_vocab(),
-                                              chunks[c][first_scored() + i + 1], first_scored() + i)
-                                      .nll);
+    for (const TokenScore& s : score_chunk(base_[c], {}, chunks[c], protocol(), first_scored(), pool_))
+      nll_ += static_cast<double>(s.nll);
   }
   nll_ /= static_cast<double>(n_scored() * chunks.size());
 }
@@ -77,20 +74,7 @@ void HarmMeter::advance(size_t step) {
 }
 
 BlockSums HarmMeter::score(size_t chunk, const std::vector<float>& logits) {
-  const size_t n_vocab = engine_->n_vocab(), n = n_scored();
-  std::vector<TokenScore> scores(n);
-  pool_.parallel_for(n, [&](size_t i, int) {
-    scores[i] = score_token(logits.data() + i * n_vocab, base_[chunk].data() + i * n_vocab, n_vocab,
-                            chunks_[chunk][first_scored() + i + 1], first_scored() + i);
-  });
-  BlockSums sums;
-  for (const TokenScore& s : scores) {
-    sums.n += 1;
-    sums.kld += static_cast<double>(s.kld);
-    sums.top1 += s.top1_agrees() ? 1 : 0;
-    sums.nll_difference += static_cast<double>(s.nll) - static_cast<double>(s.base_nll);
-  }
-  return sums;
+  return sums_of(score_chunk(logits, base_[chunk], chunks_[chunk], protocol(), first_scored(), pool_));
 }
 
 Harm HarmMeter::finish(std::vector<BlockSums> chunks) const {

@@ -13,7 +13,7 @@
 
 #include "base/threads.h"
 #include "engine/engine.h"
-#include "evaluate/statistics.h"
+#include "evaluate/scoring.h"
 
 namespace tsubu {
 
@@ -67,6 +67,7 @@ class HarmMeter {
 
  private:
   size_t first_scored() const { return context() / 2; }
+  ChunkProtocol protocol() const { return {.context = static_cast<uint32_t>(context()), .first = first_scored()}; }
   std::span<const TokenId> tokens(size_t chunk) const { return {chunks_[chunk].data(), context() - 1}; }
   BlockSums score(size_t chunk, const std::vector<float>& logits);
   Harm whole(Engine& engine, const std::function<void(size_t chunk)>& before_chunk);
