@@ -13,6 +13,7 @@ namespace {
 
 using What = Cell::What;
 
+const CurvePoint* point_at(std::vector<CurvePoint>&&, double) = delete;  // it would point into what is gone
 const CurvePoint* point_at(const std::vector<CurvePoint>& points, double x) {
   for (const CurvePoint& p : points)
     if (std::abs(p.x - x) < 1e-9 * std::max(1.0, std::abs(x))) return &p;
@@ -60,8 +61,10 @@ void distribution(const Study& study, std::vector<std::string>& out) {
   size_t n = 0;
   for (const CurvePoint& g : curve(study, "curves", What::kWeights, "gaussian")) {
     std::vector<double> values = {g.y};
-    for (const char* kind : {"uniform", "rademacher"})
-      if (const CurvePoint* p = point_at(curve(study, "curves", What::kWeights, kind), g.x)) values.push_back(p->y);
+    for (const char* kind : {"uniform", "rademacher"}) {
+      const std::vector<CurvePoint> points = curve(study, "curves", What::kWeights, kind);
+      if (const CurvePoint* p = point_at(points, g.x)) values.push_back(p->y);
+    }
     if (values.size() < 3) continue;
     const auto [low, high] = std::minmax_element(values.begin(), values.end());
     if (*high / *low < most / least && n > 0) continue;
