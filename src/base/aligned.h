@@ -1,5 +1,5 @@
 // Memory that starts on a cache line. Vectors from the usual allocator start 16 bytes into one, so every 64-byte load
-// touches two lines: a product on tiles takes 2.5 times as long (bench/results/2026-11-26-speed.md).
+// touches two lines: products on tiles take 1.5 to 3 times as long (bench/results/2026-11-26-speed.md).
 #pragma once
 
 #include <cstddef>

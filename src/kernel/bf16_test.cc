@@ -17,7 +17,7 @@ class Bf16 : public ::testing::TestWithParam<const Kernels*> {};
 TEST_P(Bf16, ProductsAreWithinTheBoundWhateverTheShape) {
   const Kernels& k = *GetParam();
   constexpr size_t kPanel = 16, kPadding = 16;
-  for (size_t n_pairs : {16, 48}) {
+  for (size_t n_pairs : {16, 48, 272}) {  // the last: more than one piece of the tiles' depth
     for (size_t n_a : {1, 5, 12, 16, 17, 32, 37, 64}) {
       for (size_t n_panels : {1, 2, 3}) {
         const size_t lda = n_pairs + kPadding, ldc = n_panels * kPanel + 3;
