@@ -107,22 +107,34 @@ void GramAccumulator::add_bf16(const float* x, size_t ldx, const float* y, size_
     const size_t n_panels = (width + kPanel - 1) / kPanel, panel_words = kPanel * (by_column ? kColumnStride : kWaitingPairs);
     if (to.size() != n_panels * panel_words) to.assign(n_panels * panel_words, 0);
     const size_t first_pair = waiting_.n / 2, n_pairs = round_up(count, 2 * kPanel) / 2;
-    pool.parallel_for(n_panels, [&](size_t p, int) {
-      const size_t columns = std::min(kPanel, width - p * kPanel);
-      uint32_t* const panel = to.data() + p * panel_words;
-      alignas(64) float rows[2][kPanel] = {};
-      alignas(64) uint32_t square[kPanel * kPanel];
+    // Some panels together: a token's columns are then read as a run of cache lines.
+    constexpr size_t kPanelsAnItem = 8;
+    pool.parallel_for((n_panels + kPanelsAnItem - 1) / kPanelsAnItem, [&](size_t item, int) {
+      const size_t first_panel = item * kPanelsAnItem, last_panel = std::min(n_panels, first_panel + kPanelsAnItem);
+      alignas(64) float padded[2][kPanel] = {};
+      alignas(64) uint32_t squares[kPanelsAnItem][kPanel * kPanel];
       for (size_t k = 0; k < n_pairs; ++k) {
-        for (size_t i = 0; i < 2; ++i) {
-          if (2 * k + i < count)
-            std::copy_n(from + (first + 2 * k + i) * ld + p * kPanel, columns, rows[i]);
-          else
-            std::fill(rows[i], rows[i] + kPanel, 0.0f);
+        for (size_t p = first_panel; p < last_panel; ++p) {
+          const size_t columns = std::min(kPanel, width - p * kPanel);
+          const float* rows[2];
+          for (size_t i = 0; i < 2; ++i) {
+            const bool there = 2 * k + i < count;
+            const float* row = there ? from + (first + 2 * k + i) * ld + p * kPanel : nullptr;
+            rows[i] = padded[i];
+            if (there && columns == kPanel) {
+              rows[i] = row;
+              continue;
+            }
+            std::fill(padded[i], padded[i] + kPanel, 0.0f);
+            if (there) std::copy_n(row, columns, padded[i]);
+          }
+          uint32_t* const panel = to.data() + p * panel_words;
+          uint32_t* const square = squares[p - first_panel];
+          kernels().pair_rows_bf16(rows[0], rows[1], kPanel,
+                                   by_column ? square + k % kPanel * kPanel : panel + (first_pair + k) * kPanel);
+          if (by_column && (k + 1) % kPanel == 0)
+            kernels().transpose_pairs(square, kPanel, panel + first_pair + k + 1 - kPanel, kColumnStride);
         }
-        uint32_t* const pairs = by_column ? square + k % kPanel * kPanel : panel + (first_pair + k) * kPanel;
-        kernels().pair_rows_bf16(rows[0], rows[1], kPanel, pairs);
-        if (by_column && (k + 1) % kPanel == 0)
-          kernels().transpose_pairs(square, kPanel, panel + first_pair + k + 1 - kPanel, kColumnStride);
       }
     });
   };

@@ -5,7 +5,7 @@
 namespace tsubu {
 namespace {
 
-constexpr CalibrationEffort kEfforts[] = {{"fast", 0, 0}, {"default", uint64_t{1} << 16, 4}, {"best", uint64_t{1} << 18, 8}};
+constexpr CalibrationEffort kEfforts[] = {{"fast", 0, 0}, {"default", uint64_t{1} << 16, 2}, {"best", uint64_t{1} << 18, 4}};
 
 }  // namespace
 

@@ -226,6 +226,8 @@ class CalibratedRounding {
         continue;
       }
       const auto metric = stream_metric(model_, corpus_, pool_);
+      if (!model_.files().empty())  // it reads every matrix once
+        for (const auto& [name, planned] : planned_) planned->tensor->release_rows(0, planned->tensor->n_rows());
       const size_t n = p.tensor->n_cols();
       round_table(p, Curvature(metric, n, 1, options_.embedding_damping, pool_));
     }
