@@ -76,42 +76,64 @@ QuantizationConfig read_quantization_config(const std::string& directory, const 
   return found;
 }
 
+namespace {
+
+// A class name has neither a dot nor an underscore.
+bool is_class(const std::string& target) {
+  return !target.starts_with("re:") && target.find_first_of("._") == std::string::npos;
+}
+
+// How exactly a group's targets mean the module: 3 by its name, 2 by an expression, 1 by its class, 0 not at all.
+int match_of(const Json& group, const std::string& module) {
+  const auto targets = group.find("targets");
+  if (targets == group.end() || !targets->is_array()) return 1;
+  int best = 0;
+  for (const Json& t : *targets) {
+    if (!t.is_string() || !matches_target(t.get<std::string>(), module)) continue;
+    const auto target = t.get<std::string>();
+    best = std::max(best, target == module ? 3 : is_class(target) ? 1 : 2);
+  }
+  return best;
+}
+
+}  // namespace
+
 bool matches_target(const std::string& target, const std::string& module) {
   if (target.starts_with("re:")) {
     Regex::Scratch scratch;
     const auto match = Regex(target.substr(3)).find(module, 0, scratch);
     return match && match->begin == 0;
   }
-  // A class name has neither a dot nor an underscore.
-  return target == module || target.find_first_of("._") == std::string::npos;
+  return target == module || is_class(target);
 }
 
 CtWeights compressed_tensors_weights(const QuantizationConfig& config, const std::string& module) {
   const auto groups = config.json.find("config_groups");
   if (groups == config.json.end() || !groups->is_object()) return {};
+  const Json* weights = nullptr;
+  int best = 0;
   for (const auto& [name, group] : groups->items()) {
     if (!group.is_object()) continue;
-    const auto weights = group.find("weights"), targets = group.find("targets");
-    if (weights == group.end() || !weights->is_object()) continue;
-    bool matches = targets == group.end() || !targets->is_array();
-    if (!matches)
-      for (const Json& target : *targets)
-        matches = matches || (target.is_string() && matches_target(target.get<std::string>(), module));
-    if (!matches) continue;
-    const auto uint = [&](const Json& json) -> uint64_t {
-      return json.is_number_integer() && json.get<int64_t>() > 0 ? static_cast<uint64_t>(json.get<int64_t>()) : 0;
-    };
-    CtWeights r;
-    if (weights->contains("num_bits")) r.num_bits = uint((*weights)["num_bits"]);
-    if (weights->contains("group_size")) r.group_size = uint((*weights)["group_size"]);
-    const auto block = weights->find("block_structure");
-    if (block != weights->end() && block->is_array() && block->size() == 2) {
-      r.block_rows = uint((*block)[0]);
-      r.group_size = uint((*block)[1]);
+    const auto found = group.find("weights");
+    if (found == group.end() || !found->is_object()) continue;
+    if (const int match = match_of(group, module); match > best) {
+      best = match;
+      weights = &*found;
     }
-    return r;
   }
-  return {};
+  if (!weights) return {};
+  const auto uint = [&](const Json& json) -> uint64_t {
+    return json.is_number_integer() && json.get<int64_t>() > 0 ? static_cast<uint64_t>(json.get<int64_t>()) : 0;
+  };
+  CtWeights r;
+  if (weights->contains("num_bits")) r.num_bits = uint((*weights)["num_bits"]);
+  if (weights->contains("group_size")) r.group_size = uint((*weights)["group_size"]);
+  const auto block = weights->find("block_structure");
+  if (block != weights->end() && block->is_array() && block->size() == 2) {
+    r.block_rows = uint((*block)[0]);
+    r.group_size = uint((*block)[1]);
+  }
+  return r;
 }
 
 }  // namespace tsubu

@@ -13,8 +13,8 @@ namespace tsubu {
 QuantizationConfig read_quantization_config(const std::string& directory, const std::vector<std::string>& files,
                                             const Json& config, const std::string& config_path);
 
-// What compressed-tensors' config_groups say about the weights of a module: of the first group whose targets match it;
-// zeros where they say nothing. Targets: "Linear" or another class name (matches every module), a module's name, or
+// What compressed-tensors' config_groups say about the weights of a module: of the group whose targets match it best (by
+// name, by expression, by class) and that comes first among those; zeros where they say nothing. Targets: "Linear" or another class name (matches every module), a module's name, or
 // "re:" and a regular expression that matches from the name's start.
 struct CtWeights {
   uint64_t num_bits = 0, group_size = 0, block_rows = 0;  // group_size: columns of a block, where there are blocks

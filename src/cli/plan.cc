@@ -1,4 +1,5 @@
 // tsubu plan: which type each tensor should get.
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -10,12 +11,13 @@
 #include "cli/output.h"
 #include "cli/table.h"
 #include "cli/target_options.h"
+#include "pipeline/layout_choices.h"
 
 namespace tsubu {
 namespace {
 
 struct Options {
-  std::string model, stats, output, tensor_types, page, effort = "default";
+  std::string model, stats, output, tensor_types, format = "gguf", config_groups, page, effort = "default";
   std::vector<std::string> texts, recipes;
   CorpusOptions corpus;
   TargetChoice target;
@@ -57,6 +59,17 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   PlannerOptions planner;
   planner.allowed = allowed_types(o.target);
   planner.fused = o.target.fused;
+  if (o.format != "gguf") {
+    const std::vector<const TypeInfo*> with_schemes = types_with_schemes(o.format);
+    if (planner.allowed.empty())
+      for (const char* name : {"Q4_0", "Q4_1", "Q8_0", "F16"}) planner.allowed.push_back(&type_named(name));
+    for (const TypeInfo* type : planner.allowed)
+      if (std::find(with_schemes.begin(), with_schemes.end(), type) == with_schemes.end())
+        fail(ExitCode::kUsage, "--allow {}: the type has no equal in {}", type->name, o.format);
+    planner.fused = planner.float_tables = true;
+  } else if (!o.config_groups.empty()) {
+    fail(ExitCode::kUsage, "--config-groups {}: add --format compressed-tensors", o.config_groups);
+  }
   planner.costs_path = o.target.costs;
   planner.calibrated = effort.tokens > 0;
   planner.sensitivity.probe = parse_perturbation(o.probe);
@@ -77,7 +90,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   const std::vector<Plan> front = plan_front(costs, planner);
   std::optional<Plan> plan;
   if (o.target.any()) plan = make_plan(costs, planner, target);
-  if (!plan && (!o.output.empty() || !o.tensor_types.empty()))
+  if (!plan && (!o.output.empty() || !o.tensor_types.empty() || !o.config_groups.empty()))
     fail(ExitCode::kUsage, "a recipe needs a target: add --size, --bpw or --max-kld");
   std::optional<Recipe> recipe;
   if (plan) recipe = plan_recipe(costs, *plan, "plan");
@@ -86,6 +99,8 @@ ExitCode run(const Options& o, const CommonOptions& common) {
          quantized_bytes(*model, *recipe, quantize));
   if (!o.output.empty()) write_text(o.output, dump_json(to_json(*recipe)));
   if (!o.tensor_types.empty()) write_text(o.tensor_types, tensor_type_file(costs, *plan));
+  if (!o.config_groups.empty())
+    write_text(o.config_groups, dump_json(choices_config(*model, choices_of_recipe(*model, *recipe, {}, o.format), "bfloat16")));
   std::vector<FitCandidate> stock;
   for (const Recipe& r : compared) {
     FitCandidate c;
@@ -166,6 +181,11 @@ Action declare(CLI::App& app) {
   declare_target(app, o->target);
   app.add_option("-o,--output", o->output, "Recipe to write, for tsubu quantize --recipe")->type_name("R.json");
   app.add_option("--tensor-type-file", o->tensor_types, "The same for llama.cpp's option of that name")->type_name("F");
+  app.add_option("--format", o->format,
+                 "compressed-tensors: types that have an equal there (Q4_0, Q4_1, Q8_0, F16; also MXFP4, NVFP4), one for linears "
+                 "that runtimes fuse, embeddings and head float; the recipe is then for quantize --format (default gguf)")
+      ->type_name("FORMAT");
+  app.add_option("--config-groups", o->config_groups, "The quantization_config of that plan, as JSON")->type_name("F.json");
   app.add_option("--page", o->page, "The same as a page with figures (one self-contained HTML file)")->type_name("OUT.html");
   app.add_option("--recipe", o->recipes, "Predict this recipe too (name or JSON file); repeatable")
       ->type_name("R")
@@ -192,6 +212,7 @@ extern const Command kPlanCommand;
 const Command kPlanCommand = {"plan", "MODEL --text F", "Which type each tensor should get, for a size or a divergence",
                               "tsubu plan model-f16.gguf --text calibration.txt --size 6GiB -o recipe.json\n"
                               "tsubu plan model-f16.gguf --text calibration.txt --bpw 4.5 --allow Q3_K,Q4_K,Q5_K,Q6_K\n"
-                              "tsubu plan model-f16.gguf --text calibration.txt --max-kld 0.02", declare};
+                              "tsubu plan model-f16.gguf --text calibration.txt --max-kld 0.02\n"
+                              "tsubu plan model/ --text calibration.txt --format compressed-tensors --bpw 6 -o recipe.json", declare};
 
 }  // namespace tsubu

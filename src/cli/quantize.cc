@@ -110,6 +110,8 @@ ExitCode run_fit(const Options& o, const CalibrationEffort& effort, const Model&
 
 // --format: a Hugging Face directory instead of a GGUF file.
 ExitCode run_layout(const Options& o, const CommonOptions& common) {
+  if (o.target.any())
+    fail(ExitCode::kUsage, "--format {}: plan first (tsubu plan --format compressed-tensors), then quantize with --recipe", o.format);
   LayoutOutputOptions layout = o.layout;
   layout.to = o.to;
   if (o.passes >= 0) layout.passes = o.passes;
@@ -132,6 +134,8 @@ ExitCode run_layout(const Options& o, const CommonOptions& common) {
   if (layout.method.empty() && has_gram && effort.tokens > 0)
     options.method = {SimStart::kGptq, layout.passes};
   const auto model = Model::open(o.model);
+  if (!o.recipe_file.empty()) options.choices = choices_of_recipe(*model, chosen_recipe(o), {}, o.format);
+  override_choices(*model, o.tensor_types, o.format, options.choices);
   print_layout_result(write_layout(*model, options), options.output, common);
   return ExitCode::kDone;
 }

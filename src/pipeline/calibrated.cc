@@ -8,9 +8,7 @@
 #include "pipeline/calibrated.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <functional>
 #include <optional>
 
 #include "base/aligned.h"
@@ -21,6 +19,7 @@
 #include "evaluate/evaluate.h"
 #include "kernel/kernels.h"
 #include "pipeline/kept_stream.h"
+#include "pipeline/rounding_groups.h"
 #include "pipeline/stream_metric.h"
 
 namespace tsubu {
@@ -28,52 +27,11 @@ namespace {
 
 // Activations are kept where they take at most so many embeddings of floats, and of so many chunks that the mean is at most
 // kMeanWidth; the other chunks stay at an earlier place and are computed again from there.
-constexpr double kStoredWidth = 2.5, kMeanWidth = 2;
+constexpr double kStoredWidth = 2.5, kMeanWidth = 1.75;
 constexpr uint64_t kReadRows = 96;    // read by one thread at a time; a multiple of the products' tiles
 // Held-out errors of matrices of many rows are taken from every fourth group of kReadRows rows.
 constexpr uint64_t kManyRows = 1024, kJudgedOneIn = 4;
 constexpr uint64_t kSlabWeights = uint64_t{1} << 22;  // weights of a matrix in memory as floats
-
-struct Group {
-  size_t first_step = 0, last_step = 0;
-  ValueId input = kNoValue;
-  struct Linear {
-    const Op* op;
-    const PlannedTensor* plan;
-    ValueId residual = kNoValue;  // what the output is added to
-  };
-  std::vector<Linear> linears;
-};
-
-// The value that op's output is added to and nothing else happens to it; kNoValue when there is none.
-ValueId residual_of(const Graph& graph, const Op& linear) {
-  ValueId residual = kNoValue;
-  for (const Op& op : graph.ops) {
-    const bool reads = std::find(op.inputs.begin(), op.inputs.end(), linear.output) != op.inputs.end();
-    if (!reads) continue;
-    if (op.kind != OpKind::kAdd || residual != kNoValue) return kNoValue;
-    residual = op.inputs[0] == linear.output ? op.inputs[1] : op.inputs[0];
-  }
-  return residual;
-}
-
-std::vector<Group> groups_of(const Model& model, const std::vector<PlannedTensor>& plan) {
-  std::map<std::string, const PlannedTensor*> planned;
-  for (const PlannedTensor& p : plan) planned[p.tensor->name()] = &p;
-  std::vector<Group> groups;
-  std::map<ValueId, size_t> group_of;
-  const Graph& graph = model.graph();
-  for (size_t i = 0; i < graph.ops.size(); ++i) {
-    const Op& op = graph.ops[i];
-    if (op.kind != OpKind::kLinear) continue;
-    const auto [it, is_new] = group_of.emplace(op.inputs[0], groups.size());
-    if (is_new) groups.push_back({i, i, op.inputs[0], {}});
-    Group& group = groups[it->second];
-    group.last_step = i;
-    group.linears.push_back({&op, planned.at(op.weight), residual_of(graph, op)});
-  }
-  return groups;
-}
 
 // Sums of one group's input over some of the chunks.
 struct InputSums {
@@ -126,7 +84,7 @@ class CalibratedRounding {
         pool_(pool),
         store_(store),
         notes_(notes),
-        groups_(groups_of(model, plan)),
+        groups_(rounding_groups(model, plan)),
         base_(model, corpus, products(), pool),
         quantized_(model, corpus, products(), pool) {
     for (const PlannedTensor& p : plan) planned_[p.tensor->name()] = &p;
@@ -135,11 +93,11 @@ class CalibratedRounding {
   CalibrationDivergence run() {
     quantize_tables();
     uint64_t total = 0;
-    for (const Group& g : groups_)
+    for (const RoundingGroup& g : groups_)
       for (const auto& l : g.linears) total += l.plan->tensor->n_elements();
     Progress progress("round", total, "w");
     size_t position = 0, done = 0;
-    for (const Group& group : groups_) {
+    for (const RoundingGroup& group : groups_) {
       const size_t keep = keep_point(position, done, group.first_step), n_kept = chunks_to_keep(position, keep);
       round_group(group, keep, n_kept);
       if (n_kept == corpus_.chunks.size()) position = keep;
@@ -264,7 +222,7 @@ class CalibratedRounding {
   }
 
   // n_kept: chunks that are kept at keep_at.
-  void round_group(const Group& group, size_t keep_at, size_t n_kept) {
+  void round_group(const RoundingGroup& group, size_t keep_at, size_t n_kept) {
     const size_t n = graph_.widths[static_cast<size_t>(group.input)];
     std::vector<ValueId> wanted = {group.input};
     bool any = false;
@@ -312,7 +270,7 @@ class CalibratedRounding {
     return corpus_.chunks.size() >= 2 * period ? period : 0;
   }
 
-  void add(InputSums& sums, const Group& group, const std::map<ValueId, std::vector<float>>& x,
+  void add(InputSums& sums, const RoundingGroup& group, const std::map<ValueId, std::vector<float>>& x,
            const std::map<ValueId, std::vector<float>>& xq) {
     const size_t n = sums.h.n(), n_tokens = corpus_.context;
     const std::vector<float>& input = xq.at(group.input);
@@ -330,7 +288,7 @@ class CalibratedRounding {
 
   // W D + E of rows [first, first + n_rows): minus half the gradient of the output error at w, per token.
   // one_in: of so many groups of kReadRows rows one is computed, the others are zeros.
-  void pull(const Group::Linear& linear, const InputMeans& means, const std::vector<float>& w, uint64_t first,
+  void pull(const RoundingGroup::Linear& linear, const InputMeans& means, const std::vector<float>& w, uint64_t first,
             uint64_t n_rows, std::vector<float>& out, uint64_t one_in = 1) {
     const size_t n = means.n;
     out.assign(n_rows * n, 0.0f);
@@ -405,7 +363,7 @@ class CalibratedRounding {
     keep(p, bytes, method_name());
   }
 
-  void round_linear(const Group::Linear& linear, const InputMeans& seen, const InputMeans& held,
+  void round_linear(const RoundingGroup::Linear& linear, const InputMeans& seen, const InputMeans& held,
                     const Curvature& curvature) {
     const PlannedTensor& p = *linear.plan;
     const uint64_t rows = p.tensor->n_rows(), n = p.tensor->n_cols(), row_bytes = p.size_bytes / rows;
@@ -475,7 +433,7 @@ class CalibratedRounding {
   ThreadPool& pool_;
   RoundedStore& store_;
   std::vector<std::string>& notes_;
-  std::vector<Group> groups_;
+  std::vector<RoundingGroup> groups_;
   std::map<std::string, const PlannedTensor*> planned_;
   KeptStream base_, quantized_;
   std::map<std::string, ModelTensor> tensors_;
@@ -489,75 +447,6 @@ CalibrationDivergence round_calibrated(const Model& model, const std::vector<Pla
                       const CalibratedOptions& options, ThreadPool& pool, RoundedStore& store,
                       std::vector<std::string>& notes) {
   return CalibratedRounding(model, plan, corpus, options, pool, store, notes).run();
-}
-
-namespace {
-
-// Multiplications: of forward passes and sums, and of the rounding itself.
-struct Work {
-  double activations = 0, rounding = 0;
-};
-
-Work work_of(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
-             const CalibratedOptions& options) {
-  constexpr double kRecomputed = 1.3;   // of the forward passes, where activations are too wide to be kept
-  constexpr double kJudged = 1;  // held-out errors, from one row in kJudgedOneIn
-  const Graph& graph = model.graph();
-  const double tokens = static_cast<double>(corpus.n_tokens());
-  Work work;
-  for (const Group& group : groups_of(model, plan)) {
-    const double n = graph.widths[static_cast<size_t>(group.input)];
-    work.activations += tokens * n * n * (options.asymmetric ? 1.5 : 0.5);
-    for (const auto& l : group.linears) {
-      const double weights = static_cast<double>(l.plan->tensor->n_elements());
-      if (l.op->output != graph.logits) work.activations += 2 * kRecomputed * tokens * weights;
-      if (options.asymmetric && options.residual && l.residual != kNoValue)
-        work.activations += tokens * static_cast<double>(l.plan->tensor->n_rows()) * n;
-      work.rounding += weights * n * (options.round.descent_passes + 0.5 + (options.asymmetric ? 2 : 0) + kJudged);
-    }
-  }
-  return work;
-}
-
-// Products a second of f(worker) on every thread.
-double rate_of(ThreadPool& pool, double products, const std::function<void(size_t)>& f) {
-  double best = 0;
-  for (int repeat = 0; repeat < 3; ++repeat) {
-    const auto start = std::chrono::steady_clock::now();
-    pool.parallel_for(static_cast<size_t>(pool.size()), [&](size_t item, int) { f(item); });
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    best = std::max(best, pool.size() * products / took.count());
-  }
-  return best;
-}
-
-}  // namespace
-
-Products choose_products(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
-                         const CalibratedOptions& options) {
-  constexpr double kMinutes = 2e13;
-  if (options.products) return *options.products;
-  return kernels().native_bf16 && work_of(model, plan, corpus, options).activations > kMinutes ? Products::kBf16
-                                                                                               : Products::kF32;
-}
-
-double estimate_calibrated_seconds(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
-                                   const CalibratedOptions& options, ThreadPool& pool) {
-  // A product of (256, 1024) by (1024, 256) on every thread.
-  constexpr size_t kSide = 256, kDepth = 1024;
-  const double products = static_cast<double>(kSide * kSide * kDepth);
-  const AlignedVector<float> a(kSide * kDepth, 1.0f);
-  const AlignedVector<uint32_t> pairs(kSide * kDepth / 2, 0x3f803f80);
-  std::vector<AlignedVector<float>> c(static_cast<size_t>(pool.size()), AlignedVector<float>(kSide * kSide));
-  const Work work = work_of(model, plan, corpus, options);
-  const double f32 = rate_of(pool, products, [&](size_t i) {
-    kernels().gemm_nt(a.data(), kDepth, a.data(), kDepth, c[i].data(), kSide, kSide, kSide, kDepth);
-  });
-  if (choose_products(model, plan, corpus, options) == Products::kF32) return (work.activations + work.rounding) / f32;
-  const double bf16 = rate_of(pool, products, [&](size_t i) {
-    kernels().products_bf16(pairs.data(), kDepth / 2, pairs.data(), kSide / 16, kDepth / 2, kSide, c[i].data(), kSide);
-  });
-  return work.activations / bf16 + work.rounding / f32;
 }
 
 }  // namespace tsubu

@@ -84,31 +84,40 @@ Json activation_arguments(LayoutActivations activations, bool static_inputs) {
   return nullptr;
 }
 
-Json compressed_tensors_config(const LayoutRecipe& recipe, const std::vector<std::string>& ignored) {
-  const SimFormat f = recipe.format();
-  const bool is_int = f.family == "int";
-  Json weights;
+Json weight_arguments(const LayoutRecipe& recipe) {
   if (recipe.scheme->is_block()) {
-    weights = arguments(8, "float", true, "block", nullptr, false);
+    Json weights = arguments(8, "float", true, "block", nullptr, false);
     weights["block_structure"] = {128, 128};
-  } else {
-    const char* strategy = f.granularity == SimGranularity::kTensor    ? "tensor"
-                           : f.granularity == SimGranularity::kChannel ? "channel"
-                           : f.family == "nvfp4"                       ? "tensor_group"
-                                                                       : "group";
-    weights = arguments(f.code_bits, is_int ? "int" : "float", recipe.is_symmetric(), strategy,
-                        f.granularity == SimGranularity::kGroup ? Json(f.group) : Json(nullptr), false);
-    if (f.family == "nvfp4") weights = with_scale_dtype(std::move(weights), "torch.float8_e4m3fn");
-    if (f.family == "mxfp4") weights = with_scale_dtype(std::move(weights), "torch.uint8");
+    return weights;
   }
-  Json group;
-  group["targets"] = {"Linear"};
-  group["weights"] = std::move(weights);
-  group["input_activations"] = activation_arguments(recipe.scheme->activations, recipe.static_inputs);
-  group["output_activations"] = nullptr;
-  group["format"] = recipe.scheme->layout;
-  return {{"config_groups", {{"group_0", std::move(group)}}},
-          {"format", recipe.scheme->layout},
+  const SimFormat f = recipe.format();
+  const char* strategy = f.granularity == SimGranularity::kTensor    ? "tensor"
+                         : f.granularity == SimGranularity::kChannel ? "channel"
+                         : f.family == "nvfp4"                       ? "tensor_group"
+                                                                     : "group";
+  Json weights = arguments(f.code_bits, f.family == "int" ? "int" : "float", recipe.is_symmetric(), strategy,
+                           f.granularity == SimGranularity::kGroup ? Json(f.group) : Json(nullptr), false);
+  if (f.family == "nvfp4") return with_scale_dtype(std::move(weights), "torch.float8_e4m3fn");
+  if (f.family == "mxfp4") return with_scale_dtype(std::move(weights), "torch.uint8");
+  return weights;
+}
+
+Json compressed_tensors_config(const std::vector<LayoutConfigGroup>& groups, const std::vector<std::string>& ignored) {
+  Json config_groups;
+  bool one_layout = true;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const LayoutRecipe& recipe = groups[i].recipe;
+    one_layout = one_layout && recipe.scheme->layout == groups.front().recipe.scheme->layout;
+    Json group;
+    group["targets"] = groups[i].modules;
+    group["weights"] = weight_arguments(recipe);
+    group["input_activations"] = activation_arguments(recipe.scheme->activations, recipe.static_inputs);
+    group["output_activations"] = nullptr;
+    group["format"] = recipe.scheme->layout;
+    config_groups[fmt::format("group_{}", i)] = std::move(group);
+  }
+  return {{"config_groups", std::move(config_groups)},
+          {"format", one_layout ? groups.front().recipe.scheme->layout : "mixed-precision"},
           {"global_compression_ratio", nullptr},
           {"ignore", ignored},
           {"kv_cache_scheme", nullptr},
@@ -163,27 +172,33 @@ SimFormat LayoutRecipe::format() const {
   }
   SimFormat format = SimFormat::parse(spec);
   if (group_size > 0) {
+    const bool packed = scheme->layout == kPack;  // holds groups of any size, also where the preset has one scale for a row
     const bool fixed = format.family == "nvfp4" || format.family == "mxfp4" || scheme->is_block() ||
-                       format.granularity != SimGranularity::kGroup;
+                       (format.granularity != SimGranularity::kGroup && !packed);
     if (fixed)
       fail(ExitCode::kUsage, "--group-size {}: {} has groups of its own", group_size, scheme->name);
+    format.granularity = SimGranularity::kGroup;
     format.group = group_size;
   }
   return format;
 }
 
-Json LayoutRecipe::quantization_config(const std::vector<std::string>& ignored) const {
-  const SimFormat f = format();
+Json quantization_config(const std::vector<LayoutConfigGroup>& groups, const std::vector<std::string>& ignored) {
+  if (groups.empty()) fail(ExitCode::kUsage, "every linear stays float: nothing to quantize (write --format hf)");
+  const LayoutRecipe& recipe = groups.front().recipe;
+  const LayoutScheme* scheme = recipe.scheme;
+  if (scheme->method == "compressed-tensors") return compressed_tensors_config(groups, ignored);
+  if (groups.size() > 1) fail(ExitCode::kUsage, "{} has one scheme for all linears, {} were chosen", scheme->method, groups.size());
+  const SimFormat f = recipe.format();
   const std::string quantizer = fmt::format("tsubu:{}", TSUBU_VERSION);
-  if (scheme->method == "compressed-tensors") return compressed_tensors_config(*this, ignored);
   if (scheme->method == "gptq")
     return {{"bits", f.code_bits},
             {"group_size", f.group},
             {"desc_act", false},
-            {"sym", is_symmetric()},
+            {"sym", recipe.is_symmetric()},
             {"lm_head", false},
             {"quant_method", "gptq"},
-            {"checkpoint_format", is_symmetric() ? "gptq" : "gptq_v2"},
+            {"checkpoint_format", recipe.is_symmetric() ? "gptq" : "gptq_v2"},
             {"pack_dtype", "int32"},
             {"true_sequential", true},
             {"static_groups", false},
@@ -206,7 +221,7 @@ Json LayoutRecipe::quantization_config(const std::vector<std::string>& ignored) 
           {"_load_in_8bit", is_8bit},
           {"bnb_4bit_quant_type", f.family == "nf4" || is_8bit ? "nf4" : "fp4"},
           {"bnb_4bit_use_double_quant", f.double_quantized},
-          {"bnb_4bit_compute_dtype", is_8bit || model_dtype.empty() ? "float32" : model_dtype},
+          {"bnb_4bit_compute_dtype", is_8bit || recipe.model_dtype.empty() ? "float32" : recipe.model_dtype},
           {"bnb_4bit_quant_storage", "uint8"},
           {"llm_int8_threshold", 6.0},
           {"llm_int8_skip_modules", ignored},

@@ -44,8 +44,15 @@ struct LayoutRecipe {
   SimFormat format() const;
   SafeDtype scale_type() const;
   bool is_symmetric() const { return format().zero == SimZero::kNone; }
-  // config.json's quantization_config. ignored: modules that stay floats.
-  Json quantization_config(const std::vector<std::string>& ignored) const;
 };
+
+// Modules that have one recipe: their names, or the class "Linear" for all that no other group names.
+struct LayoutConfigGroup {
+  LayoutRecipe recipe;
+  std::vector<std::string> modules;
+};
+
+// config.json's quantization_config. ignored: modules that stay floats. Several groups: compressed-tensors only.
+Json quantization_config(const std::vector<LayoutConfigGroup>& groups, const std::vector<std::string>& ignored);
 
 }  // namespace tsubu

@@ -35,7 +35,9 @@ Classes classes_of(const PlanCosts& costs, const PlannerOptions& options) {
     if (is_new) c.members.emplace_back();
     c.members[it->second].push_back(t);
   }
-  const auto allowed = [&](const TypeInfo& type) {
+  const auto allowed = [&](const TypeInfo& type, Role role) {
+    const bool is_table = role == Role::kTokenEmbedding || role == Role::kOutput;
+    if (is_table && options.float_tables) return type.name == "F16";
     if (options.allowed.empty()) {
       const auto types = planner_types();
       return std::find(types.begin(), types.end(), &type) != types.end();
@@ -46,7 +48,7 @@ Classes classes_of(const PlanCosts& costs, const PlannerOptions& options) {
     std::vector<const TypeInfo*> types;
     std::vector<AllocationChoice> choices;
     for (const TypeCost& first : costs.tensors[members.front()].types) {
-      if (!allowed(*first.type)) continue;
+      if (!allowed(*first.type, costs.tensors[members.front()].sensitivity.tensor->spec().role)) continue;
       AllocationChoice choice;
       bool everywhere = true;
       for (size_t t : members) {

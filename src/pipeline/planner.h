@@ -25,6 +25,7 @@ struct PlannerOptions {
   std::vector<const TypeInfo*> allowed;   // to choose from; empty: planner_types()
   std::vector<const TypeInfo*> known;     // whose errors are wanted besides, to predict other recipes
   bool fused = false;                     // linears that read one value (q, k, v; gate, up) get one type
+  bool float_tables = false;              // embeddings and head stay F16, as in layouts that quantize linears only
   bool calibrated = true;                 // rounding with calibration text will follow, else search
   uint32_t n_anchors = 4;                 // recipes that are really rounded and measured
   uint64_t sample_weights = uint64_t{1} << 15;  // of each tensor, rounded to every candidate type

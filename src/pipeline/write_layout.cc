@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -20,7 +21,9 @@
 #include "codec/number_format.h"
 #include "kernel/kernels.h"
 #include "pipeline/code_book.h"
+#include "pipeline/fp8_blocks.h"
 #include "pipeline/hf_writer.h"
+#include "pipeline/layout_codes.h"
 
 namespace tsubu {
 namespace {
@@ -28,7 +31,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kReadRows = 64;
-constexpr uint64_t kBlock = 128;  // of block FP8
 constexpr float kE4m3Largest = 448, kE2m1Largest = 6;
 
 std::string module_of(const std::string& hf_name) { return hf_name.substr(0, hf_name.rfind('.')); }
@@ -63,6 +65,7 @@ class LayoutWriting {
     choose_dtype();
     if (o_.scheme) {
       recipe_.format();  // throws when the group size does not fit
+      check_fused(model, o_.choices);
       choose_linears();
     }
   }
@@ -107,8 +110,8 @@ class LayoutWriting {
     progress.finish();
     if (o_.scheme) {
       result_.method = o_.scheme->method;
-      result_.scheme = o_.scheme->name;
-      result_.format = o_.scheme->is_block() ? "fp8_e4m3:block=128" : recipe_.format().name();
+      result_.scheme = joined([](const LayoutRecipe& r) { return std::string(r.scheme->name); });
+      result_.format = joined(format_name);
     } else {
       result_.method = "hf";
     }
@@ -127,6 +130,32 @@ class LayoutWriting {
   }
 
   // ---- what becomes what
+
+  const LayoutRecipe& recipe_of(const std::string& name) const {
+    const auto own = own_.find(name);
+    return own == own_.end() ? recipe_ : own->second;
+  }
+
+  static std::string format_name(const LayoutRecipe& r) {
+    return r.scheme->is_block() ? "fp8_e4m3:block=128" : r.format().name();
+  }
+
+  std::vector<LayoutConfigGroup> groups() const {
+    std::vector<ChosenLinear> linears;
+    for (const ModelTensor& t : model_.tensors())
+      if (quantized_.contains(t.name()))
+        linears.push_back({module_of(specs_.at(t.name()).hf_name), recipe_of(t.name()), own_.contains(t.name())});
+    return config_groups(linears);
+  }
+
+  std::string joined(const std::function<std::string(const LayoutRecipe&)>& text) const {
+    std::string all;
+    for (const LayoutConfigGroup& g : groups()) {
+      if (!all.empty()) all += " + ";
+      all += text(g.recipe);
+    }
+    return all;
+  }
 
   void choose_dtype() {
     std::map<std::string_view, uint64_t> weights;
@@ -165,20 +194,41 @@ class LayoutWriting {
              "{}: the linears of architecture \"{}\" are Conv1D layers in transformers, which {} does not quantize (gptq "
              "does)",
              model_.path(), model_.architecture().name(), o_.scheme->method);
+      const auto choice = o_.choices.find(t.name());
+      if (choice != o_.choices.end() && !choice->second.scheme) {
+        ignored_.push_back(module_of(spec->second.hf_name));
+        continue;
+      }
       quantized_.insert(t.name());
+      if (choice == o_.choices.end()) continue;
+      LayoutRecipe& own = own_[t.name()] = recipe_;
+      own.scheme = choice->second.scheme;
+      own.group_size = choice->second.group_size;
+      own.format();
     }
     if (ignored_.empty()) ignored_.push_back("lm_head");
-    if (o_.scheme->activations == LayoutActivations::kFp8Static || o_.scheme->activations == LayoutActivations::kNvfp4) {
-      recipe_.static_inputs = o_.stats != nullptr;
-      for (const std::string& name : quantized_) recipe_.static_inputs = recipe_.static_inputs && has_gram(name);
-      if (!recipe_.static_inputs)
-        result_.notes.push_back(fmt::format(
-            "{}: the ranges of activations are not known (give --text, or --stats made with --gram): {}", o_.scheme->name,
-            o_.scheme->activations == LayoutActivations::kNvfp4 ? "activations are left as floats (as NVFP4A16)"
-                                                                : "activations are scaled by token at run time"));
-    }
+    for (const LayoutScheme& scheme : layout_schemes()) choose_static_inputs(scheme);
     for (const LinearGroup& group : linear_groups(model_.graph()))
       for (const std::string& name : group.linears) group_of_[name] = group.linears;
+  }
+
+  void choose_static_inputs(const LayoutScheme& scheme) {
+    if (scheme.activations != LayoutActivations::kFp8Static && scheme.activations != LayoutActivations::kNvfp4) return;
+    bool any = false, known = o_.stats != nullptr;
+    for (const std::string& name : quantized_)
+      if (recipe_of(name).scheme == &scheme) {
+        any = true;
+        known = known && has_gram(name);
+      }
+    if (!any) return;
+    if (recipe_.scheme == &scheme) recipe_.static_inputs = known;
+    for (auto& [name, own] : own_)
+      if (own.scheme == &scheme) own.static_inputs = known;
+    if (known) return;
+    result_.notes.push_back(fmt::format(
+        "{}: the ranges of activations are not known (give --text, or --stats made with --gram): {}", scheme.name,
+        scheme.activations == LayoutActivations::kNvfp4 ? "activations are left as floats (as NVFP4A16)"
+                                                        : "activations are scaled by token at run time"));
   }
 
   bool has_gram(const std::string& name) const { return o_.stats && o_.stats->has_gram(name); }
@@ -230,17 +280,18 @@ class LayoutWriting {
   // ---- quantized ones
 
   void quantize(const ModelTensor& t, const TensorSpec& spec) {
-    WrittenTensor written{spec.hf_name, std::string(o_.scheme->layout), "", "", spec.shape, 0, 0, -1};
-    std::optional<LayoutMatrix> q = o_.keep_codes ? carried_over(t) : std::nullopt;
+    const LayoutRecipe& recipe = recipe_of(t.name());
+    WrittenTensor written{spec.hf_name, std::string(recipe.scheme->layout), "", "", spec.shape, 0, 0, -1};
+    std::optional<LayoutMatrix> q = o_.keep_codes ? carried_codes(t, recipe) : std::nullopt;
     if (q) {
       written.method = "codes";
     } else {
-      q = o_.scheme->is_block() ? round_blocks(t, spec, written) : round(t, spec, written);
+      q = recipe.scheme->is_block() ? round_blocks(t, spec, recipe, written) : round(t, spec, recipe, written);
     }
     const std::string module = module_of(spec.hf_name);
     std::vector<StoredPart> parts;
     try {
-      parts = layout_named(o_.scheme->layout).store(*q);
+      parts = layout_named(recipe.scheme->layout).store(*q);
     } catch (const Error& e) {
       fail(e.code(), "tensor {}: {}", spec.hf_name, e.what());
     }
@@ -248,33 +299,24 @@ class LayoutWriting {
       writer_->add(module + part.suffix, part.dtype, part.shape, part.bytes);
       written.size_bytes += part.bytes.size();
     }
-    if (recipe_.static_inputs) {
+    if (recipe.static_inputs) {
       float absmax = 0;
       for (float v : o_.stats->max_abs(t.name())) absmax = std::max(absmax, v);
-      const bool nv = o_.scheme->activations == LayoutActivations::kNvfp4;
+      const bool nv = recipe.scheme->activations == LayoutActivations::kNvfp4;
       const std::vector<float> scale = {nv ? kE4m3Largest * kE2m1Largest / std::max(absmax, 1e-12f)
                                            : std::max(absmax, 1e-12f) / kE4m3Largest};
-      const StoredPart part = float_part("", nv ? SafeDtype::kF32 : recipe_.scale_type(), {1}, scale);
+      const StoredPart part = float_part("", nv ? SafeDtype::kF32 : recipe.scale_type(), {1}, scale);
       writer_->add(module + (nv ? ".input_global_scale" : ".input_scale"), part.dtype, part.shape, part.bytes);
     }
     result_.tensors.push_back(std::move(written));
   }
 
-  LayoutMatrix empty_weights(uint64_t rows, uint64_t cols) const {
-    LayoutMatrix q;
-    q.n_rows = rows;
-    q.n_cols = cols;
-    q.scale_type = recipe_.scale_type();
-    q.model_dtype = recipe_.model_dtype;
-    return q;
-  }
-
-  LayoutMatrix round(const ModelTensor& t, const TensorSpec& spec, WrittenTensor& written) {
-    const SimFormat format = recipe_.format();
+  LayoutMatrix round(const ModelTensor& t, const TensorSpec& spec, const LayoutRecipe& recipe, WrittenTensor& written) {
+    const SimFormat format = recipe.format();
     const uint64_t rows = t.n_rows(), n = t.n_cols();
     if ((format.family == "nvfp4" || format.family == "mxfp4") && n % format.group != 0)
       fail(ExitCode::kUnsupported, "tensor {}: {} inputs are no multiple of {}'s group of {}", spec.hf_name, n,
-           o_.scheme->name, format.group);
+           recipe.scheme->name, format.group);
     const std::vector<float> w = read(t, spec);
     std::vector<float> importance;
     if (o_.stats && o_.stats->has(t.name())) importance = o_.stats->mean_squares(t.name());
@@ -305,7 +347,7 @@ class LayoutWriting {
                                                              : "search";
     if (method.descent_passes > 0) written.method += "+refine";
 
-    LayoutMatrix q = empty_weights(rows, n);
+    LayoutMatrix q = empty_matrix(rows, n, recipe);
     q.code_bits = format.code_bits;
     q.group_columns = format.group_columns(n);
     q.kind = format.family == "bnb_fp4" ? "fp4" : format.family;
@@ -348,73 +390,10 @@ class LayoutWriting {
     return absmax_of_[key] = absmax;
   }
 
-  LayoutMatrix round_blocks(const ModelTensor& t, const TensorSpec& spec, WrittenTensor& written) {
-    const std::vector<float> w = read(t, spec);
-    const uint64_t rows = t.n_rows(), n = t.n_cols();
-    LayoutMatrix q = empty_weights(rows, n);
-    q.code_bits = 8;
-    q.group_columns = std::min(kBlock, n);
-    q.row_step = kBlock;
-    q.codes.resize(w.size());
-    const NumberFormat& e4m3 = *find_number_format("fp8_e4m3");
-    const uint64_t groups = q.n_groups(), steps = (rows + kBlock - 1) / kBlock;
-    q.scales.resize(steps * groups);
-    pool_.parallel_for(steps, [&](size_t step, int) {
-      const uint64_t first = step * kBlock, last = std::min(rows, first + kBlock);
-      for (uint64_t g = 0; g < groups; ++g) {
-        const uint64_t begin = g * q.group_columns, end = std::min(n, begin + q.group_columns);
-        float absmax = 0;
-        for (uint64_t r = first; r < last; ++r)
-          for (uint64_t k = begin; k < end; ++k) absmax = std::max(absmax, std::fabs(w[r * n + k]));
-        float scale = absmax > 0 ? absmax / kE4m3Largest : 1;
-        if (q.scale_type == SafeDtype::kF16) scale = f16_to_f32(f32_to_f16(scale));
-        if (q.scale_type == SafeDtype::kBF16) scale = bf16_to_f32(f32_to_bf16(scale));
-        if (scale == 0) scale = 1;
-        q.scales[step * groups + g] = scale;
-        for (uint64_t r = first; r < last; ++r)
-          for (uint64_t k = begin; k < end; ++k) q.codes[r * n + k] = e4m3.encode(w[r * n + k] / scale);
-      }
-    });
+  LayoutMatrix round_blocks(const ModelTensor& t, const TensorSpec& spec, const LayoutRecipe& recipe, WrittenTensor& written) {
+    LayoutMatrix q = empty_matrix(t.n_rows(), t.n_cols(), recipe);
+    round_fp8_blocks(read(t, spec), q, pool_);
     written.method = "nearest";
-    return q;
-  }
-
-  // The codes of a quantized source, when the scheme's grid holds them as they are.
-  std::optional<LayoutMatrix> carried_over(const ModelTensor& t) const {
-    const QuantMatrix* m = t.quantized();
-    const SimFormat format = recipe_.format();
-    if (!m || o_.scheme->is_block() || format.family != "int" || m->code_bits() != format.code_bits ||
-        !m->group_of_column().empty() || m->group_columns() != format.group_columns(m->n_cols()) ||
-        format.granularity == SimGranularity::kTensor)
-      return {};
-    const int half = 1 << (format.code_bits - 1);
-    const auto& levels = m->levels();
-    for (int c = 0; c < 1 << format.code_bits; ++c)
-      if (levels[static_cast<size_t>(c)] != std::nearbyint(levels[static_cast<size_t>(c)])) return {};  // floats
-    const int lowest = static_cast<int>(*std::min_element(levels.begin(), levels.begin() + (1 << format.code_bits)));
-    const int shift = -half - lowest;  // of a source that counts from 0
-    LayoutMatrix q = empty_weights(m->n_rows(), m->n_cols());
-    q.code_bits = format.code_bits;
-    q.group_columns = m->group_columns();
-    q.codes.resize(m->n_rows() * m->n_cols());
-    q.scales.resize(m->n_rows() * m->n_groups());
-    std::vector<float> zeros(q.scales.size());
-    m->read_codes(0, m->n_rows(), q.codes.data());
-    m->read_scales(0, m->n_rows(), q.scales.data(), zeros.data());
-    for (uint8_t& c : q.codes) c = static_cast<uint8_t>(static_cast<int8_t>(static_cast<int>(levels[c]) + shift));
-    const bool asymmetric = format.zero != SimZero::kNone;
-    for (size_t i = 0; i < zeros.size(); ++i) {
-      const int zero = static_cast<int>(zeros[i]) + shift;
-      if (!std::isfinite(q.scales[i]) || zero < -half || zero >= half || (!asymmetric && zero != 0)) return {};
-      if (asymmetric) q.zeros.push_back(static_cast<int8_t>(zero));
-      const float stored = q.scale_type == SafeDtype::kF16    ? f16_to_f32(f32_to_f16(q.scales[i]))
-                           : q.scale_type == SafeDtype::kBF16 ? bf16_to_f32(f32_to_bf16(q.scales[i]))
-                                                              : q.scales[i];
-      if (stored != q.scales[i]) q.scale_type = q.scale_type == SafeDtype::kBF16 ? SafeDtype::kF16 : SafeDtype::kF32;
-    }
-    if (o_.scheme->method == "bitsandbytes") return {};  // its scales are magnitudes, divided by 127
-    for (float s : q.scales)
-      if (q.scale_type == SafeDtype::kF16 && f16_to_f32(f32_to_f16(s)) != s) q.scale_type = SafeDtype::kF32;
     return q;
   }
 
@@ -441,7 +420,7 @@ class LayoutWriting {
       result_.notes.push_back(fmt::format("config.json: {} is now {}", key, recipe_.model_dtype));
     config_[key] = recipe_.model_dtype;
     if (o_.scheme) {
-      const Json quantization = recipe_.quantization_config(ignored_);
+      const Json quantization = quantization_config(groups(), ignored_);
       config_["quantization_config"] = quantization;
       if (o_.scheme->method == "gptq") writer_->write_json("quantize_config.json", quantization);
     }
@@ -497,8 +476,8 @@ class LayoutWriting {
     manifest["source_layout"] = model_.layout();
     manifest["method"] = o_.scheme ? o_.scheme->method : "hf";
     if (o_.scheme) {
-      manifest["scheme"] = o_.scheme->name;
-      manifest["format"] = o_.scheme->is_block() ? "fp8_e4m3:block=128" : recipe_.format().name();
+      manifest["scheme"] = joined([](const LayoutRecipe& r) { return std::string(r.scheme->name); });
+      manifest["format"] = joined(format_name);
     }
     if (!o_.stats_path.empty()) manifest["statistics"] = {{"file", fs::path(o_.stats_path).filename().string()}, {"xxh3", hash_file(o_.stats_path)}};
     for (const std::string& shard : shards)
@@ -514,7 +493,8 @@ class LayoutWriting {
   ThreadPool pool_;
   std::string base_, config_path_;
   Json config_;
-  LayoutRecipe recipe_;
+  LayoutRecipe recipe_;                      // of linears without one of their own
+  std::map<std::string, LayoutRecipe> own_;  // by GGUF name
   std::map<std::string, TensorSpec> specs_;  // by GGUF name, with Hugging Face's transforms
   std::set<std::string> quantized_;          // GGUF names
   std::vector<std::string> ignored_;         // modules

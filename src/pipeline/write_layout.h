@@ -13,6 +13,7 @@
 #include "calibrate/corpus.h"
 #include "calibrate/statistics.h"
 #include "model/model.h"
+#include "pipeline/layout_choices.h"
 #include "pipeline/layout_schemes.h"
 #include "round/sim_round.h"
 
@@ -24,6 +25,7 @@ struct WriteLayoutOptions {
   const LayoutScheme* scheme = nullptr; // nullptr: floats
   std::string dtype;                    // floats: "F32", "F16", "BF16" or "" = as they are
   uint64_t group_size = 0;              // 0: the scheme's
+  LayoutChoices choices;                // linears with a scheme of their own
   SimMethod method = {SimStart::kSearch, 0};
   const Statistics* stats = nullptr;
   std::string stats_path;
@@ -43,7 +45,7 @@ struct WrittenTensor {
 };
 
 struct WriteLayoutResult {
-  std::string method, scheme, format;      // "gptq", "W4A16", "int4:group=128:scale=f16"
+  std::string method, scheme, format;      // "gptq", "W4A16", "int4:group=128:scale=f16"; several: with " + " between them
   uint64_t source_bytes = 0, size_bytes = 0, n_weights = 0;  // size of the weights' files
   double bits_per_weight = 0;
   std::vector<WrittenTensor> tensors;

@@ -16,7 +16,7 @@ namespace tsubu {
 struct RoundOptions {
   bool feedback = true;       // false: each block alone (the codec's own search), still a start for the descent
   bool choose_scales = true;  // integer scales again at each sub-block's entry
-  int descent_passes = 4;     // over the matrix; 0: none
+  int descent_passes = 2;     // over the matrix; 0: none
   bool codes_only = false;    // the descent leaves scales and minimums as they are
 };
 

@@ -104,8 +104,10 @@ def fp8_reference(t, module, config):
 
 
 def ct_scheme(config, module):
+    """The scheme of the group that names the module, else of the one for all linears."""
     from compressed_tensors.quantization import QuantizationConfig
-    return next(iter(QuantizationConfig.model_validate(config).config_groups.values()))
+    groups = list(QuantizationConfig.model_validate(config).config_groups.values())
+    return next((g for g in groups if module in g.targets), groups[0])
 
 
 def ct_reference(t, module, config):
@@ -186,6 +188,9 @@ def dequantized_logits(directory):
 
 
 LOADABLE = {"compressed-tensors", "bitsandbytes"}
+# Several schemes in one directory.
+MIXED = {"two packed widths": ["down_proj=W8A16:32"], "layouts": ["down_proj=FP8_DYNAMIC", "layers.0.self_attn.[qkv]_proj=float"],
+         "three": ["o_proj=W4A16_ASYM:32", "gate_proj|up_proj=NVFP4A16"]}
 
 
 def written_by_tsubu():
@@ -200,6 +205,13 @@ def written_by_tsubu():
         compare(name, out, method)
         if method in LOADABLE:
             generates(name, out, dequantized_logits(out))
+    for label, overrides in MIXED.items():
+        name, out = f"compressed-tensors mixed, {label}", WORK / "written" / "mixed"
+        shutil.rmtree(out, ignore_errors=True)
+        options = [word for o in overrides for word in ("--tensor-type", o)]
+        run("quantize", MODEL, "--format", "compressed-tensors", "--to", "W4A16", *options, "-o", out)
+        compare(name, out, "compressed-tensors")
+        generates(name + ("_ASYM" if "ASYM" in str(overrides) else ""), out, dequantized_logits(out))
 
 
 def like_model(folder, tensors, quantization, **config):
