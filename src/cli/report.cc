@@ -37,7 +37,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     for (const Run& r : runs) json["runs"].push_back({{"path", r.path}, {"kind", run_kind(r)}});
     print_json(json);
   } else {
-    note(fmt::format("{}: a page of {} runs", o.output, runs.size()));
+    note(fmt::format("{}: a page of {} run{}", o.output, runs.size(), runs.size() == 1 ? "" : "s"));
   }
   return ExitCode::kDone;
 }

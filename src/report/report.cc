@@ -30,7 +30,7 @@ svg text{fill:var(--ink)}svg .axis{fill:var(--soft)}svg .small{font-size:11px}sv
 .verdict.ok,.tag.ok{background:var(--okbg);color:var(--ok)}.verdict.bad,.tag.bad{background:var(--badbg);color:var(--bad)}.tag{padding:.1em .55em;border-radius:9px;font-size:.85em;font-weight:600;white-space:nowrap}p.bad{color:var(--bad)}
 .verdicts{list-style:none;padding:0}.verdicts li{margin:.3em 0}summary{cursor:pointer;margin:.4em 0}
 @media(max-width:560px){main{padding:12px 10px 40px}h1{font-size:1.35rem}svg{font-size:17px}svg .small{font-size:14px}}
-@media print{:root{color-scheme:light}body{font-size:11px}main{max-width:none;padding:0}figure,tr{break-inside:avoid}h2,h3{break-after:avoid}nav{display:none}.scroll{overflow:visible}.v{border:0}}
+@media print{:root{color-scheme:light}body{font-size:11px}main{max-width:none;padding:0}figure,tr{break-inside:avoid}h2,h3,h2+p,h3+p{break-after:avoid}nav{display:none}.scroll{overflow:visible}.v{border:0}}
 )css";
 
 void need(const Run& run, const char* key) {

@@ -41,8 +41,7 @@ constexpr Phrase kPhrases[] = {
     {"hash", "hash", "ハッシュ"},
     {"pareto", "Size and quality", "大きさと品質"},
     {"pareto.lead",
-     "Down and left is better. The line joins the candidates that no other is both smaller and closer to the base "
-     "than.",
+     "Down and left is better. The line joins the candidates that none beats in size and closeness at once.",
      "左下ほど良い結果です。線は、より小さくかつより元に近い候補が他にないものを結んでいます。"},
     {"kld", "mean divergence from the base, nats", "元からの平均ダイバージェンス（nat）"},
     {"kld.short", "mean divergence", "平均ダイバージェンス"},
