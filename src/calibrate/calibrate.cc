@@ -30,7 +30,7 @@ std::vector<Pass> make_passes(const std::vector<StatisticsInput>& inputs, size_t
   std::vector<size_t> end(n_blocks, 0);
   for (size_t i = 0; i < inputs.size(); ++i) {
     const size_t block = std::min(inputs[i].block, n_blocks - 1);
-    bytes[block] += GramAccumulator::size_bytes(inputs[i].n_cols, inputs[i].n_cols, true);
+    if (inputs[i].n_experts == 0) bytes[block] += GramAccumulator::size_bytes(inputs[i].n_cols, inputs[i].n_cols, true);
     end[block] = i + 1;
   }
   std::vector<Pass> passes;
@@ -119,9 +119,12 @@ class Run {
   }
 
   std::string key() const {
-    Json json = {{"format", 1}, {"gram", options_.gram}, {"head", options_.process_output}, {"corpus", corpus_.hash}};
+    Json json = {{"format", 2}, {"gram", options_.gram}, {"head", options_.process_output}, {"corpus", corpus_.hash}};
     json["model"] = model_hashes_;
     for (const Pass& pass : passes_) json["passes"].push_back(pass.first_block);
+    // Routing everything everywhere gives other sums.
+    for (const Op& op : model_.graph().ops)
+      if (op.kind == OpKind::kRoute && op.n_used != op.n_chosen) json["all_experts"] = true;
     const std::string text = json.dump();
     return hash_bytes(std::as_bytes(std::span(text)));
   }
@@ -177,6 +180,7 @@ class Run {
   // Writes the Gram matrices of a pass to their files and says so.
   void finish_pass(size_t pass, WorkDirectory& work) {
     for (size_t i = passes_[pass].first_input; i < passes_[pass].last_input; ++i) {
+      if (!collector_.gram(i)) continue;  // of experts
       AtomicFile file(work.gram_path(i));
       write_gram(*collector_.gram(i), [&](std::span<const std::byte> bytes) { file.write(bytes); });
       file.commit();
@@ -202,10 +206,12 @@ class Run {
     imatrix.chunk_size = corpus_.context;
     for (const CorpusSource& s : corpus_.sources) imatrix.datasets.push_back(s.path);
     for (size_t i = 0; i < collector_.inputs().size(); ++i) {
-      const ColumnMoments& m = collector_.moments(i);
       ImatrixEntry entry;
-      entry.sum_squares.assign(m.squares().begin(), m.squares().end());
-      entry.counts = {static_cast<float>(m.n_tokens())};
+      for (size_t e = 0; e < collector_.inputs()[i].n_matrices(); ++e) {
+        const ColumnMoments& m = collector_.moments(i, e);
+        entry.sum_squares.insert(entry.sum_squares.end(), m.squares().begin(), m.squares().end());
+        entry.counts.push_back(static_cast<float>(m.n_tokens()));
+      }
       for (const std::string& name : collector_.inputs()[i].linears) imatrix.entries[name] = entry;
     }
     return imatrix;
@@ -241,7 +247,7 @@ class Run {
     if (!options_.gram) return;
     std::vector<std::string> inputs;
     for (const StatisticsInput& input : collector_.inputs())
-      inputs.push_back(fmt::format("{}", fmt::join(input.linears, ",")));
+      if (input.n_experts == 0) inputs.push_back(fmt::format("{}", fmt::join(input.linears, ",")));
     metadata.set(kInputsKey, GgufValue::strings(inputs));
   }
 
@@ -250,15 +256,18 @@ class Run {
     const TypeInfo& f32 = type_named("F32");
     GgufWriter writer(options_.output);
     set_metadata(writer.metadata(), imatrix);
-    const auto declare = [&](const std::string& name, std::string_view suffix, uint64_t n) {
-      writer.declare(name + std::string(suffix), {n}, f32);
+    const auto declare = [&](const std::string& name, std::string_view suffix, uint64_t n, uint64_t n_matrices = 1) {
+      const auto shape = n_matrices == 1 ? std::vector<uint64_t>{n} : std::vector<uint64_t>{n_matrices, n};
+      writer.declare(name + std::string(suffix), shape, f32);
     };
     for (const auto& [name, entry] : imatrix.entries) {
-      declare(name, kSquaresSuffix, entry.n_cols());
-      declare(name, kCountsSuffix, 1);
+      declare(name, kSquaresSuffix, entry.n_cols(), entry.counts.size());
+      declare(name, kCountsSuffix, 1, entry.counts.size());
     }
     const std::vector<StatisticsInput>& inputs = collector_.inputs();
-    for (size_t i = 0; options_.gram && i < inputs.size(); ++i) {
+    const auto has_gram = [&](size_t i) { return options_.gram && inputs[i].n_experts == 0; };
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      if (!has_gram(i)) continue;
       const uint64_t n = inputs[i].n_cols;
       declare(inputs[i].linears.front(), kSumSuffix, n);
       declare(inputs[i].linears.front(), kMaxSuffix, n);
@@ -269,7 +278,8 @@ class Run {
       writer.write(std::as_bytes(std::span(entry.sum_squares)));
       writer.write(std::as_bytes(std::span(entry.counts)));
     }
-    for (size_t i = 0; options_.gram && i < inputs.size(); ++i) {
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      if (!has_gram(i)) continue;
       const ColumnMoments& m = collector_.moments(i);
       const std::vector<float> sums(m.sum().begin(), m.sum().end());
       writer.write(std::as_bytes(std::span(sums)));
@@ -288,7 +298,9 @@ class Run {
   void fill(CalibrateResult& result) const {
     for (size_t i = 0; i < collector_.inputs().size(); ++i) {
       const StatisticsInput& input = collector_.inputs()[i];
-      result.inputs.push_back({input.linears, input.n_cols, {collector_.moments(i).n_tokens()}});
+      result.inputs.push_back({input.linears, input.n_cols, {}});
+      for (size_t e = 0; e < input.n_matrices(); ++e)
+        result.inputs.back().n_tokens.push_back(collector_.moments(i, e).n_tokens());
     }
     result.sources = corpus_.sources;
     result.context = corpus_.context;
@@ -318,6 +330,25 @@ CalibrateResult calibrate(const Model& model, const CalibrateOptions& options, T
   return Run(model, options, pool).run();
 }
 
+ExpertCoverage expert_coverage(const CalibrateResult& r) {
+  std::vector<uint64_t> tokens;
+  for (const CalibratedInput& i : r.inputs) {
+    // Gate and up read what the router gave an expert; down reads the same tokens.
+    const bool is_down = i.linears.front().find("ffn_down_exps") != std::string::npos;
+    if (i.n_tokens.size() > 1 && !is_down) tokens.insert(tokens.end(), i.n_tokens.begin(), i.n_tokens.end());
+  }
+  ExpertCoverage c;
+  if (tokens.empty()) return c;
+  std::sort(tokens.begin(), tokens.end());
+  c.n_experts = tokens.size();
+  c.n_unseen = static_cast<uint64_t>(std::count(tokens.begin(), tokens.end(), uint64_t{0}));
+  c.n_few = static_cast<uint64_t>(std::count_if(tokens.begin(), tokens.end(), [](uint64_t n) { return n < kFewTokens; }));
+  c.least = tokens.front();
+  c.median = tokens[tokens.size() / 2];
+  c.most = tokens.back();
+  return c;
+}
+
 Json to_json(const CalibrateResult& r) {
   Json json;
   json["tokens"] = r.n_tokens;
@@ -333,6 +364,9 @@ Json to_json(const CalibrateResult& r) {
   json["inputs"] = Json::array();
   for (const CalibratedInput& i : r.inputs)
     json["inputs"].push_back(Json{{"linears", i.linears}, {"columns", i.n_cols}, {"tokens", i.n_tokens}});
+  if (const ExpertCoverage c = expert_coverage(r); c.n_experts > 0)
+    json["experts"] = {{"experts", c.n_experts}, {"unseen", c.n_unseen},   {"few", c.n_few}, {"few_below", kFewTokens},
+                       {"least", c.least},       {"median", c.median},     {"most", c.most}};
   return json;
 }
 

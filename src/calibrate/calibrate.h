@@ -34,6 +34,15 @@ struct CalibratedInput {
   std::vector<uint64_t> n_tokens;  // seen by each matrix: one, or one for each expert
 };
 
+// How the tokens spread over the experts of a mixture.
+struct ExpertCoverage {
+  uint64_t n_experts = 0;  // in all layers
+  uint64_t n_unseen = 0;   // of them no token came to
+  uint64_t n_few = 0;      // fewer than kFewTokens, the unseen among them
+  uint64_t least = 0, median = 0, most = 0;  // tokens of an expert
+};
+inline constexpr uint64_t kFewTokens = 256;
+
 struct CalibrateResult {
   std::vector<CalibratedInput> inputs;
   std::vector<CorpusSource> sources;
@@ -46,6 +55,7 @@ struct CalibrateResult {
 // Error(kInterrupted) after saving the work.
 CalibrateResult calibrate(const Model& model, const CalibrateOptions& options, ThreadPool& pool);
 Json to_json(const CalibrateResult& result);
+ExpertCoverage expert_coverage(const CalibrateResult& result);  // n_experts 0: the model is no mixture
 
 // Where work in progress lies.
 std::string calibration_work_directory(const std::string& output);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -247,6 +248,50 @@ TEST(Collector, SaysWhichInputIsNotFinite) {
     EXPECT_EQ(e.code(), ExitCode::kNumeric);
     EXPECT_NE(std::string(e.what()).find(op.weight), std::string::npos);
   }
+}
+
+// Experts: the tokens that the router gave to each, and with everything routed everywhere, all tokens for all, without
+// another change.
+TEST(Collector, CountsTheTokensOfExperts) {
+  RandomModelOptions options;
+  options.n_experts = 5;
+  options.n_used = 2;
+  RandomModel model(options);
+  ThreadPool pool(2);
+  const auto tokens = random_tokens(40, 50, 3);
+  const auto collect = [&](std::vector<float>& logits) {
+    auto collector = std::make_unique<Collector>(statistics_inputs(model, 2, true), pool);
+    collector->select(0, collector->inputs().size(), false);
+    const auto engine = Engine::make(model, pool, {.observer = collector.get()});
+    const auto session = engine->new_session(tokens.size());
+    logits.resize(tokens.size() * 50);
+    engine->forward(*session, tokens, tokens.size(), logits);
+    return collector;
+  };
+  std::vector<float> logits, all_logits;
+  const auto routed = collect(logits);
+  model.route_all_experts();
+  const auto everywhere = collect(all_logits);
+  EXPECT_EQ(logits, all_logits);
+  size_t n_inputs = 0;
+  for (size_t i = 0; i < routed->inputs().size(); ++i) {
+    const StatisticsInput& input = routed->inputs()[i];
+    if (input.n_experts == 0) {
+      EXPECT_TRUE(std::ranges::equal(routed->moments(i).squares(), everywhere->moments(i).squares()));
+      continue;
+    }
+    ++n_inputs;
+    uint64_t total = 0;
+    for (size_t e = 0; e < 5; ++e) {
+      total += routed->moments(i, e).n_tokens();
+      EXPECT_EQ(everywhere->moments(i, e).n_tokens(), tokens.size());
+      for (size_t c = 0; c < input.n_cols; ++c)
+        EXPECT_LE(routed->moments(i, e).squares()[c], everywhere->moments(i, e).squares()[c] * (1 + 1e-6));
+    }
+    EXPECT_EQ(total, 2 * tokens.size());
+  }
+  EXPECT_EQ(n_inputs, 4u);  // gate and up, down; in two layers
+  EXPECT_THROW(RandomModel({}).route_all_experts(), Error);
 }
 
 }  // namespace

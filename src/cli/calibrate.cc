@@ -14,6 +14,7 @@ namespace {
 struct Options {
   std::string model, memory;
   std::vector<std::string> texts, merge;
+  bool all_experts = false;
   CalibrateOptions calibrate;
 };
 
@@ -26,6 +27,12 @@ void print_result(const CalibrateResult& r, const std::string& output) {
                         format_size(r.size_bytes), r.inputs.size(), r.n_tokens, r.context,
                         r.n_passes == 1 ? "one pass" : fmt::format("{} passes", r.n_passes), format_duration(r.seconds),
                         format_rate(r.tokens_per_second)));
+  const ExpertCoverage c = expert_coverage(r);
+  if (c.n_experts == 0) return;
+  print_out(fmt::format("experts: {} of {} saw no token, {} fewer than {}; least {}, median {}, most {}\n", c.n_unseen,
+                        c.n_experts, c.n_few, kFewTokens, c.least, c.median, c.most));
+  if (c.n_few > 0)
+    print_out("add text, or route every token to every expert with --all-experts, to know more about them\n");
 }
 
 ExitCode merge(const Options& o, const CommonOptions& common) {
@@ -49,6 +56,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   for (const std::string& text : o.texts) options.corpus.texts.push_back(parse_corpus_text(text));
   if (options.corpus.texts.empty()) fail(ExitCode::kUsage, "calibrate: no text: add --text FILE");
   const auto model = Model::open(o.model);
+  if (o.all_experts) model->route_all_experts();
   ThreadPool pool(common.threads);
   const CalibrateResult result = calibrate(*model, options, pool);
   if (common.json) {
@@ -84,6 +92,8 @@ Action declare(CLI::App& app) {
          "--no-process-output", [o] { o->calibrate.process_output = false; }, "Leave the head out")
       ->excludes(with_head);
   app.add_flag("--legacy", c.legacy, "Write the older .dat form of an importance matrix");
+  app.add_flag("--all-experts", o->all_experts,
+               "Mixtures of experts: statistics of every expert over every token, not only those routed to it");
   app.add_option("--memory", o->memory,
                  "For Gram matrices: blocks are done a few at a time to keep to it (default 2GiB)")
       ->type_name("SIZE");

@@ -47,6 +47,7 @@ struct GgufValue {
   static GgufValue strings(std::vector<std::string> v);
   static GgufValue i32s(std::span<const int32_t> v);
   static GgufValue f32s(std::span<const float> v);
+  static GgufValue booleans(const std::vector<bool>& v);
 
   // Widening reads; nullopt when the value is of another kind or does not fit.
   std::optional<uint64_t> as_uint() const;

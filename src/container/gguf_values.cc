@@ -111,6 +111,13 @@ GgufValue GgufValue::strings(std::vector<std::string> v) {
 GgufValue GgufValue::i32s(std::span<const int32_t> v) { return packed_array(GgufValueType::kI32, v); }
 GgufValue GgufValue::f32s(std::span<const float> v) { return packed_array(GgufValueType::kF32, v); }
 
+GgufValue GgufValue::booleans(const std::vector<bool>& v) {
+  GgufArray array;
+  array.element_type = GgufValueType::kBool;
+  for (bool b : v) array.packed.push_back(std::byte{b});
+  return {GgufValueType::kArray, std::move(array)};
+}
+
 std::optional<uint64_t> GgufValue::as_uint() const {
   if (const auto* u = std::get_if<uint64_t>(&value)) return *u;
   if (const auto* i = std::get_if<int64_t>(&value); i && *i >= 0) return static_cast<uint64_t>(*i);

@@ -1,6 +1,8 @@
 #include "engine/attention.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <limits>
 
 #include "kernel/kernels.h"
@@ -18,22 +20,46 @@ size_t tokens_per_block(const AttentionShape& s) {
 size_t align_down(size_t n) { return n / kLaneStep * kLaneStep; }
 size_t align_up(size_t n) { return align_down(n + kLaneStep - 1); }
 
-// Scores of one query become weights: softmax over [low, high], 0 elsewhere in [start, end).
-void weigh(float* scores, size_t start, size_t end, size_t low, size_t high) {
-  const size_t aligned = align_down(low);
+// Scores of one query become weights: softmax over [low, high], 0 elsewhere in [start, end). A sink takes the place behind
+// them for as long as it takes.
+void weigh(float* scores, size_t start, size_t end, size_t low, size_t high, const float* sink) {
+  const size_t aligned = align_down(low), n = high + 1 - aligned;
   std::fill(scores, scores + (aligned - start), 0.0f);
   std::fill(scores + (aligned - start), scores + (low - start), -std::numeric_limits<float>::infinity());
-  kernels().softmax(scores + (aligned - start), high + 1 - aligned);
+  if (sink) scores[high + 1 - start] = *sink;
+  kernels().softmax(scores + (aligned - start), sink ? n + 1 : n);
   std::fill(scores + (high + 1 - start), scores + (end - start), 0.0f);
 }
 
+// Soft cap and ALiBi on the scores of the keys [low, high], the query's own position being `high`.
+void adjust(const AttentionShape& shape, size_t head, float* scores, size_t start, size_t low, size_t high) {
+  const double cap = static_cast<double>(shape.softcap);
+  for (size_t key = low; shape.softcap != 0 && key <= high; ++key) {
+    float& score = scores[key - start];
+    score = static_cast<float>(cap * std::tanh(static_cast<double>(score) / cap));
+  }
+  for (size_t key = low; !shape.slopes.empty() && key <= high; ++key)
+    scores[key - start] -= shape.slopes[head] * static_cast<float>(high - key);
+}
+
 }  // namespace
+
+std::vector<float> alibi_slopes(size_t n_heads, float max_bias) {
+  const auto n = static_cast<double>(std::bit_floor(n_heads)), bias = static_cast<double>(max_bias);
+  std::vector<float> slopes(n_heads);
+  for (size_t h = 0; h < n_heads; ++h) {
+    const auto i = static_cast<double>(h);
+    const double power = i < n ? -bias * (i + 1) / n : -bias / 2 * (2 * (i - n) + 1) / n;
+    slopes[h] = static_cast<float>(std::exp2(power));
+  }
+  return slopes;
+}
 
 void AttentionScratch::reserve(int n_workers, const AttentionShape& shape, const CacheLayer& cache, size_t n_keys) {
   const size_t n_rows = tokens_per_block(shape) * (shape.n_heads / shape.n_kv_heads);
   workers_.resize(static_cast<size_t>(n_workers));
   for (Worker& w : workers_) {
-    if (w.scores.size() < n_rows * align_up(n_keys)) w.scores.resize(n_rows * align_up(n_keys));
+    if (w.scores.size() < n_rows * align_up(n_keys + 1)) w.scores.resize(n_rows * align_up(n_keys + 1));
     if (w.queries.size() < n_rows * shape.head_dim) w.queries.resize(n_rows * shape.head_dim);
     if (w.outputs.size() < n_rows * shape.head_dim) w.outputs.resize(n_rows * shape.head_dim);
     if (w.decoded.size() < cache.buffer_floats(n_keys)) w.decoded.resize(cache.buffer_floats(n_keys));
@@ -62,7 +88,7 @@ void attend(const AttentionShape& shape, const CacheLayer& cache, size_t first, 
     const size_t kv_head = item % shape.n_kv_heads, begin = (n_blocks - 1 - item / shape.n_kv_heads) * block;
     const size_t n_block = std::min(block, n_tokens - begin), n_rows = n_block * group;
     const size_t start = align_down(lowest_key(first + begin)), end = first + begin + n_block;
-    const size_t n_keys = end - start, ld = align_up(n_keys);
+    const size_t n_keys = end - start, ld = align_up(n_keys + 1);  // room for a sink
     auto& [scores, queries, outputs, decoded] = scratch.workers_[static_cast<size_t>(worker)];
 
     for (size_t t = 0; t < n_block; ++t) {
@@ -76,7 +102,9 @@ void attend(const AttentionShape& shape, const CacheLayer& cache, size_t first, 
     }
     for (size_t row = 0; row < n_rows; ++row) {
       const size_t position = first + begin + row / group;
-      weigh(scores.data() + row * ld, start, end, lowest_key(position), position);
+      const size_t head = kv_head * group + row % group, low = lowest_key(position);
+      adjust(shape, head, scores.data() + row * ld, start, low, position);
+      weigh(scores.data() + row * ld, start, end, low, position, shape.sinks.empty() ? nullptr : &shape.sinks[head]);
     }
     size_t stride = 0;
     const float* values = cache.values_of(kv_head, start, n_keys, decoded.data(), stride);

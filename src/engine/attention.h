@@ -13,7 +13,14 @@ struct AttentionShape {
   size_t n_heads = 0, n_kv_heads = 0, head_dim = 0;
   float scale = 1;
   size_t sliding_window = 0;  // 0: none
+  float softcap = 0;          // scores become c · tanh(score / c); 0: none
+  std::vector<float> slopes = {};  // by head (ALiBi): a key d tokens back loses d · slope; empty: none
+  std::vector<float> sinks = {};   // by head: a score more in the softmax, without a value; empty: none
 };
+
+// ALiBi's slopes: powers of 2^(-max_bias / n) for n heads, n a power of two; else the odd powers of the next such series
+// follow. Source: arXiv:2108.12409, its reference code.
+std::vector<float> alibi_slopes(size_t n_heads, float max_bias);
 
 // Scores, scaled queries and outputs of one block of queries, and what is decoded of one head of a compact cache, for
 // each worker.

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "base/progress.h"
+#include "engine/elementwise.h"
 #include "engine/packed_linear.h"
 #include "engine/program.h"
 #include "kernel/kernels.h"
@@ -22,8 +23,17 @@ class GraphEngine : public Engine {
   GraphEngine(const Model& model, ThreadPool& pool, const EngineOptions& options)
       : model_(model), pool_(pool), options_(options), program_(make_program(model)) {
     size_t tile = 0;
-    for (const Step& step : program_.steps)
+    bool has_experts = false;
+    for (const Step& step : program_.steps) {
       if (step.linear) tile = std::max(tile, step.linear->scratch_floats());
+      if (step.experts) tile = std::max(tile, step.experts->scratch_floats());
+      has_experts |= step.experts != nullptr;
+    }
+    if (has_experts && (options.editor || options.numerics.linears()))
+      fail(ExitCode::kUnsupported,
+           "{}: a mixture of experts is computed in f32 or with 8-bit activations: no schemes of linears, no edited "
+           "activations",
+           model.path());
     tiles_.resize(static_cast<size_t>(pool.size()));
     for (auto& t : tiles_) t.resize(tile);
     buffers_.resize(program_.buffer_widths.size());
@@ -97,6 +107,11 @@ class GraphEngine : public Engine {
       if (step.op->weight != name) continue;
       found = true;
       if (step.table) step.table = &tensor;
+      if (step.experts) {
+        step.experts =
+            std::make_unique<ExpertLinear>(tensor, step.op->bias.empty() ? nullptr : &model_.tensor(step.op->bias));
+        for (auto& t : tiles_) t.resize(std::max(t.size(), step.experts->scratch_floats()));
+      }
       if (step.linear)
         step.linear = std::make_unique<Linear>(tensor, step.op->bias.empty() ? nullptr : &model_.tensor(step.op->bias));
       if (!step.linear) continue;
@@ -143,13 +158,14 @@ class GraphEngine : public Engine {
   size_t n_vocab() const override { return program_.n_vocab; }
 
   uint64_t scratch_bytes() const override {
-    uint64_t floats = rounded_.size();
+    uint64_t floats = rounded_.size() + expert_in_.size() + expert_out_.size();
     for (const auto& b : buffers_) floats += b.size();
     for (const auto& t : tiles_) floats += t.size();
     uint64_t bytes = floats * sizeof(float) + attention_scratch_.size_bytes();
     for (const Step& s : program_.steps) {
       bytes += (s.weight.size() + s.bias.size()) * sizeof(float);
       if (s.linear) bytes += s.linear->size_bytes();
+      if (s.experts) bytes += s.experts->size_bytes();
     }
     for (const RopeTable& r : program_.ropes) bytes += r.size_bytes();
     for (const QuantizedScratch& q : quantized_scratch_) bytes += q.size_bytes();
@@ -207,7 +223,7 @@ class GraphEngine : public Engine {
     for (size_t b = 0; b < buffers_.size(); ++b)
       if (buffers_[b].size() < batch.n * program_.buffer_widths[b])
         buffers_[b].resize(batch.n * program_.buffer_widths[b]);
-    for (RopeTable& rope : program_.ropes) rope.reserve(batch.position + batch.n);
+    for (RopeTable& rope : program_.ropes) rope.reserve(batch.position + batch.n, batch.cache->capacity());
     rounded_of_ = inputs_of_ = int8_of_ = edited_of_ = kNoValue;
   }
 
@@ -259,11 +275,39 @@ class GraphEngine : public Engine {
       case OpKind::kAttention:
         attention(step, batch, first);
         break;
+      case OpKind::kScale:
+        each_token(first, n, w, [&](size_t t) {
+          const float* x = in(0, t);
+          float* y = rows(op.output, t);
+          for (size_t i = 0; i < w; ++i) y[i] = x[i] * op.scale;
+        });
+        break;
       case OpKind::kSiluMul:
-        each_token(first, n, w, [&](size_t t) { k.silu_mul(in(0, t), in(1, t), rows(op.output, t), w); });
+      case OpKind::kGeluMul:
+      case OpKind::kSwigluOai:
+        each_token(first, n, w, [&](size_t t) { gate(op.kind, in(0, t), in(1, t), rows(op.output, t), w); });
         break;
       case OpKind::kGelu:
-        each_token(first, n, w, [&](size_t t) { k.gelu(in(0, t), rows(op.output, t), w); });
+      case OpKind::kGeluErf:
+      case OpKind::kRelu:
+        each_token(first, n, w, [&](size_t t) { activate(op.kind, in(0, t), rows(op.output, t), w); });
+        break;
+      case OpKind::kRoute:
+        each_token(first, n, op.n_experts, [&](size_t t) {
+          route_token(in(0, t), op.n_experts, op.n_chosen, op.n_used, op.softmax_chosen, rows(op.output, t));
+        });
+        break;
+      case OpKind::kExpertLinear:
+        expert_linear(step, batch, first);
+        break;
+      case OpKind::kExpertSum:
+        each_token(first, n, w, [&](size_t t) {
+          const float *x = in(0, t), *weights = in(1, t) + op.n_used;
+          float* y = rows(op.output, t);
+          std::fill(y, y + w, 0.0f);
+          for (size_t s = 0; s < op.n_used; ++s)
+            if (weights[s] != 0) k.axpy(weights[s] * op.scale, x + s * w, y, w);
+        });
         break;
       case OpKind::kAdd:
         each_token(first, n, w, [&](size_t t) { k.add(in(0, t), in(1, t), rows(op.output, t), w); });
@@ -289,7 +333,7 @@ class GraphEngine : public Engine {
     const size_t w = width(step.op->output);
     each_token(first, batch.n, w, [&](size_t t) {
       float* out = rows(step.op->output, t);
-      step.table->read_rows(batch.position + t, 1, out);
+      step.table->read_rows(batch.position + t + step.op->offset, 1, out);
       kernels().add(rows(step.op->inputs[0], t), out, out, w);
     });
   }
@@ -312,6 +356,58 @@ class GraphEngine : public Engine {
   }
 
   void linear(const Step& step, const Batch& batch, size_t first) {
+    product(step, batch, first);
+    const Op& op = *step.op;
+    if (op.softcap == 0) return;
+    const size_t w = width(op.output);
+    float* y = op.output == model_.graph().logits ? batch.logits : rows(op.output, first);
+    each_token(0, batch.n - first, w, [&](size_t t) { soft_cap(op.softcap, y + t * w, w); });
+  }
+
+  // Gathers the tokens of each expert, multiplies, and puts the results into their slots.
+  void expert_linear(const Step& step, const Batch& batch, size_t first) {
+    const Op& op = *step.op;
+    const ExpertLinear& experts = *step.experts;
+    const size_t n_cols = experts.n_cols(), n_rows = experts.n_rows();
+    const auto slots = slots_by_expert(rows(op.inputs[1], first), batch.n - first, op.n_used, op.n_experts);
+    for (size_t e = 0; e < slots.size(); ++e) {
+      const size_t n = slots[e].size();
+      if (expert_in_.size() < n * n_cols) expert_in_.resize(n * n_cols);
+      if (expert_out_.size() < n * n_rows) expert_out_.resize(n * n_rows);
+      each_token(0, n, n_cols, [&](size_t i) {
+        const auto [token, slot] = slots[e][i];
+        const float* x = rows(op.inputs[0], first + token) + (op.by_slots ? slot * n_cols : 0);
+        std::copy_n(x, n_cols, expert_in_.data() + i * n_cols);
+      });
+      if (options_.observer) options_.observer->on_expert_input(op, e, expert_in_.data(), n, n_cols);
+      if (n == 0) continue;
+      expert_product(experts.expert(e), n);
+      const float* bias = experts.bias(e);
+      each_token(0, n, n_rows, [&](size_t i) {
+        const auto [token, slot] = slots[e][i];
+        float* y = rows(op.output, first + token) + slot * n_rows;
+        std::copy_n(expert_out_.data() + i * n_rows, n_rows, y);
+        if (bias) kernels().add(y, bias, y, n_rows);
+      });
+    }
+  }
+
+  // expert_in_ (n, n_cols) → expert_out_ (n, n_rows).
+  void expert_product(const Linear& linear, size_t n) {
+    float *x = expert_in_.data(), *y = expert_out_.data();
+    const size_t n_cols = linear.n_cols();
+    const ActRounding rounding = options_.act_int8 ? linear.rounding() : ActRounding::kNone;
+    if (options_.act_int8 && has_packed_product(linear)) {
+      expert_int8_.assign(x, n, n_cols, rounding, pool_);
+      return run_packed(linear, expert_int8_, y, n, tiles_, pool_);
+    }
+    if (rounding != ActRounding::kNone)
+      each_token(0, n, n_cols, [&](size_t t) { round_activations(rounding, x + t * n_cols, x + t * n_cols, n_cols); });
+    if (n == 1 && has_float_product(linear)) return run_floats(linear, x, y, pool_);
+    linear.run(x, y, n, tiles_, pool_);
+  }
+
+  void product(const Step& step, const Batch& batch, size_t first) {
     const Op& op = *step.op;
     const float* x = rows(op.inputs[0], first);
     const bool is_head = op.output == model_.graph().logits;
@@ -431,7 +527,8 @@ class GraphEngine : public Engine {
   Program program_;
   std::vector<AlignedVector<float>> buffers_, tiles_;  // values; decoded weights, one for each worker
   AttentionScratch attention_scratch_;
-  AlignedVector<float> rounded_, edited_;
+  AlignedVector<float> rounded_, edited_, expert_in_, expert_out_;
+  Int8Inputs expert_int8_;
   ValueId edited_of_ = kNoValue;
   size_t edited_first_ = 0;
   ValueId rounded_of_ = kNoValue;

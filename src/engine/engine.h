@@ -20,6 +20,9 @@ class LinearObserver {
  public:
   virtual ~LinearObserver() = default;
   virtual void on_linear_input(const Op& op, const float* x, size_t n_tokens, size_t n_cols) = 0;
+  // Linears of experts: the inputs of those tokens that were routed to the expert, gathered; none when n_tokens is 0.
+  virtual void on_expert_input(const Op&, size_t /*expert*/, const float* /*x*/, size_t /*n_tokens*/,
+                               size_t /*n_cols*/) {}
 };
 
 // Changes the input of linears before they multiply it: x is a copy, (n_tokens, n_cols), of the tokens from `position`
@@ -40,8 +43,8 @@ struct EngineOptions {
   // Kernels::native_bf16. Not the head; not calls of a few tokens, nor together with act_int8 or schemes.
   bool bf16_products = false;
   LinearObserver* observer = nullptr;
-  LinearInputEditor* editor = nullptr;  // not together with act_int8, bf16_products or schemes
-  Numerics numerics = {};  // schemes to compute in; not together with act_int8
+  LinearInputEditor* editor = nullptr;  // not together with act_int8, bf16_products or schemes; not with experts
+  Numerics numerics = {};  // schemes to compute in; not together with act_int8; those of linears not with experts
 };
 
 // A value of the graph for the tokens of one window: (n_tokens, width) floats.

@@ -39,6 +39,36 @@ const Shape kShapes[] = {
     {"sliding_window", changed([](auto& o) { o.sliding_window = 7; })},
     {"long_sliding_window", changed([](auto& o) { o.sliding_window = 20; })},
     {"gpt2", changed([](auto& o) { o.gpt2 = true; })},
+    {"gemma", changed([](auto& o) {
+       o.gemma = true;
+       o.sliding_window = 7;
+     })},
+    {"opt", changed([](auto& o) {
+       o.gpt2 = true;
+       o.activation = OpKind::kRelu;
+       o.first_position = 2;
+     })},
+    {"exact_gelu", changed([](auto& o) {
+       o.gpt2 = true;
+       o.activation = OpKind::kGeluErf;
+     })},
+    {"alibi", changed([](auto& o) { o.max_alibi_bias = 8; })},
+    {"experts", changed([](auto& o) {
+       o.n_experts = 5;
+       o.n_used = 2;
+     })},
+    {"one_expert_q8_0", changed([](auto& o) {
+       o.n_experts = 3;
+       o.n_used = 1;
+       o.type = "Q8_0";
+       o.n_ff = 64;
+     })},
+    {"gpt_oss", changed([](auto& o) {
+       o.oai = true;
+       o.n_experts = 4;
+       o.n_used = 3;
+       o.sliding_window = 9;
+     })},
     {"q8_0", changed([](auto& o) {
        o.type = "Q8_0";
        o.n_ff = 64;

@@ -36,6 +36,21 @@ std::unique_ptr<Linear> make_linear(const Model& model, const Op& op, size_t n_r
   return std::make_unique<Linear>(weight, bias);
 }
 
+// Both by name, so that a weight can be replaced.
+std::unique_ptr<ExpertLinear> make_experts(const Model& model, const Op& op, size_t n_out, size_t n_in) {
+  const ModelTensor& weight = model.tensor(op.weight);
+  const size_t n_rows = n_out / op.n_used, n_cols = op.by_slots ? n_in / op.n_used : n_in;
+  if (weight.n_matrices() != op.n_experts || weight.n_cols() != n_cols || weight.n_rows() != op.n_experts * n_rows)
+    fail(ExitCode::kBadInput, "{}: tensor {}: {} matrices of {} rows and {} columns: expected {} of {} and {}",
+         model.path(), op.weight, weight.n_matrices(), weight.n_rows() / weight.n_matrices(), weight.n_cols(),
+         op.n_experts, n_rows, n_cols);
+  const ModelTensor* bias = op.bias.empty() ? nullptr : &model.tensor(op.bias);
+  if (bias && bias->n_elements() != op.n_experts * n_rows)
+    fail(ExitCode::kBadInput, "{}: tensor {}: {} values: expected {}", model.path(), op.bias, bias->n_elements(),
+         op.n_experts * n_rows);
+  return std::make_unique<ExpertLinear>(weight, bias);
+}
+
 void check_heads(const Model& model, const Graph& graph, const Op& op) {
   const auto bad = [&](const char* what, size_t found, size_t expected) {
     fail(ExitCode::kBadInput, "{}: attention of block {}: {} is {}: expected {}", model.path(), op.layer, what, found,
@@ -60,7 +75,10 @@ Step make_step(const Model& model, const Op& op, Program& program) {
       break;
     case OpKind::kAddPosition:
       step.table = &table_tensor(model, op.weight, out);
-      program.max_positions = std::min<size_t>(program.max_positions, step.table->n_rows());
+      if (step.table->n_rows() <= op.offset)
+        fail(ExitCode::kBadInput, "{}: tensor {}: {} rows, of which the first {} are no positions", model.path(),
+             op.weight, step.table->n_rows(), op.offset);
+      program.max_positions = std::min<size_t>(program.max_positions, step.table->n_rows() - op.offset);
       break;
     case OpKind::kRmsNorm:
     case OpKind::kLayerNorm: {
@@ -82,16 +100,28 @@ Step make_step(const Model& model, const Op& op, Program& program) {
       break;
     case OpKind::kAttention:
       check_heads(model, graph, op);
-      step.attention = {op.n_heads, op.n_kv_heads, op.head_dim, op.attention_scale, op.sliding_window};
+      step.attention = {op.n_heads, op.n_kv_heads, op.head_dim, op.attention_scale, op.sliding_window, op.softcap};
+      if (op.max_alibi_bias != 0) step.attention.slopes = alibi_slopes(op.n_heads, op.max_alibi_bias);
+      step.attention.sinks = vector_tensor(model, op.weight, op.n_heads);
       step.attention_index = program.caches.size();
       program.caches.push_back({op.n_kv_heads, op.head_dim});
       program.last_attention = program.steps.size();
       program.has_attention = true;
       break;
+    case OpKind::kExpertLinear:
+      step.experts = make_experts(model, op, out, width_of(graph, op.inputs[0]));
+      break;
+    case OpKind::kScale:
     case OpKind::kSlice:
     case OpKind::kSiluMul:
+    case OpKind::kGeluMul:
+    case OpKind::kSwigluOai:
     case OpKind::kGelu:
+    case OpKind::kGeluErf:
+    case OpKind::kRelu:
     case OpKind::kAdd:
+    case OpKind::kRoute:
+    case OpKind::kExpertSum:
       break;
   }
   return step;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/attention.h"
+#include "engine/expert_linear.h"
 #include "engine/linear.h"
 #include "engine/quantized_linear.h"
 #include "engine/rope.h"
@@ -18,6 +19,7 @@ struct Step {
   const ModelTensor* table = nullptr;  // embeddings: rows by token or position
   std::unique_ptr<Linear> linear;
   std::unique_ptr<QuantizedLinear> quantized;  // when the linear is computed in a scheme
+  std::unique_ptr<ExpertLinear> experts;
   std::vector<float> weight, bias;  // norms
   AttentionShape attention;
   size_t attention_index = 0;  // among the graph's attentions: its part of the cache

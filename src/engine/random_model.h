@@ -20,6 +20,13 @@ struct RandomModelOptions {
   uint32_t n_rope_pairs = 4;  // at most head_dim / 2
   bool head_norms = false;    // a norm for each head of q and k
   bool gpt2 = false;          // layer norms, learned positions, one matrix for q, k and v, biases, gelu, tied head
+  // Gemma's: post-norms, GELU gates, a scaled embedding, soft caps, windows in every other layer only.
+  bool gemma = false;
+  uint32_t n_experts = 0, n_used = 2;  // a mixture in place of each feed-forward
+  bool oai = false;                    // gpt-oss's: biases of experts, clamped gates, sinks
+  float max_alibi_bias = 0;            // in place of rotary positions
+  OpKind activation = OpKind::kGelu;   // with gpt2
+  uint32_t first_position = 0;         // with gpt2: rows before position 0
   std::string type = "F32";   // of the matrices
   uint32_t seed = 1;
   float head_scale = 1;  // 0: every token is equally likely
@@ -89,6 +96,7 @@ class RandomModel : public Model {
     GraphBuilder g;
     add("token_embd.weight", {o.n_vocab, o.n_embd}, o.type, 1);
     ValueId x = g.embed("token_embd.weight", o.n_embd);
+    if (o.gemma) x = g.scale(x, 1.7f);
     for (uint32_t l = 0; l < o.n_layers; ++l) {
       const std::string p = "blk." + std::to_string(l) + ".";
       g.set_layer(static_cast<int>(l));
@@ -110,26 +118,65 @@ class RandomModel : public Model {
         key = g.rms_norm(key, p + "attn_k_norm.weight", 1e-5f, o.head_dim);
       }
       const ValueId value = g.linear(n, p + "attn_v.weight", kv);
-      query = g.rope(query, rope, o.n_heads, o.head_dim);
-      key = g.rope(key, rope, o.n_kv_heads, o.head_dim);
-      const ValueId a = g.attention(query, key, value, o.n_heads, o.n_kv_heads, o.head_dim, o.sliding_window);
-      x = g.add(x, g.linear(a, p + "attn_output.weight", o.n_embd));
+      if (o.max_alibi_bias == 0) {
+        query = g.rope(query, rope, o.n_heads, o.head_dim);
+        key = g.rope(key, rope, o.n_kv_heads, o.head_dim);
+      }
+      AttentionSpec spec{.n_heads = o.n_heads, .n_kv_heads = o.n_kv_heads, .head_dim = o.head_dim,
+                         .sliding_window = o.gemma && l % 2 == 1 ? 0 : o.sliding_window,
+                         .softcap = o.gemma ? 2.5f : 0.0f, .max_alibi_bias = o.max_alibi_bias};
+      if (o.oai) {
+        spec.sinks = p + "attn_sinks.weight";
+        add(spec.sinks, {o.n_heads}, "F32", 2);
+      }
+      const auto behind = [&](ValueId v, const std::string& name) {
+        if (!o.gemma) return v;
+        add(p + name, {o.n_embd}, "F32", 0.2f, 1);
+        return g.rms_norm(v, p + name, 1e-5f);
+      };
+      const ValueId a = g.attention(query, key, value, spec);
+      x = g.add(x, behind(g.linear(a, p + "attn_output.weight", o.n_embd), "post_attention_norm.weight"));
       const ValueId m = g.rms_norm(x, p + "ffn_norm.weight", 1e-5f);
+      if (o.n_experts > 0) {
+        x = g.add(x, make_experts(g, m, p, o));
+        continue;
+      }
       const ValueId gate = g.linear(m, p + "ffn_gate.weight", o.n_ff), up = g.linear(m, p + "ffn_up.weight", o.n_ff);
-      x = g.add(x, g.linear(g.silu_mul(gate, up), p + "ffn_down.weight", o.n_embd));
+      const ValueId gated = o.gemma ? g.gelu_mul(gate, up) : g.silu_mul(gate, up);
+      x = g.add(x, behind(g.linear(gated, p + "ffn_down.weight", o.n_embd), "post_ffw_norm.weight"));
     }
     g.set_layer(-1);
     add("output_norm.weight", {o.n_embd}, "F32", 0.2f, 1);
     linear_weight("output", o.n_vocab, o.n_embd, o.type, 2 * o.head_scale);
-    graph_ = g.finish(g.linear(g.rms_norm(x, "output_norm.weight", 1e-5f), "output.weight", o.n_vocab));
+    const ValueId logits = g.linear(g.rms_norm(x, "output_norm.weight", 1e-5f), "output.weight", o.n_vocab);
+    if (o.gemma) g.softcap(3);
+    graph_ = g.finish(logits);
+  }
+
+  ValueId make_experts(GraphBuilder& g, ValueId m, const std::string& p, const RandomModelOptions& o) {
+    const auto bias = [&](const std::string& name, std::vector<uint64_t> shape) {
+      if (!o.oai) return std::string();
+      add(p + name + ".bias", std::move(shape), "F32", 0.3f);
+      return p + name + ".bias";
+    };
+    linear_weight(p + "ffn_gate_inp", o.n_experts, o.n_embd, "F32", 2);
+    const ValueId scores = g.linear(m, p + "ffn_gate_inp.weight", o.n_experts, bias("ffn_gate_inp", {o.n_experts}));
+    const ValueId route = g.route(scores, {.n_experts = o.n_experts, .n_used = o.n_used, .softmax_chosen = o.oai});
+    const auto linear = [&](ValueId x, const std::string& name, uint32_t rows, uint32_t cols) {
+      add(p + name + ".weight", {o.n_experts, rows, cols}, o.type, 1 / std::sqrt(static_cast<float>(cols)));
+      return g.expert_linear(x, route, p + name + ".weight", rows, bias(name, {o.n_experts, rows}));
+    };
+    const ValueId gate = linear(m, "ffn_gate_exps", o.n_ff, o.n_embd), up = linear(m, "ffn_up_exps", o.n_ff, o.n_embd);
+    const ValueId gated = o.oai ? g.swiglu_oai(gate, up) : g.silu_mul(gate, up);
+    return g.expert_sum(linear(gated, "ffn_down_exps", o.n_embd, o.n_ff), route);
   }
 
   void make_gpt2(const RandomModelOptions& o) {
     const uint32_t q = o.n_heads * o.head_dim;
     GraphBuilder g;
     add("token_embd.weight", {o.n_vocab, o.n_embd}, o.type, 0.3f);
-    add("position_embd.weight", {o.n_ctx, o.n_embd}, "F32", 0.3f);
-    ValueId x = g.add_position(g.embed("token_embd.weight", o.n_embd), "position_embd.weight");
+    add("position_embd.weight", {o.n_ctx + o.first_position, o.n_embd}, "F32", 0.3f);
+    ValueId x = g.add_position(g.embed("token_embd.weight", o.n_embd), "position_embd.weight", o.first_position);
     const auto norm = [&](ValueId v, const std::string& name) {
       add(name + ".weight", {o.n_embd}, "F32", 0.2f, 1);
       add(name + ".bias", {o.n_embd}, "F32", 0.2f);
@@ -148,7 +195,7 @@ class RandomModel : public Model {
           g.attention(g.slice(qkv, 0, q), g.slice(qkv, q, q), g.slice(qkv, 2 * q, q), o.n_heads, o.n_heads, o.head_dim);
       x = g.add(x, linear(a, p + "attn_output", o.n_embd, q));
       const ValueId up = linear(norm(x, p + "ffn_norm"), p + "ffn_up", o.n_ff, o.n_embd);
-      x = g.add(x, linear(g.gelu(up), p + "ffn_down", o.n_embd, o.n_ff));
+      x = g.add(x, linear(g.activation(o.activation, up), p + "ffn_down", o.n_embd, o.n_ff));
     }
     g.set_layer(-1);
     graph_ = g.finish(g.linear(norm(x, "output_norm"), "token_embd.weight", o.n_vocab));

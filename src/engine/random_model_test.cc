@@ -1,6 +1,8 @@
 // The definition of every operation in double, for engine_test.cc.
 #include "engine/random_model.h"
 
+#include <algorithm>
+
 namespace tsubu {
 namespace {
 
@@ -44,6 +46,47 @@ std::vector<double> linear(std::vector<double> x, const Op& op, const Model& mod
   return y;
 }
 
+double gelu(double x) { return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
+
+// The chosen experts, found one after the other; each slot's expert, then its weight.
+std::vector<double> route(const Op& op, const std::vector<double>& scores) {
+  std::vector<bool> chosen(scores.size(), false);
+  for (uint32_t i = 0; i < op.n_chosen; ++i) {
+    size_t best = scores.size();
+    for (size_t e = 0; e < scores.size(); ++e)
+      if (!chosen[e] && (best == scores.size() || scores[e] > scores[best])) best = e;
+    chosen[best] = true;
+  }
+  double sum = 0;
+  for (size_t e = 0; e < scores.size(); ++e)
+    if (chosen[e] || !op.softmax_chosen) sum += std::exp(scores[e]);
+  std::vector<double> ids, weights;
+  for (size_t e = 0; e < scores.size(); ++e) {
+    if (!chosen[e] && op.n_used < op.n_experts) continue;
+    ids.push_back(static_cast<double>(e));
+    weights.push_back(chosen[e] ? std::exp(scores[e]) / sum : 0.0);
+  }
+  ids.insert(ids.end(), weights.begin(), weights.end());
+  return ids;
+}
+
+std::vector<double> experts(const Op& op, const std::vector<double>& x, const std::vector<double>& route,
+                            const Model& model) {
+  const ModelTensor& weight = model.tensor(op.weight);
+  const size_t n_rows = weight.n_rows() / op.n_experts, n_cols = weight.n_cols();
+  std::vector<double> y;
+  for (size_t s = 0; s < op.n_used; ++s) {
+    const auto e = static_cast<size_t>(route[s]);
+    for (size_t r = 0; r < n_rows; ++r) {
+      const std::vector<double> w = row_of(weight, e * n_rows + r);
+      double sum = op.bias.empty() ? 0 : row_of(model.tensor(op.bias), e)[r];
+      for (size_t c = 0; c < n_cols; ++c) sum += w[c] * x[(op.by_slots ? s * n_cols : 0) + c];
+      y.push_back(sum);
+    }
+  }
+  return y;
+}
+
 std::vector<double> rope(std::vector<double> x, const Op& op, const RopeSpec& spec, size_t position) {
   const size_t n_pairs = spec.inverse_frequencies.size();
   for (size_t h = 0; h < op.n_heads; ++h) {
@@ -60,7 +103,8 @@ std::vector<double> rope(std::vector<double> x, const Op& op, const RopeSpec& sp
   return x;
 }
 
-std::vector<double> attention(const Op& op, const Rows& q, const Rows& k, const Rows& v, size_t t) {
+std::vector<double> attention(const Op& op, const Rows& q, const Rows& k, const Rows& v, size_t t,
+                              const std::vector<double>& sinks) {
   std::vector<double> y(op.n_heads * op.head_dim);
   const size_t low = op.sliding_window > 0 && t >= op.sliding_window ? t + 1 - op.sliding_window : 0;
   for (size_t h = 0; h < op.n_heads; ++h) {
@@ -70,8 +114,16 @@ std::vector<double> attention(const Op& op, const Rows& q, const Rows& k, const 
     for (size_t j = low; j <= t; ++j) {
       double score = 0;
       for (size_t d = 0; d < op.head_dim; ++d) score += q[t][at + d] * k[j][kv + d];
-      sum += p[j] = std::exp(score * static_cast<double>(op.attention_scale));
+      score *= static_cast<double>(op.attention_scale);
+      const auto cap = static_cast<double>(op.softcap);
+      if (cap != 0) score = cap * std::tanh(score / cap);
+      if (op.max_alibi_bias != 0) {  // heads are a power of two here
+        const double slope = std::exp2(-static_cast<double>(op.max_alibi_bias) * static_cast<double>(h + 1) / op.n_heads);
+        score -= slope * static_cast<double>(t - j);
+      }
+      sum += p[j] = std::exp(score);
     }
+    if (!sinks.empty()) sum += std::exp(sinks[h]);
     for (size_t j = low; j <= t; ++j)
       for (size_t d = 0; d < op.head_dim; ++d) y[at + d] += p[j] / sum * v[j][kv + d];
   }
@@ -93,7 +145,7 @@ std::vector<double> reference_logits(const Model& model, const std::vector<Token
           y = row_of(model.tensor(op.weight), static_cast<uint64_t>(tokens[t]));
           break;
         case OpKind::kAddPosition:
-          y = row_of(model.tensor(op.weight), t);
+          y = row_of(model.tensor(op.weight), t + op.offset);
           for (size_t i = 0; i < y.size(); ++i) y[i] += in(0)[t][i];
           break;
         case OpKind::kRmsNorm:
@@ -102,6 +154,8 @@ std::vector<double> reference_logits(const Model& model, const std::vector<Token
           break;
         case OpKind::kLinear:
           y = linear(in(0)[t], op, model, meaning);
+          if (op.softcap != 0)
+            for (double& v : y) v = static_cast<double>(op.softcap) * std::tanh(v / static_cast<double>(op.softcap));
           break;
         case OpKind::kSlice: {
           const auto first = in(0)[t].begin() + op.offset;
@@ -112,16 +166,46 @@ std::vector<double> reference_logits(const Model& model, const std::vector<Token
           y = rope(in(0)[t], op, graph.ropes[static_cast<size_t>(op.rope)], t);
           break;
         case OpKind::kAttention:
-          y = attention(op, in(0), in(1), in(2), t);
+          y = attention(op, in(0), in(1), in(2), t, op.weight.empty() ? std::vector<double>() : row_of(model.tensor(op.weight), 0));
           break;
         case OpKind::kSiluMul:
           for (size_t i = 0; i < in(0)[t].size(); ++i)
             y.push_back(in(0)[t][i] / (1 + std::exp(-in(0)[t][i])) * in(1)[t][i]);
           break;
         case OpKind::kGelu:
-          for (double x : in(0)[t])
-            y.push_back(0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))));
+          for (double x : in(0)[t]) y.push_back(gelu(x));
           break;
+        case OpKind::kScale:
+          for (double x : in(0)[t]) y.push_back(x * static_cast<double>(op.scale));
+          break;
+        case OpKind::kGeluMul:
+          for (size_t i = 0; i < in(0)[t].size(); ++i) y.push_back(gelu(in(0)[t][i]) * in(1)[t][i]);
+          break;
+        case OpKind::kSwigluOai:
+          for (size_t i = 0; i < in(0)[t].size(); ++i) {
+            const double g = std::min(in(0)[t][i], 7.0), u = std::clamp(in(1)[t][i], -7.0, 7.0);
+            y.push_back(g / (1 + std::exp(-1.702 * g)) * (u + 1));
+          }
+          break;
+        case OpKind::kGeluErf:
+          for (double x : in(0)[t]) y.push_back(0.5 * x * std::erfc(-x / std::sqrt(2.0)));
+          break;
+        case OpKind::kRelu:
+          for (double x : in(0)[t]) y.push_back(std::max(x, 0.0));
+          break;
+        case OpKind::kRoute:
+          y = route(op, in(0)[t]);
+          break;
+        case OpKind::kExpertLinear:
+          y = experts(op, in(0)[t], in(1)[t], model);
+          break;
+        case OpKind::kExpertSum: {
+          const size_t w = graph.widths[static_cast<size_t>(op.output)];
+          y.assign(w, 0.0);
+          for (size_t i = 0; i < in(0)[t].size(); ++i)
+            y[i % w] += in(0)[t][i] * in(1)[t][op.n_used + i / w] * static_cast<double>(op.scale);
+          break;
+        }
         case OpKind::kAdd:
           for (size_t i = 0; i < in(0)[t].size(); ++i) y.push_back(in(0)[t][i] + in(1)[t][i]);
           break;

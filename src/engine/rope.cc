@@ -7,15 +7,22 @@ namespace tsubu {
 
 RopeTable::RopeTable(const RopeSpec& spec) : spec_(spec) {}
 
-void RopeTable::reserve(size_t n_positions) {
+void RopeTable::reserve(size_t n_positions, size_t capacity) {
   const size_t n_pairs = spec_.inverse_frequencies.size();
+  const bool is_long = !spec_.long_inverse_frequencies.empty() && capacity > spec_.long_from;
+  const std::vector<float>& frequencies = is_long ? spec_.long_inverse_frequencies : spec_.inverse_frequencies;
+  if (is_long != is_long_) {
+    cosines_.clear();
+    sines_.clear();
+    is_long_ = is_long;
+  }
   if (n_pairs == 0 || cosines_.size() >= n_positions * n_pairs) return;
   const size_t first = cosines_.size() / n_pairs;
   cosines_.resize(n_positions * n_pairs);
   sines_.resize(n_positions * n_pairs);
   for (size_t p = first; p < n_positions; ++p) {
     for (size_t i = 0; i < n_pairs; ++i) {
-      const double angle = static_cast<double>(p) * static_cast<double>(spec_.inverse_frequencies[i]);
+      const double angle = static_cast<double>(p) * static_cast<double>(frequencies[i]);
       cosines_[p * n_pairs + i] = static_cast<float>(std::cos(angle) * static_cast<double>(spec_.magnitude));
       sines_[p * n_pairs + i] = static_cast<float>(std::sin(angle) * static_cast<double>(spec_.magnitude));
     }

@@ -12,8 +12,9 @@ namespace tsubu {
 class RopeTable {
  public:
   explicit RopeTable(const RopeSpec& spec);
-  // Makes positions [0, n_positions) available. Not thread-safe against rotate().
-  void reserve(size_t n_positions);
+  // Makes positions [0, n_positions) available. Not thread-safe against rotate(). capacity: positions that the sequence has
+  // room for, which some rules go by; other frequencies than before begin anew.
+  void reserve(size_t n_positions, size_t capacity);
   // y = x rotated to `position`: n_heads heads of head_dim values each; values past the rotated ones are copied.
   void rotate(const float* x, float* y, size_t position, size_t n_heads, size_t head_dim) const;
   size_t size_bytes() const { return (cosines_.size() + sines_.size()) * sizeof(float); }
@@ -21,6 +22,7 @@ class RopeTable {
  private:
   RopeSpec spec_;
   std::vector<float> cosines_, sines_;  // (position, pair), times the magnitude
+  bool is_long_ = false;                // of which frequencies
 };
 
 }  // namespace tsubu

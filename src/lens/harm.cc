@@ -16,11 +16,11 @@ constexpr uint64_t kBootstrapSeed = 1;
 
 std::vector<ReadGroup> read_groups(const Graph& graph) {
   std::vector<ReadGroup> groups;
-  std::map<ValueId, size_t> group_of;
+  std::map<std::pair<ValueId, OpKind>, size_t> group_of;  // experts read when the router has spoken
   for (size_t i = 0; i < graph.ops.size(); ++i) {
     const Op& op = graph.ops[i];
-    if (op.kind != OpKind::kLinear) continue;
-    const auto [it, is_new] = group_of.emplace(op.inputs[0], groups.size());
+    if (!is_linear(op)) continue;
+    const auto [it, is_new] = group_of.emplace(std::pair(op.inputs[0], op.kind), groups.size());
     if (is_new) groups.push_back({i, op.inputs[0], {}});
     groups[it->second].linears.push_back(&op);
   }

@@ -64,7 +64,7 @@ std::vector<Sensitivity> sensitivities(const Model& model, HarmMeter& meter, con
   uint64_t n_tensors = 0;
   for (const Op& op : graph.ops) {
     if (op.kind == OpKind::kEmbed && seen.insert(op.weight).second) tables.push_back(&model.tensor(op.weight));
-    if (op.kind == OpKind::kLinear) ++n_tensors;
+    if (is_linear(op)) ++n_tensors;
   }
   Progress progress("probe", n_tensors + tables.size(), "tensors");
   std::vector<Sensitivity> all;

@@ -482,6 +482,10 @@ std::string Cell::id() const {
 
 Study run_study(const Model& model, std::span<const std::vector<TokenId>> windows, const StudyOptions& options,
                 ThreadPool& pool) {
+  if (!expert_groups(model.graph()).empty())
+    fail(ExitCode::kUnsupported,
+         "{}: the perturbation study of a mixture of experts is not there yet (`tsubu plan` measures its sensitivities)",
+         model.path());
   return Running(model, windows, options, pool).run();
 }
 

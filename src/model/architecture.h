@@ -16,17 +16,20 @@ namespace tsubu {
 
 enum class Role {
   kTokenEmbedding, kPositionEmbedding, kOutput, kNorm, kBias,
-  kAttnQ, kAttnK, kAttnV, kAttnQkv, kAttnOutput, kFfnGate, kFfnUp, kFfnDown, kOther,
+  kAttnQ, kAttnK, kAttnV, kAttnQkv, kAttnOutput, kFfnGate, kFfnUp, kFfnDown, kOther,  // also of experts
 };
 std::string_view role_name(Role role);  // "attn_q", "ffn_down", "token_embd", "output" …
 
 struct RopeScaling {
-  std::string kind;  // "", "linear", "llama3", "yarn"
+  std::string kind;  // "", "linear", "llama3", "yarn", "longrope"
   double factor = 1, low_freq_factor = 1, high_freq_factor = 4;
   uint32_t original_context = 0;
   double attention_factor = 0, beta_fast = 32, beta_slow = 1;  // attention_factor 0: YaRN's 0.1 ln(factor) + 1
   double extrapolation = 1;                                     // YaRN: share of the ramp that is applied
+  bool truncate = true;                                         // YaRN: the ramp's ends are whole dimensions
   std::vector<float> frequency_factors;  // rope_freqs.weight: each frequency is divided by its factor; empty: none
+  // LongRoPE: the same for sequences of up to original_context tokens and for longer ones.
+  std::vector<float> short_factors, long_factors;
 };
 
 struct Hparams {
@@ -36,10 +39,27 @@ struct Hparams {
   double norm_eps = 1e-5, rope_base = 10000;
   RopeScaling rope_scaling;
   bool tied_embeddings = false, qkv_bias = false, attn_output_bias = false, mlp_bias = false;
+  // Layers that the sliding window holds for; empty: all of them. local_rope_base: theirs, unscaled; 0: as the others.
+  std::vector<bool> windowed;
+  double local_rope_base = 0;
+  double attention_scale = 0;                         // 0: head_dim^-1/2
+  double attention_softcap = 0, logit_softcap = 0;    // 0: none
+  uint32_t n_experts = 0, n_experts_used = 0;         // 0: no mixture of experts; n_ff_expert: width of one
+  uint32_t n_ff_expert = 0;
+  bool parallel_residual = false;                     // attention and feed-forward read the same stream
+  std::string activation;                             // of the feed-forward, where an architecture has a choice
+
+  bool is_windowed(uint32_t layer) const { return sliding_window > 0 && (windowed.empty() || windowed[layer]); }
 };
 
 // How a GGUF tensor is made from the Hugging Face one.
-enum class HfTransform { kNone, kRopeInterleave /* rows of each head: half-split → interleaved pairs */, kTranspose };
+enum class HfTransform {
+  kNone,
+  kRopeInterleave,  // rows of each head: half-split → interleaved pairs
+  kTranspose,
+  kAddOne,          // norms that Hugging Face keeps as w and multiplies as 1 + w
+  kSplitHeads,      // rows (head, one of q k v, dimension) → (one of q k v, head, dimension)
+};
 
 struct TensorSpec {
   std::string name;     // GGUF: "blk.0.attn_q.weight"
@@ -48,10 +68,16 @@ struct TensorSpec {
   Role role = Role::kOther;
   int layer = -1;
   HfTransform transform = HfTransform::kNone;
-  uint32_t n_heads = 0;         // for kRopeInterleave
+  uint32_t n_heads = 0;         // for kRopeInterleave and kSplitHeads
+  // Of the source's outputs (rows, of a transposed matrix its columns, values of a bias) every hf_step-th from hf_first on
+  // is a row here: gate and up in one tensor of gpt-oss.
+  uint32_t hf_first = 0, hf_step = 1;
+  // Experts: shape (n_experts, rows, columns), in Hugging Face a matrix for each, under these names (hf_name is empty), or
+  // one tensor (n_experts, …) under hf_name.
+  std::vector<std::string> hf_parts;
   bool optional = false;
   bool quantizable = true;      // false: norms, biases, position embeddings: least precision F32
-  std::vector<float> computed;  // data when hf_name is empty (F32)
+  std::vector<float> computed;  // data when hf_name and hf_parts are empty (F32)
 };
 
 class Architecture {

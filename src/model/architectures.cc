@@ -9,6 +9,14 @@ std::span<const Architecture* const> architectures() {
       &qwen2_architecture(),
       &qwen3_architecture(),
       &gpt2_architecture(),
+      &gemma2_architecture(),
+      &gemma3_architecture(),
+      &phi3_architecture(),
+      &qwen3moe_architecture(),
+      &opt_architecture(),
+      &bloom_architecture(),
+      &gptneox_architecture(),
+      &gpt_oss_architecture(),
   };
   return kList;
 }

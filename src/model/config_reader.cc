@@ -1,6 +1,7 @@
 // Bounded reads of hyper-parameters; see config_reader.h.
 #include "model/config_reader.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -88,6 +89,29 @@ std::optional<ConfigReader> ConfigReader::find_object(std::string_view key) cons
   return ConfigReader(*value, where_ + ": " + std::string(key));
 }
 
+std::optional<std::vector<float>> ConfigReader::find_numbers(std::string_view key, double low, double high) const {
+  const Json* value = find(key);
+  if (!value) return std::nullopt;
+  std::vector<float> numbers;
+  if (value->is_array())
+    for (const Json& v : *value)
+      if (v.is_number() && v.get<double>() >= low && v.get<double>() <= high) numbers.push_back(v.get<float>());
+  if (value->is_array() && numbers.size() == value->size()) return numbers;
+  fail(ExitCode::kBadInput, "{}: {}: expected a list of numbers from {} to {}, found {}", where_, key, low, high,
+       shown(*value));
+}
+
+std::optional<std::vector<std::string>> ConfigReader::find_strings(std::string_view key) const {
+  const Json* value = find(key);
+  if (!value) return std::nullopt;
+  std::vector<std::string> strings;
+  if (value->is_array())
+    for (const Json& v : *value)
+      if (v.is_string()) strings.push_back(v.get<std::string>());
+  if (value->is_array() && strings.size() == value->size()) return strings;
+  fail(ExitCode::kBadInput, "{}: {}: expected a list of strings, found {}", where_, key, shown(*value));
+}
+
 GgufReader::GgufReader(const GgufMetadata& metadata, std::string architecture, std::string where)
     : metadata_(&metadata), architecture_(std::move(architecture)), where_(std::move(where)) {}
 
@@ -135,6 +159,36 @@ std::optional<std::string> GgufReader::find_string(std::string_view name) const 
   return *text;
 }
 
+std::optional<bool> GgufReader::find_bool(std::string_view name) const {
+  const GgufValue* value = metadata_->find(key(name));
+  if (!value) return std::nullopt;
+  const auto flag = value->as_bool();
+  if (!flag) fail(ExitCode::kBadInput, "{}: metadata {}: expected true or false", where_, key(name));
+  return flag;
+}
+
+std::optional<std::vector<bool>> GgufReader::find_layers(std::string_view name, uint32_t n) const {
+  const GgufValue* value = metadata_->find(key(name));
+  if (!value) return std::nullopt;
+  if (const auto period = value->as_uint()) return layers_with_period(*period, n);
+  const GgufArray* array = value->as_array();
+  std::vector<bool> layers;
+  if (array && array->element_type == GgufValueType::kBool)
+    for (std::byte b : array->packed) layers.push_back(b != std::byte{0});
+  for (int64_t v : value->as_ints()) layers.push_back(v != 0);
+  if (layers.size() < n)
+    fail(ExitCode::kBadInput, "{}: metadata {}: expected a value for each of {} layers, found {}", where_, key(name), n,
+         layers.size());
+  layers.resize(n);
+  return layers;
+}
+
+std::vector<bool> layers_with_period(uint64_t period, uint32_t n) {
+  std::vector<bool> layers(n);
+  for (uint32_t i = 0; i < n; ++i) layers[i] = period == 0 || i % period + 1 < period;
+  return layers;
+}
+
 void check_hparams(const Hparams& h, const std::string& where) {
   if (h.n_heads % h.n_kv_heads != 0)
     fail(ExitCode::kBadInput, "{}: {} attention heads are no multiple of {} key/value heads", where, h.n_heads,
@@ -145,6 +199,15 @@ void check_hparams(const Hparams& h, const std::string& where) {
   if (h.rope_dims % 2 != 0)
     fail(ExitCode::kBadInput, "{}: a head of {} cannot be rotated in pairs: expected an even number", where,
          h.rope_dims);
+  if (h.rope_dims > h.head_dim)
+    fail(ExitCode::kBadInput, "{}: {} dimensions of a head of {} are to be rotated", where, h.rope_dims, h.head_dim);
+  if (h.n_experts_used > h.n_experts || (h.n_experts > 0 && h.n_experts_used == 0))
+    fail(ExitCode::kBadInput, "{}: {} of {} experts for each token: expected at least one and no more than there are",
+         where, h.n_experts_used, h.n_experts);
+  constexpr uint64_t kMostAtOnce = uint64_t{1} << 31;  // outputs of all experts for one token
+  if (uint64_t{h.n_experts} * std::max(h.n_ff_expert, h.n_embd) > kMostAtOnce)
+    fail(ExitCode::kBadInput, "{}: {} experts of {}: more than {} outputs in all", where, h.n_experts,
+         std::max(h.n_ff_expert, h.n_embd), kMostAtOnce);
 }
 
 }  // namespace tsubu

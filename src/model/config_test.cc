@@ -75,6 +75,63 @@ TEST(Config, AbsurdValuesAreRefusedWithTheKey) {
   error_of([] { llama_hparams(Json::array()); });
 }
 
+// What a configuration of one of the later architectures may say wrongly: the message names it.
+TEST(Config, WrongValuesOfEveryArchitecture) {
+  struct Wrong {
+    TinyModel model;
+    const char* key;
+    Json value;
+    const char* message;
+  };
+  const std::vector<Wrong> all = {
+      {tiny_gemma2(), "hidden_act", "silu", "hidden_act \"silu\" is not supported (gelu_pytorch_tanh is)"},
+      {tiny_gemma2(), "layer_types", Json::array({"full_attention"}), "expected 2 of them, one for each layer, found 1"},
+      {tiny_gemma2(), "layer_types", Json::array({"full_attention", "chunked"}), "\"chunked\" is not supported"},
+      {tiny_gemma2(), "query_pre_attn_scalar", 0, "query_pre_attn_scalar: expected a number"},
+      {tiny_gemma3(), "attn_logit_softcapping", 50.0, "has no counterpart in GGUF's \"gemma3\""},
+      {tiny_gemma3(), "use_bidirectional_attention", true, "this is no causal model"},
+      {tiny_gemma3(), "rope_parameters",
+       {{"full_attention", {{"rope_type", "spiral"}}}, {"sliding_attention", {{"rope_type", "default"}}}},
+       "rope type \"spiral\" is not supported"},
+      {tiny_phi3(), "rope_scaling", {{"type", "longrope"}, {"short_factor", {1.0}}, {"long_factor", {1.0, 1.0}}},
+       "short_factor: expected 2 factors, one for each pair of 4 rotated dimensions, found 1"},
+      {tiny_phi3(), "rope_scaling", {{"type", "longrope"}, {"short_factor", {1.0, 1.0}}}, "\"long_factor\" is missing"},
+      {tiny_phi3(), "rope_scaling", {{"type", "longrope"}, {"short_factor", {1.0, "x"}}}, "expected a list of numbers"},
+      {tiny_llama(), "rope_scaling", {{"type", "longrope"}, {"short_factor", {1.0, 1.0}}, {"long_factor", {1.0, 1.0}}},
+       "\"longrope\" has no counterpart in GGUF's \"llama\""},
+      {tiny_qwen3(), "num_experts", 8, "mixtures of experts are not supported in architecture \"qwen3\""},
+      {tiny_mixtral(), "num_experts_per_tok", 5, "5 of 4 experts for each token"},
+      {tiny_mixtral(), "num_experts_per_tok", nullptr, "num_experts_per_tok is missing"},
+      {tiny_qwen3moe(), "num_local_experts", nullptr, "num_experts is missing"},
+      {tiny_qwen3moe(), "norm_topk_prob", false, "has no counterpart in GGUF's \"qwen3moe\""},
+      {tiny_qwen3moe(), "decoder_sparse_step", 2, "layers without experts"},
+      {tiny_qwen3moe(), "mlp_only_layers", Json::array({0}), "layers without experts"},
+      {tiny_gpt_oss(), "swiglu_limit", 5.0, "swiglu_limit other than 7"},
+      {tiny_opt(), "word_embed_proj_dim", 8, "word_embed_proj_dim 8, hidden_size 16"},
+      {tiny_opt(), "do_layer_norm_before", false, "norms behind attention"},
+      {tiny_opt(), "enable_bias", false, "linears without biases"},
+      {tiny_opt(), "activation_function", "swish", "activation \"swish\" is not supported"},
+      {tiny_opt(), "num_attention_heads", 5, "an embedding of 16 is no multiple of 5 heads"},
+      {tiny_bloom(), "apply_residual_connection_post_layernorm", true, "is not supported"},
+      {tiny_bloom(), "n_head", 3, "no multiple of 3 heads"},
+      {tiny_gptneox(), "attention_bias", false, "has no counterpart in GGUF's \"gptneox\""},
+      {tiny_gptneox(), "rotary_pct", 0.8, "cannot be rotated in pairs"},
+  };
+  for (const Wrong& wrong : all) {
+    const std::string class_name = wrong.model.config["architectures"][0];
+    const Architecture* found = nullptr;
+    for (const Architecture* a : architectures())
+      for (std::string_view name : a->hf_architectures())
+        if (name == class_name) found = a;
+    ASSERT_NE(found, nullptr) << class_name;
+    Json config = wrong.model.config;
+    EXPECT_NO_THROW(found->hparams_from_config(config, "config.json")) << class_name;
+    config[wrong.key] = wrong.value;
+    const std::string message = error_of([&] { found->hparams_from_config(config, "config.json"); });
+    EXPECT_NE(message.find(wrong.message), std::string::npos) << class_name << " " << wrong.key << ": " << message;
+  }
+}
+
 TEST(Config, WholeNumbersMayBeWrittenAsFloats) {
   Json config = tiny_llama().config;
   config["hidden_size"] = 16.0;
@@ -94,6 +151,20 @@ void expect_frequencies(const Json& rule, uint32_t n_ctx, const std::vector<doub
   for (size_t i = 0; i < expected.size(); ++i)
     EXPECT_NEAR(spec.inverse_frequencies[i] / expected[i], 1, 8 * 0x1p-24) << i;
   EXPECT_FLOAT_EQ(spec.magnitude, static_cast<float>(magnitude));
+}
+
+// Factors divide the frequencies; which ones, the length of the sequence decides. Magnitude: sqrt(1 + ln(4) / ln(32)).
+TEST(Rope, LongRope) {
+  const Hparams h = find_architecture("phi3")->hparams_from_config(tiny_phi3().config, "config.json");
+  const RopeSpec spec = make_rope(h, RopeSpec::Style::kHalfSplit);
+  ASSERT_EQ(spec.inverse_frequencies.size(), 2u);
+  const double second = std::pow(20000.0, -0.5);
+  EXPECT_FLOAT_EQ(spec.inverse_frequencies[0], 1.0f);
+  EXPECT_FLOAT_EQ(spec.inverse_frequencies[1], static_cast<float>(second / 1.5));
+  EXPECT_FLOAT_EQ(spec.long_inverse_frequencies[0], 0.5f);
+  EXPECT_FLOAT_EQ(spec.long_inverse_frequencies[1], static_cast<float>(second / 3.5));
+  EXPECT_EQ(spec.long_from, 32u);
+  EXPECT_FLOAT_EQ(spec.magnitude, static_cast<float>(std::sqrt(1 + std::log(4.0) / std::log(32.0))));
 }
 
 TEST(Rope, Llama3) {
@@ -180,7 +251,8 @@ TEST(ConfigFuzz, Mutations) {
   Json rope = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32}};
   const Json hostile[] = {nullptr,    -1,        0,  1,   3,    1e308,         -1e308,         0.5,   4294967295u,
                           UINT64_MAX, INT64_MIN, "", "x", true, Json::array(), Json::object(), 1e-320};
-  for (const TinyModel& tiny : {tiny_llama(), tiny_qwen2(), tiny_qwen3(), tiny_gpt2()}) {
+  for (const TinyModel& tiny : {tiny_llama(), tiny_qwen3(), tiny_gpt2(), tiny_gemma3(), tiny_phi3(), tiny_mixtral(),
+                                tiny_gptneox()}) {
     Json config = tiny.config;
     config["rope_scaling"] = rope;
     const std::string text = config.dump();

@@ -53,15 +53,19 @@ class GgufModel : public Model {
     hparams_.tied_embeddings = !has("output.weight");
     hparams_.qkv_bias = has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias");
     hparams_.attn_output_bias = has("blk.0.attn_output.bias");
-    hparams_.mlp_bias = has("blk.0.ffn_up.bias");
-    if (const GgufTensor* factors = file_.find("rope_freqs.weight")) {
-      if (hparams_.rope_dims == 0 || factors->n_elements() != hparams_.rope_dims / 2 || !factors->type->decode)
-        fail(ExitCode::kBadInput, "{}: tensor rope_freqs.weight: expected {} factors, found shape {}", path_,
-             hparams_.rope_dims / 2, shape_text(factors->shape));
-      hparams_.rope_scaling.frequency_factors = read_vector(*factors);
-      for (float factor : hparams_.rope_scaling.frequency_factors)
-        if (!(factor > 0) || factor > 1e9f)
-          fail(ExitCode::kBadInput, "{}: tensor rope_freqs.weight: expected positive factors, found {}", path_, factor);
+    hparams_.mlp_bias = has("blk.0.ffn_up.bias") || has("blk.0.ffn_up_exps.bias");
+    RopeScaling& rope = hparams_.rope_scaling;
+    rope.frequency_factors = rope_factors("rope_freqs.weight");
+    rope.short_factors = rope_factors("rope_factors_short.weight");
+    rope.long_factors = rope_factors("rope_factors_long.weight");
+    if (rope.short_factors.size() != rope.long_factors.size())
+      fail(ExitCode::kBadInput, "{}: of the tensors rope_factors_short.weight and rope_factors_long.weight one is missing",
+           path_);
+    if (!rope.long_factors.empty()) {
+      if (rope.original_context == 0)
+        fail(ExitCode::kBadInput, "{}: metadata {}.rope.scaling.original_context_length is missing", path_,
+             architecture_->name());
+      rope.kind = "longrope";
     }
     const GgufTensor* embedding = file_.find("token_embd.weight");
     if (!embedding || embedding->shape.size() != 2) return;  // reported when the tensors are bound
@@ -70,6 +74,20 @@ class GgufModel : public Model {
     if (hparams_.n_vocab != embedding->shape[0])
       fail(ExitCode::kBadInput, "{}: the vocabulary has {} tokens, but token_embd.weight has {} rows", path_,
            hparams_.n_vocab, embedding->shape[0]);
+  }
+
+  // One positive factor for each rotated pair; empty when there is no such tensor.
+  std::vector<float> rope_factors(const char* name) const {
+    const GgufTensor* factors = file_.find(name);
+    if (!factors) return {};
+    if (hparams_.rope_dims == 0 || factors->n_elements() != hparams_.rope_dims / 2 || !factors->type->decode)
+      fail(ExitCode::kBadInput, "{}: tensor {}: expected {} factors, found shape {}", path_, name,
+           hparams_.rope_dims / 2, shape_text(factors->shape));
+    std::vector<float> values = read_vector(*factors);
+    for (float factor : values)
+      if (!(factor > 0) || factor > 1e9f)
+        fail(ExitCode::kBadInput, "{}: tensor {}: expected positive factors, found {}", path_, name, factor);
+    return values;
   }
 
   void bind_tensors() {
@@ -100,6 +118,7 @@ class GgufModel : public Model {
       TensorSpec spec = std::move(it->second);
       spec.transform = HfTransform::kNone;
       spec.computed.clear();
+      spec.hf_step = 1;
       bind(spec, *tensor.type, tensor.data);
     }
     warn_unknown_tensors(path_, architecture_->name(), unknown);

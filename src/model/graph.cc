@@ -9,7 +9,8 @@ namespace tsubu {
 namespace {
 
 bool same_rope(const RopeSpec& a, const RopeSpec& b) {
-  return a.style == b.style && a.magnitude == b.magnitude && a.inverse_frequencies == b.inverse_frequencies;
+  return a.style == b.style && a.magnitude == b.magnitude && a.inverse_frequencies == b.inverse_frequencies &&
+         a.long_inverse_frequencies == b.long_inverse_frequencies && a.long_from == b.long_from;
 }
 
 // What is asked again and again of a graph: who wrote a value, how many operations read it, how many use a weight.
@@ -37,7 +38,8 @@ struct GraphIndex {
 // one v head. Sets `only` when nothing else reads those rows' output.
 void find_producer(const Graph& graph, const GraphIndex& index, LinearGroup& group, bool& only) {
   const Op* op = index.producer(group.input);
-  if (!op || (op->kind != OpKind::kSiluMul && op->kind != OpKind::kAttention)) return;
+  const bool is_gate = op && (op->kind == OpKind::kSiluMul || op->kind == OpKind::kGeluMul);
+  if (!op || (!is_gate && op->kind != OpKind::kAttention)) return;
   const bool is_attention = op->kind == OpKind::kAttention;
   const ValueId source = op->inputs[is_attention ? 2 : 1];
   const Op* linear = index.producer(source);
@@ -116,6 +118,42 @@ std::vector<LinearGroup> linear_groups(const Graph& graph) {
   return groups;
 }
 
+std::vector<ExpertGroup> expert_groups(const Graph& graph) {
+  std::vector<ExpertGroup> groups;
+  std::map<ValueId, size_t> group_of;
+  for (const Op& op : graph.ops) {
+    if (op.kind != OpKind::kExpertLinear) continue;
+    const auto [it, is_new] = group_of.emplace(op.inputs[0], groups.size());
+    const uint32_t width = graph.widths[static_cast<size_t>(op.inputs[0])];
+    if (is_new) groups.push_back({op.inputs[0], op.n_experts, op.by_slots ? width / op.n_used : width, {}, op.layer});
+    groups[it->second].linears.push_back(op.weight);
+  }
+  return groups;
+}
+
+size_t route_all(Graph& graph) {
+  std::vector<uint32_t> slots(graph.widths.size(), 0);  // that a value by slots had; 0: it is none
+  size_t n_routers = 0;
+  for (Op& op : graph.ops) {
+    const auto at = static_cast<size_t>(op.output);
+    if (op.kind == OpKind::kRoute) {
+      ++n_routers;
+      op.n_used = op.n_experts;
+      graph.widths[at] = 2 * op.n_used;
+    } else if (op.kind == OpKind::kExpertLinear) {
+      slots[at] = op.n_used;
+      graph.widths[at] = graph.widths[at] / op.n_used * op.n_experts;
+      op.n_used = op.n_experts;
+    } else if (op.kind == OpKind::kExpertSum) {
+      op.n_used = op.n_experts;
+    } else if (!op.inputs.empty() && slots[static_cast<size_t>(op.inputs[0])] > 0) {
+      slots[at] = slots[static_cast<size_t>(op.inputs[0])];
+      graph.widths[at] = graph.widths[static_cast<size_t>(op.inputs[0])];
+    }
+  }
+  return n_routers;
+}
+
 ValueId GraphBuilder::push(Op op, uint32_t width) {
   const auto output = static_cast<ValueId>(graph_.widths.size());
   op.output = output;
@@ -132,12 +170,21 @@ ValueId GraphBuilder::embed(const std::string& weight, uint32_t width) {
   return push(std::move(op), width);
 }
 
-ValueId GraphBuilder::add_position(ValueId x, const std::string& weight) {
+ValueId GraphBuilder::add_position(ValueId x, const std::string& weight, uint32_t offset) {
   Op op;
   op.kind = OpKind::kAddPosition;
   op.inputs = {x};
   op.weight = weight;
+  op.offset = offset;
   return push(std::move(op), graph_.widths[static_cast<size_t>(x)]);
+}
+
+ValueId GraphBuilder::scale(ValueId x, float factor) {
+  Op op;
+  op.kind = OpKind::kScale;
+  op.inputs = {x};
+  op.scale = factor;
+  return push(std::move(op), width(x));
 }
 
 ValueId GraphBuilder::rms_norm(ValueId x, const std::string& weight, float eps, uint32_t head_dim) {
@@ -196,29 +243,37 @@ ValueId GraphBuilder::rope(ValueId x, const RopeSpec& spec, uint32_t n_heads, ui
 
 ValueId GraphBuilder::attention(ValueId q, ValueId k, ValueId v, uint32_t n_heads, uint32_t n_kv_heads,
                                 uint32_t head_dim, uint32_t sliding_window) {
+  return attention(q, k, v,
+                   {.n_heads = n_heads, .n_kv_heads = n_kv_heads, .head_dim = head_dim, .sliding_window = sliding_window});
+}
+
+ValueId GraphBuilder::attention(ValueId q, ValueId k, ValueId v, const AttentionSpec& spec) {
   Op op;
   op.kind = OpKind::kAttention;
   op.inputs = {q, k, v};
-  op.n_heads = n_heads;
-  op.n_kv_heads = n_kv_heads;
-  op.head_dim = head_dim;
-  op.attention_scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-  op.sliding_window = sliding_window;
-  return push(std::move(op), n_heads * head_dim);
+  op.n_heads = spec.n_heads;
+  op.n_kv_heads = spec.n_kv_heads;
+  op.head_dim = spec.head_dim;
+  op.attention_scale = spec.scale != 0 ? spec.scale : 1.0f / std::sqrt(static_cast<float>(spec.head_dim));
+  op.sliding_window = spec.sliding_window;
+  op.softcap = spec.softcap;
+  op.max_alibi_bias = spec.max_alibi_bias;
+  op.weight = spec.sinks;
+  return push(std::move(op), spec.n_heads * spec.head_dim);
 }
 
-ValueId GraphBuilder::silu_mul(ValueId gate, ValueId up) {
+ValueId GraphBuilder::gate_op(OpKind kind, ValueId gate, ValueId up) {
   Op op;
-  op.kind = OpKind::kSiluMul;
+  op.kind = kind;
   op.inputs = {gate, up};
-  return push(std::move(op), graph_.widths[static_cast<size_t>(gate)]);
+  return push(std::move(op), width(gate));
 }
 
-ValueId GraphBuilder::gelu(ValueId x) {
+ValueId GraphBuilder::activation(OpKind kind, ValueId x) {
   Op op;
-  op.kind = OpKind::kGelu;
+  op.kind = kind;
   op.inputs = {x};
-  return push(std::move(op), graph_.widths[static_cast<size_t>(x)]);
+  return push(std::move(op), width(x));
 }
 
 ValueId GraphBuilder::add(ValueId a, ValueId b) {
@@ -226,6 +281,42 @@ ValueId GraphBuilder::add(ValueId a, ValueId b) {
   op.kind = OpKind::kAdd;
   op.inputs = {a, b};
   return push(std::move(op), graph_.widths[static_cast<size_t>(a)]);
+}
+
+ValueId GraphBuilder::route(ValueId scores, const RouteSpec& spec) {
+  Op op;
+  op.kind = OpKind::kRoute;
+  op.inputs = {scores};
+  op.n_experts = spec.n_experts;
+  op.n_used = op.n_chosen = spec.n_used;
+  op.softmax_chosen = spec.softmax_chosen;
+  return push(std::move(op), 2 * spec.n_used);
+}
+
+ValueId GraphBuilder::expert_linear(ValueId x, ValueId route, const std::string& weight, uint32_t width_of_one,
+                                    const std::string& bias) {
+  Op op;
+  op.kind = OpKind::kExpertLinear;
+  op.inputs = {x, route};
+  op.weight = weight;
+  op.bias = bias;
+  op.n_experts = producer(route).n_experts;
+  op.n_used = producer(route).n_used;
+  const Op* from = &producer(x);  // through activations
+  while (from->kind == OpKind::kSiluMul || from->kind == OpKind::kGeluMul || from->kind == OpKind::kSwigluOai)
+    from = &producer(from->inputs[0]);
+  op.by_slots = from->kind == OpKind::kExpertLinear;
+  return push(std::move(op), op.n_used * width_of_one);
+}
+
+ValueId GraphBuilder::expert_sum(ValueId x, ValueId route, float scale) {
+  Op op;
+  op.kind = OpKind::kExpertSum;
+  op.inputs = {x, route};
+  op.scale = scale;
+  op.n_experts = producer(route).n_experts;
+  op.n_used = producer(route).n_used;
+  return push(std::move(op), width(x) / op.n_used);
 }
 
 Graph GraphBuilder::finish(ValueId logits) {

@@ -14,16 +14,25 @@ inline constexpr ValueId kNoValue = -1;
 
 enum class OpKind {
   kEmbed,        // rows of `weight` for the token ids
-  kAddPosition,  // input + rows of `weight` for the positions (learned absolute positions)
+  kAddPosition,  // input + rows of `weight` for the positions plus `offset` (learned absolute positions)
+  kScale,        // input · scale
   kRmsNorm,      // per slice of `head_dim` when it is set (Qwen3's q/k norm), else over the width
   kLayerNorm,
-  kLinear,       // input · weightᵀ + bias
+  kLinear,       // input · weightᵀ + bias, then the soft cap when there is one
   kSlice,        // columns [offset, offset + width) of the input
   kRope,         // rotary positions on n_heads heads of head_dim
-  kAttention,    // inputs q, k, v: causal, grouped-query, through the KV cache of this layer
+  kAttention,    // inputs q, k, v: causal, grouped-query, through the KV cache of this layer; weight: its sinks
   kSiluMul,      // silu(inputs[0]) · inputs[1]
+  kGeluMul,      // gelu(inputs[0]) · inputs[1], tanh form
+  kSwigluOai,    // gpt-oss: g · sigmoid(1.702 g) · (u + 1), g = min(inputs[0], 7), u = inputs[1] within ±7
   kGelu,         // tanh form
+  kGeluErf,      // x Φ(x)
+  kRelu,
   kAdd,
+  // Mixtures of experts. A value by slots holds n_used slices for each token, those of its experts in ascending order.
+  kRoute,         // input: a score for each expert. Output: the slots' experts (as numbers), then their weights
+  kExpertLinear,  // inputs x (by slots, or one slice for all), route: slice · weight[expert]ᵀ + bias[expert], by slots
+  kExpertSum,     // inputs x by slots, route: the slices' sum by their weights
 };
 
 struct RopeSpec {
@@ -31,6 +40,9 @@ struct RopeSpec {
   Style style = Style::kHalfSplit;
   std::vector<float> inverse_frequencies;  // n_dims / 2 of them; every scaling rule is folded in
   float magnitude = 1.0f;                  // YaRN's attention factor, multiplies cos and sin
+  // LongRoPE: sequences with room for more than long_from positions use these instead.
+  std::vector<float> long_inverse_frequencies;
+  uint32_t long_from = 0;
 };
 
 struct Op {
@@ -43,9 +55,20 @@ struct Op {
   uint32_t n_heads = 0, n_kv_heads = 0, head_dim = 0;  // rope, attention, per-head norms
   float attention_scale = 0;        // usually head_dim^-1/2
   uint32_t sliding_window = 0;      // 0: none; else a token sees itself and the window-1 before it
-  uint32_t offset = 0;              // slice
+  float softcap = 0;                // attention's scores, a linear's output: c · tanh(x / c); 0: none
+  float max_alibi_bias = 0;         // attention: a key d tokens back loses d · the head's slope (ALiBi); 0: none
+  float scale = 1;                  // kScale, and kExpertSum's weights
+  uint32_t offset = 0;              // slice, learned positions
   int rope = -1;                    // index into Graph::ropes
+  uint32_t n_experts = 0;           // kRoute, kExpertLinear, kExpertSum
+  uint32_t n_used = 0;              // slots
+  bool by_slots = false;            // kExpertLinear: inputs[0] is by slots, else one slice for all of them
+  uint32_t n_chosen = 0;            // kRoute: experts with the highest scores; slots beyond them (all are run) weigh 0
+  bool softmax_chosen = true;       // kRoute: weights are a softmax over the chosen; false: over all experts
 };
+
+// A linear, of experts or not.
+inline bool is_linear(const Op& op) { return op.kind == OpKind::kLinear || op.kind == OpKind::kExpertLinear; }
 
 struct Graph {
   std::vector<Op> ops;
@@ -54,7 +77,12 @@ struct Graph {
   ValueId logits = kNoValue;     // output of the head's linear
 };
 
-// Linears that read one value, and the norm that wrote it: what folding transforms and shared statistics work on.
+// Makes every token go through every expert: those that the router did not choose weigh 0, so the results stay what they
+// are. For statistics of experts that are seldom chosen. Returns the number of routers.
+size_t route_all(Graph& graph);
+
+// Linears that read one value, and the norm that wrote it: what folding transforms and shared statistics work on. Linears
+// of experts are not among them: each expert reads the tokens that were routed to it (expert_groups).
 struct LinearGroup {
   ValueId input = kNoValue;
   std::string norm_weight;               // empty when the producer is no norm
@@ -72,14 +100,37 @@ struct LinearGroup {
 };
 std::vector<LinearGroup> linear_groups(const Graph& graph);
 
+// Linears of experts that read one value (gate and up, down).
+struct ExpertGroup {
+  ValueId input = kNoValue;
+  uint32_t n_experts = 0, n_cols = 0;
+  std::vector<std::string> linears;
+  int layer = -1;
+};
+std::vector<ExpertGroup> expert_groups(const Graph& graph);
+
 // Values computed before op `step` that it or a later op reads: what a computation cut there has to carry over.
 std::vector<ValueId> live_values(const Graph& graph, size_t step);
+
+struct AttentionSpec {
+  uint32_t n_heads = 0, n_kv_heads = 0, head_dim = 0;
+  float scale = 0;              // 0: head_dim^-1/2
+  uint32_t sliding_window = 0;  // 0: none
+  float softcap = 0, max_alibi_bias = 0;
+  std::string sinks;            // a vector, one score for each head that takes part in the softmax and has no value
+};
+
+struct RouteSpec {
+  uint32_t n_experts = 0, n_used = 0;
+  bool softmax_chosen = true;
+};
 
 class GraphBuilder {
  public:
   void set_layer(int layer) { layer_ = layer; }
   ValueId embed(const std::string& weight, uint32_t width);
-  ValueId add_position(ValueId x, const std::string& weight);
+  ValueId add_position(ValueId x, const std::string& weight, uint32_t offset = 0);
+  ValueId scale(ValueId x, float factor);
   ValueId rms_norm(ValueId x, const std::string& weight, float eps, uint32_t head_dim = 0);
   ValueId layer_norm(ValueId x, const std::string& weight, const std::string& bias, float eps);
   ValueId linear(ValueId x, const std::string& weight, uint32_t width, const std::string& bias = "");
@@ -87,13 +138,26 @@ class GraphBuilder {
   ValueId rope(ValueId x, const RopeSpec& spec, uint32_t n_heads, uint32_t head_dim);
   ValueId attention(ValueId q, ValueId k, ValueId v, uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim,
                     uint32_t sliding_window = 0);
-  ValueId silu_mul(ValueId gate, ValueId up);
-  ValueId gelu(ValueId x);
+  ValueId attention(ValueId q, ValueId k, ValueId v, const AttentionSpec& spec);
+  ValueId silu_mul(ValueId gate, ValueId up) { return gate_op(OpKind::kSiluMul, gate, up); }
+  ValueId gelu_mul(ValueId gate, ValueId up) { return gate_op(OpKind::kGeluMul, gate, up); }
+  ValueId swiglu_oai(ValueId gate, ValueId up) { return gate_op(OpKind::kSwigluOai, gate, up); }
+  ValueId gate_op(OpKind kind, ValueId gate, ValueId up);
+  ValueId gelu(ValueId x) { return activation(OpKind::kGelu, x); }
+  ValueId activation(OpKind kind, ValueId x);
   ValueId add(ValueId a, ValueId b);
+  ValueId route(ValueId scores, const RouteSpec& spec);
+  // width: of one expert's output.
+  ValueId expert_linear(ValueId x, ValueId route, const std::string& weight, uint32_t width, const std::string& bias = "");
+  ValueId expert_sum(ValueId x, ValueId route, float scale = 1);
+  // The soft cap of the linear that was added last.
+  void softcap(float cap) { graph_.ops.back().softcap = cap; }
   Graph finish(ValueId logits);
 
  private:
   ValueId push(Op op, uint32_t width);
+  uint32_t width(ValueId v) const { return graph_.widths[static_cast<size_t>(v)]; }
+  const Op& producer(ValueId v) const { return graph_.ops[static_cast<size_t>(v)]; }  // each op adds one value
   Graph graph_;
   int layer_ = -1;
 };

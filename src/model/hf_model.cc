@@ -78,21 +78,30 @@ class HfModel : public Model {
          supported_architectures());
   }
 
-  // A checkpoint of the bare model lacks the first part of each name ("model.", "transformer.").
-  const SafeTensor* find_source(const std::string& hf_name) const {
-    if (const SafeTensor* tensor = directory_.weights.find(hf_name)) return tensor;
-    const size_t dot = hf_name.find('.');
-    return hf_name.starts_with("lm_head.") ? nullptr : directory_.weights.find(hf_name.substr(dot + 1));
+  // A checkpoint of the bare model lacks the first part of each name ("model.", "transformer."); in one of a model that
+  // sees images, too, the text model's names stand under "language_model".
+  static std::vector<std::string> names_of(const std::string& hf_name) {
+    const std::string rest = hf_name.substr(hf_name.find('.') + 1);
+    std::vector<std::string> names = {hf_name, "language_model." + hf_name};
+    if (hf_name.starts_with("lm_head.")) return names;
+    names.push_back(rest);
+    names.push_back("model.language_model." + rest);
+    return names;
   }
 
-  // The quantized module of a weight, by its full name or that of the bare model.
+  const SafeTensor* find_source(const std::string& hf_name) const {
+    for (const std::string& name : names_of(hf_name))
+      if (const SafeTensor* tensor = directory_.weights.find(name)) return tensor;
+    return nullptr;
+  }
+
+  // The quantized module of a weight.
   const QuantizedModule* find_quantized(const std::string& hf_name) const {
     constexpr std::string_view kWeight = ".weight";
     if (!hf_name.ends_with(kWeight)) return nullptr;
-    const std::string module = hf_name.substr(0, hf_name.size() - kWeight.size());
-    if (const QuantizedModule* found = directory_.quantized.find(module)) return found;
-    const size_t dot = module.find('.');
-    return dot == std::string::npos ? nullptr : directory_.quantized.find(module.substr(dot + 1));
+    for (const std::string& name : names_of(hf_name.substr(0, hf_name.size() - kWeight.size())))
+      if (const QuantizedModule* found = directory_.quantized.find(name)) return found;
+    return nullptr;
   }
 
   void check_quantized(const TensorSpec& spec, const QuantMatrix& matrix) const {
@@ -106,7 +115,9 @@ class HfModel : public Model {
 
   void check_shape(const TensorSpec& spec, const SafeTensor& source) const {
     std::vector<uint64_t> expected = spec.shape;
-    if (spec.transform == HfTransform::kTranspose) std::reverse(expected.begin(), expected.end());
+    if (spec.transform == HfTransform::kTranspose)
+      std::swap(expected[expected.size() - 2], expected[expected.size() - 1]);
+    expected.back() *= spec.hf_step;
     if (source.shape == expected) return;
     if (spec.role == Role::kTokenEmbedding && source.shape.size() == 2 && source.shape[1] == expected[1])
       fail(ExitCode::kBadInput, "{}: tensor {} has {} rows, but config.json's vocab_size is {}", file_of(source),
@@ -118,25 +129,13 @@ class HfModel : public Model {
   void bind_tensors() {
     std::set<std::string_view> used;
     for (const TensorSpec& spec : architecture_->tensors(hparams_)) {
-      if (spec.hf_name.empty()) {
+      if (!spec.hf_parts.empty()) {
+        bind_experts(spec, used);
+      } else if (spec.hf_name.empty()) {
         bind(spec, type_named("F32"), {});
-        continue;
+      } else {
+        bind_source(spec, used);
       }
-      if (const QuantizedModule* module = find_quantized(spec.hf_name)) {
-        check_quantized(spec, *module->matrix);
-        for (const SafeTensor* part : module->matrix->parts()) used.insert(part->name);
-        bind(spec, module->matrix);
-        continue;
-      }
-      const SafeTensor* source = find_source(spec.hf_name);
-      if (!source && spec.optional) continue;
-      if (!source)
-        fail(ExitCode::kBadInput, "{}: tensor {} (GGUF: {}) is missing{}", path_, spec.hf_name, spec.name,
-             spec.role == Role::kOutput ? ": without it config.json must say \"tie_word_embeddings\": true" : "");
-      const TypeInfo& type = type_of_tensor(*source, file_of(*source));
-      check_shape(spec, *source);
-      used.insert(source->name);
-      bind(spec, type, source->data);
     }
     std::vector<std::string> unknown;
     for (const SafeTensor& tensor : directory_.weights.tensors()) {
@@ -145,6 +144,41 @@ class HfModel : public Model {
       if (!used.contains(tensor.name) && !tied_head && !known) unknown.push_back(tensor.name);
     }
     warn_unknown_tensors(path_, architecture_->name(), unknown);
+  }
+
+  // One tensor of the directory; an optional one may be missing.
+  void bind_source(const TensorSpec& spec, std::set<std::string_view>& used) {
+    if (const QuantizedModule* module = find_quantized(spec.hf_name)) {
+      check_quantized(spec, *module->matrix);
+      for (const SafeTensor* part : module->matrix->parts()) used.insert(part->name);
+      return bind(spec, module->matrix);
+    }
+    const SafeTensor* source = find_source(spec.hf_name);
+    if (!source && spec.optional) return;
+    if (!source)
+      fail(ExitCode::kBadInput, "{}: tensor {} (GGUF: {}) is missing{}", path_, spec.hf_name, spec.name,
+           spec.role == Role::kOutput ? ": without it config.json must say \"tie_word_embeddings\": true" : "");
+    const TypeInfo& type = type_of_tensor(*source, file_of(*source));
+    check_shape(spec, *source);
+    used.insert(source->name);
+    if (spec.shape.size() < 3) return bind(spec, type, source->data);
+    TensorSpec part = spec;
+    part.shape.erase(part.shape.begin());
+    const size_t bytes = source->data.size() / spec.shape.front();
+    for (uint64_t i = 0; i < spec.shape.front(); ++i) bind(part, type, source->data.subspan(i * bytes, bytes));
+    bind_stack(spec, spec.shape.front());
+  }
+
+  // A matrix for each expert, which GGUF keeps as one tensor.
+  void bind_experts(const TensorSpec& spec, std::set<std::string_view>& used) {
+    for (const std::string& name : spec.hf_parts) {
+      TensorSpec part = spec;
+      part.hf_parts.clear();
+      part.hf_name = name;
+      part.shape.erase(part.shape.begin());
+      bind_source(part, used);
+    }
+    bind_stack(spec, spec.hf_parts.size());
   }
 
   uint32_t file_type() const {

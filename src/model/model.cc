@@ -50,6 +50,22 @@ void Model::bind(const TensorSpec& spec, std::shared_ptr<const QuantMatrix> matr
   tensors_.back().quantized_ = std::move(matrix);
 }
 
+void Model::bind_stack(const TensorSpec& spec, size_t n_matrices) {
+  ModelTensor stack;
+  stack.spec_ = spec;
+  stack.spec_.transform = HfTransform::kNone;
+  stack.spec_.hf_step = 1;
+  const auto first = tensors_.end() - static_cast<std::ptrdiff_t>(n_matrices);
+  stack.parts_.assign(std::make_move_iterator(first), std::make_move_iterator(tensors_.end()));
+  tensors_.erase(first, tensors_.end());
+  stack.type_ = stack.parts_.front().type_;
+  tensors_.push_back(std::move(stack));
+}
+
+void Model::route_all_experts() {
+  if (route_all(graph_) == 0) fail(ExitCode::kUnsupported, "{}: the model is no mixture of experts", path_);
+}
+
 const ModelTensor* Model::find(std::string_view name) const {
   const auto it =
       std::find_if(tensors_.begin(), tensors_.end(), [&](const ModelTensor& t) { return t.name() == name; });

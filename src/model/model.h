@@ -29,7 +29,11 @@ class ModelTensor {
   uint64_t n_rows() const { return spec_.shape.size() < 2 ? 1 : n_elements() / n_cols(); }
   uint64_t n_cols() const { return spec_.shape.back(); }
   uint64_t n_elements() const;
-  uint64_t size_bytes() const { return quantized_ ? quantized_->size_bytes() : data_.size(); }
+  uint64_t size_bytes() const;
+  // A matrix for each expert: 1 unless the tensor has three dimensions.
+  uint64_t n_matrices() const { return spec_.shape.size() < 3 ? 1 : n_rows() / spec_.shape[spec_.shape.size() - 2]; }
+  // One of them, as a tensor of two dimensions of the same name; a view: this tensor must outlive it.
+  ModelTensor matrix(uint64_t index) const;
   // The source bytes when they are the tensor as it is (no transform, no layout to unpack), else empty.
   std::span<const std::byte> raw() const;
   // Decodes rows [first, first + n) to out (n × n_cols), transforms applied. Thread-safe. Exact for F32/F16/BF16.
@@ -42,10 +46,12 @@ class ModelTensor {
  private:
   friend class Model;
   void read_quantized_rows(uint64_t first, uint64_t n, float* out) const;
+  void read_parts(uint64_t first, uint64_t n, float* out, bool source_order) const;
   TensorSpec spec_;
   const TypeInfo* type_ = nullptr;
   std::span<const std::byte> data_;  // in the source's order
   std::shared_ptr<const QuantMatrix> quantized_;
+  std::vector<ModelTensor> parts_;  // the matrices, where the source has them one by one; data_ is empty then
 };
 
 class Model {
@@ -62,6 +68,9 @@ class Model {
   const ModelTensor* find(std::string_view name) const;
   const ModelTensor& tensor(std::string_view name) const;  // throws Error(kBadInput) when it is not there
   const Graph& graph() const { return graph_; }
+  // Runs every expert for every token, for statistics (graph.h); the results stay what they are. Error(kUnsupported) when
+  // the model has no experts.
+  void route_all_experts();
   const Vocabulary& vocabulary() const { return vocabulary_; }
   std::unique_ptr<Tokenizer> make_tokenizer() const { return Tokenizer::make(vocabulary_); }
   // Metadata for a GGUF of this model: the source's own when it is a GGUF, else made from config and tokenizer files.
@@ -76,6 +85,8 @@ class Model {
   Model() = default;
   void bind(const TensorSpec& spec, const TypeInfo& type, std::span<const std::byte> data);
   void bind(const TensorSpec& spec, std::shared_ptr<const QuantMatrix> matrix);
+  // A tensor of three dimensions from its matrices, each of which was bound; they are taken off the end of the list.
+  void bind_stack(const TensorSpec& spec, size_t n_matrices);
   const Architecture* architecture_ = nullptr;
   Hparams hparams_;
   std::vector<ModelTensor> tensors_;

@@ -47,31 +47,43 @@ void write_gguf(const Model& model, const std::string& path, const TypeInfo* typ
 struct Case {
   const char* name;
   TinyModel (*make)();
+  const char* architecture = name;
+  const char* model_type = architecture;
 };
 class EveryArchitecture : public ::testing::TestWithParam<Case> {};
 INSTANTIATE_TEST_SUITE_P(Model, EveryArchitecture,
                          ::testing::Values(Case{"llama", tiny_llama}, Case{"qwen2", tiny_qwen2},
-                                           Case{"qwen3", tiny_qwen3}, Case{"gpt2", tiny_gpt2}),
+                                           Case{"qwen3", tiny_qwen3}, Case{"gpt2", tiny_gpt2},
+                                           Case{"gemma2", tiny_gemma2}, Case{"gemma3", tiny_gemma3},
+                                           Case{"phi3", tiny_phi3}, Case{"mixtral", tiny_mixtral, "llama", "mixtral"},
+                                           Case{"qwen3moe", tiny_qwen3moe, "qwen3moe", "qwen3_moe"},
+                                           Case{"opt", tiny_opt}, Case{"bloom", tiny_bloom},
+                                           Case{"gptneox", tiny_gptneox, "gptneox", "gpt_neox"},
+                                           Case{"gpt_oss", tiny_gpt_oss, "gpt-oss", "gpt_oss"}),
                          [](const auto& param) { return param.param.name; });
 
-TEST(EveryArchitectureCovered, TheListHasNoOther) { EXPECT_EQ(architectures().size(), 4u); }
+TEST(EveryArchitectureCovered, TheListHasNoOther) { EXPECT_EQ(architectures().size(), 12u); }
 
 TEST_P(EveryArchitecture, DtypesAndShardsGiveTheSameValues) {
   TinyModel tiny = GetParam().make();
   const TemporaryFolder plain_folder;
   const auto plain = open_tiny(tiny, plain_folder);
-  EXPECT_EQ(plain->architecture().name(), GetParam().name);
+  EXPECT_EQ(plain->architecture().name(), GetParam().architecture);
   EXPECT_EQ(plain->layout(), "hf");
-  EXPECT_EQ(plain->tensors().size(), tiny.tensors.size());
+  uint64_t n_values = 0;
+  for (const TinyTensor& t : tiny.tensors) n_values += t.values.size();
+  uint64_t n_computed = 0;
+  for (const ModelTensor& t : plain->tensors()) n_computed += t.spec().computed.size();
+  EXPECT_EQ(plain->n_parameters(), n_values + n_computed);
   for (SafeDtype dtype : {SafeDtype::kF16, SafeDtype::kBF16}) {
     tiny.set_dtype(dtype);
     const TemporaryFolder folder;
     const auto other = open_tiny(tiny, folder, 3);
     EXPECT_EQ(other->files().size(), 3u);
-    EXPECT_EQ(other->weight_bytes() * 2, plain->weight_bytes());
+    EXPECT_EQ(other->weight_bytes() * 2, plain->weight_bytes() + 4 * n_computed);
     ASSERT_EQ(other->tensors().size(), plain->tensors().size());
     for (const ModelTensor& t : plain->tensors()) {
-      EXPECT_EQ(other->tensor(t.name()).type().name, safe_dtype_name(dtype));
+      if (t.spec().computed.empty()) EXPECT_EQ(other->tensor(t.name()).type().name, safe_dtype_name(dtype));
       EXPECT_EQ(all_rows(other->tensor(t.name())), all_rows(t)) << t.name();
     }
   }
@@ -80,9 +92,9 @@ TEST_P(EveryArchitecture, DtypesAndShardsGiveTheSameValues) {
 TEST_P(EveryArchitecture, ModelTypeStandsInForTheListOfArchitectures) {
   TinyModel tiny = GetParam().make();
   tiny.config.erase("architectures");
-  tiny.config["model_type"] = GetParam().name;  // the same word in both worlds for all of these
+  tiny.config["model_type"] = GetParam().model_type;
   const TemporaryFolder folder;
-  EXPECT_EQ(open_tiny(tiny, folder)->architecture().name(), GetParam().name);
+  EXPECT_EQ(open_tiny(tiny, folder)->architecture().name(), GetParam().architecture);
 }
 
 TEST_P(EveryArchitecture, RowsOneByOneAreTheRows) {
@@ -129,6 +141,17 @@ TEST_P(EveryArchitecture, GgufOfTheDirectoryIsTheSameModel) {
   for (size_t i = 0; i < hf->graph().ops.size(); ++i) {
     EXPECT_EQ(hf->graph().ops[i].kind, gguf->graph().ops[i].kind);
     EXPECT_EQ(hf->graph().ops[i].weight, gguf->graph().ops[i].weight);
+    EXPECT_EQ(hf->graph().ops[i].sliding_window, gguf->graph().ops[i].sliding_window);
+    EXPECT_EQ(hf->graph().ops[i].softcap, gguf->graph().ops[i].softcap);
+    EXPECT_EQ(hf->graph().ops[i].attention_scale, gguf->graph().ops[i].attention_scale);
+    EXPECT_EQ(hf->graph().ops[i].rope, gguf->graph().ops[i].rope);
+  }
+  ASSERT_EQ(hf->graph().ropes.size(), gguf->graph().ropes.size());
+  for (size_t i = 0; i < hf->graph().ropes.size(); ++i) {
+    EXPECT_EQ(hf->graph().ropes[i].inverse_frequencies, gguf->graph().ropes[i].inverse_frequencies);
+    EXPECT_EQ(hf->graph().ropes[i].long_inverse_frequencies, gguf->graph().ropes[i].long_inverse_frequencies);
+    EXPECT_EQ(hf->graph().ropes[i].long_from, gguf->graph().ropes[i].long_from);
+    EXPECT_EQ(hf->graph().ropes[i].magnitude, gguf->graph().ropes[i].magnitude);
   }
   EXPECT_EQ(hf->graph().widths, gguf->graph().widths);
   EXPECT_EQ(hf->vocabulary().tokens, gguf->vocabulary().tokens);
@@ -152,10 +175,15 @@ TEST_P(EveryArchitecture, TheGraphUsesExactlyTheTensors) {
     }
     const auto width = [&](ValueId id) { return graph.widths.at(static_cast<size_t>(id)); };
     for (ValueId input : op.inputs) EXPECT_LT(input, op.output);
+    if (op.kind == OpKind::kExpertLinear) {
+      EXPECT_EQ(model->tensor(op.weight).n_matrices(), kTinyExperts);
+      EXPECT_EQ(model->tensor(op.weight).n_rows() / kTinyExperts, width(op.output) / op.n_used);
+    }
     if (op.kind != OpKind::kLinear) continue;
     EXPECT_EQ(model->tensor(op.weight).spec().shape, (std::vector<uint64_t>{width(op.output), width(op.inputs[0])}));
   }
-  for (const ModelTensor& t : model->tensors()) EXPECT_TRUE(used.contains(t.name())) << t.name();
+  for (const ModelTensor& t : model->tensors())
+    EXPECT_TRUE(used.contains(t.name()) || !t.spec().computed.empty()) << t.name();
   EXPECT_EQ(graph.widths.at(static_cast<size_t>(graph.logits)), kTinyVocab);
 }
 
@@ -197,6 +225,84 @@ TEST(ModelOpen, QwenRowsStayAsTheyAre) {
     EXPECT_EQ(all_rows(model->tensor("blk.0.attn_q.weight")),
               copy.tensor("model.layers.0.self_attn.q_proj.weight").values);
     EXPECT_EQ(model->graph().ropes.at(0).style, RopeSpec::Style::kHalfSplit);
+  }
+}
+
+TEST(ModelOpen, GemmaNormsAreOneMore) {
+  TinyModel tiny = tiny_gemma3();
+  const TemporaryFolder folder;
+  const auto model = open_tiny(tiny, folder);
+  const std::pair<const char*, const char*> names[] = {
+      {"blk.1.attn_q_norm.weight", "model.layers.1.self_attn.q_norm.weight"},
+      {"blk.1.post_attention_norm.weight", "model.layers.1.post_attention_layernorm.weight"},
+      {"blk.1.post_ffw_norm.weight", "model.layers.1.post_feedforward_layernorm.weight"},
+      {"output_norm.weight", "model.norm.weight"}};
+  for (const auto& [ours, theirs] : names) {
+    std::vector<float> expected = tiny.tensor(theirs).values;
+    for (float& v : expected) v += 1;
+    EXPECT_EQ(all_rows(model->tensor(ours)), expected) << ours;
+    EXPECT_TRUE(model->tensor(ours).raw().empty());
+  }
+  EXPECT_FALSE(model->hparams().is_windowed(0));
+  EXPECT_TRUE(model->hparams().is_windowed(1));
+  EXPECT_EQ(model->graph().ropes.size(), 2u);
+}
+
+// Rows of query_key_value lie head by head, q k v in each.
+TEST(ModelOpen, BloomHeadsAreSplit) {
+  TinyModel tiny = tiny_bloom();
+  const TemporaryFolder folder;
+  const auto model = open_tiny(tiny, folder);
+  const std::string theirs = "transformer.h.1.self_attention.query_key_value";
+  const std::vector<float> rows = all_rows(model->tensor("blk.1.attn_qkv.weight"));
+  const std::vector<float> bias = all_rows(model->tensor("blk.1.attn_qkv.bias"));
+  for (uint64_t part = 0; part < 3; ++part)
+    for (uint64_t head = 0; head < 4; ++head)
+      for (uint64_t d = 0; d < 4; ++d) {
+        const uint64_t ours = part * 16 + head * 4 + d, from = head * 12 + part * 4 + d;
+        ASSERT_EQ(bias[ours], tiny.tensor(theirs + ".bias").values[from]);
+        for (uint64_t c = 0; c < 16; ++c)
+          ASSERT_EQ(rows[ours * 16 + c], tiny.tensor(theirs + ".weight").values[from * 16 + c]);
+      }
+}
+
+TEST(ModelOpen, ExpertsAreStacked) {
+  TinyModel tiny = tiny_mixtral();
+  const TemporaryFolder folder;
+  const auto model = open_tiny(tiny, folder);
+  const ModelTensor& up = model->tensor("blk.1.ffn_up_exps.weight");
+  EXPECT_EQ(up.spec().shape, (std::vector<uint64_t>{kTinyExperts, kTinyFf, kTinyEmbd}));
+  EXPECT_EQ(up.n_rows(), kTinyExperts * kTinyFf);
+  EXPECT_EQ(up.spec().role, Role::kFfnUp);
+  const std::vector<float> all = all_rows(up);
+  for (uint64_t e = 0; e < kTinyExperts; ++e) {
+    const auto& source = tiny.tensor(fmt::format("model.layers.1.block_sparse_moe.experts.{}.w3.weight", e)).values;
+    EXPECT_EQ(all_rows(up.matrix(e)), source);
+    EXPECT_TRUE(std::equal(source.begin(), source.end(), all.begin() + static_cast<ptrdiff_t>(e * source.size())));
+  }
+  std::vector<float> across(2 * kTinyEmbd);  // the last row of one expert and the first of the next
+  up.read_rows(kTinyFf - 1, 2, across.data());
+  EXPECT_TRUE(std::equal(across.begin(), across.end(), all.begin() + static_cast<ptrdiff_t>((kTinyFf - 1) * kTinyEmbd)));
+  EXPECT_FALSE(model->tensor("blk.0.ffn_gate_inp.weight").spec().quantizable);
+}
+
+// gpt-oss: (expert, input, 2 · output), gate and up in turn.
+TEST(ModelOpen, GptOssGatesAreTakenApart) {
+  TinyModel tiny = tiny_gpt_oss();
+  const TemporaryFolder folder;
+  const auto model = open_tiny(tiny, folder);
+  const auto& both = tiny.tensor("model.layers.1.mlp.experts.gate_up_proj").values;
+  const auto& bias = tiny.tensor("model.layers.1.mlp.experts.gate_up_proj_bias").values;
+  const char* const names[] = {"ffn_gate_exps", "ffn_up_exps"};
+  for (uint64_t which = 0; which < 2; ++which) {
+    const std::vector<float> rows = all_rows(model->tensor(fmt::format("blk.1.{}.weight", names[which])));
+    const std::vector<float> ours = all_rows(model->tensor(fmt::format("blk.1.{}.bias", names[which])));
+    for (uint64_t e = 0; e < kTinyExperts; ++e)
+      for (uint64_t r = 0; r < kTinyFf; ++r) {
+        ASSERT_EQ(ours[e * kTinyFf + r], bias[(e * kTinyFf + r) * 2 + which]);
+        for (uint64_t c = 0; c < kTinyEmbd; ++c)
+          ASSERT_EQ(rows[(e * kTinyFf + r) * kTinyEmbd + c], both[((e * kTinyEmbd + c) * kTinyFf + r) * 2 + which]);
+      }
   }
 }
 

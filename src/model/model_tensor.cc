@@ -10,6 +10,13 @@
 namespace tsubu {
 namespace {
 
+// Rows (head, part, dimension) read as (part, head, dimension), three parts: the source row of a row.
+uint64_t split_heads_row(uint64_t row, uint64_t n_rows, uint64_t n_heads) {
+  const uint64_t head_dim = n_rows / 3 / n_heads;
+  const uint64_t part = row / (n_heads * head_dim), head = row / head_dim % n_heads;
+  return (head * 3 + part) * head_dim + row % head_dim;
+}
+
 // Half-split heads (x0 … x(h-1), y0 … y(h-1)) as interleaved pairs (x0, y0, x1, y1, …): the source row of a row.
 uint64_t half_split_row(uint64_t row, uint64_t head_dim) {
   const uint64_t head = row / head_dim, at = row % head_dim;
@@ -29,18 +36,58 @@ uint64_t ModelTensor::n_elements() const {
   return n;
 }
 
+uint64_t ModelTensor::size_bytes() const {
+  uint64_t total = quantized_ ? quantized_->size_bytes() : data_.size();
+  for (const ModelTensor& part : parts_) total += part.size_bytes();
+  return total;
+}
+
 std::span<const std::byte> ModelTensor::raw() const {
-  return spec_.transform == HfTransform::kNone && !quantized_ ? data_ : std::span<const std::byte>();
+  const bool is_whole = spec_.transform == HfTransform::kNone && spec_.hf_step == 1 && !quantized_;
+  return is_whole ? data_ : std::span<const std::byte>();
+}
+
+ModelTensor ModelTensor::matrix(uint64_t index) const {
+  if (!parts_.empty()) return parts_[index];
+  ModelTensor view = *this;
+  if (n_matrices() == 1) return view;
+  view.spec_.shape = {spec_.shape[spec_.shape.size() - 2], n_cols()};
+  const uint64_t bytes = data_.size() / n_matrices();
+  view.data_ = data_.subspan(index * bytes, bytes);
+  return view;
+}
+
+void ModelTensor::read_parts(uint64_t first, uint64_t n, float* out, bool source_order) const {
+  const uint64_t rows = n_rows() / parts_.size();
+  for (uint64_t row = first; row < first + n;) {
+    const uint64_t at = row % rows, count = std::min(first + n - row, rows - at);
+    const ModelTensor& part = parts_[row / rows];
+    if (source_order)
+      part.read_source_rows(at, count, out);
+    else
+      part.read_rows(at, count, out);
+    out += count * n_cols();
+    row += count;
+  }
 }
 
 void ModelTensor::read_rows(uint64_t first, uint64_t n, float* out) const {
   const uint64_t rows = n_rows(), cols = n_cols();
   if (first > rows || n > rows - first)
     fail(ExitCode::kUsage, "tensor {}: rows {} to {} of {} were asked for", name(), first, first + n, rows);
+  if (!parts_.empty()) return read_parts(first, n, out, false);
   if (quantized_) return read_quantized_rows(first, n, out);
   const auto decode = kernels().decode[type_->index];
   const uint64_t row_bytes = cols / type_->block_len * type_->block_bytes;
 
+  if (spec_.transform == HfTransform::kNone && spec_.hf_step > 1) {  // biases
+    std::vector<float> source(cols * spec_.hf_step);
+    for (uint64_t i = 0; i < n; ++i) {
+      decode(data_.data() + (first + i) * source.size() * type_->block_bytes, source.data(), source.size());
+      for (uint64_t c = 0; c < cols; ++c) out[i * cols + c] = source[c * spec_.hf_step + spec_.hf_first];
+    }
+    return;
+  }
   if (spec_.transform == HfTransform::kNone) {
     decode(data_.data() + first * row_bytes, out, n * cols);
     return;
@@ -57,16 +104,38 @@ void ModelTensor::read_rows(uint64_t first, uint64_t n, float* out) const {
       decode(data_.data() + half_split_row(first + i, head_dim) * row_bytes, out + i * cols, cols);
     return;
   }
-  // Transposed: the file has (n_cols, n_rows) single elements.
-  std::vector<float> strip(n);
+  if (spec_.transform == HfTransform::kAddOne) {
+    decode(data_.data() + first * row_bytes, out, n * cols);
+    for (uint64_t i = 0; i < n * cols; ++i) out[i] += 1;
+    return;
+  }
+  if (spec_.transform == HfTransform::kSplitHeads) {
+    if (spec_.shape.size() == 1) {  // a bias
+      std::vector<float> source(cols);
+      decode(data_.data(), source.data(), cols);
+      for (uint64_t i = 0; i < n * cols; ++i) out[i] = source[split_heads_row(i, cols, spec_.n_heads)];
+      return;
+    }
+    for (uint64_t i = 0; i < n; ++i)
+      decode(data_.data() + split_heads_row(first + i, rows, spec_.n_heads) * row_bytes, out + i * cols, cols);
+    return;
+  }
+  // Transposed: the file has (n_cols, n_rows · step) single elements.
+  const uint64_t step = spec_.hf_step;
+  std::vector<float> strip(n * step);
   for (uint64_t col = 0; col < cols; ++col) {
-    decode(data_.data() + (col * rows + first) * type_->block_bytes, strip.data(), n);
-    for (uint64_t i = 0; i < n; ++i) out[i * cols + col] = strip[i];
+    decode(data_.data() + (col * rows + first) * step * type_->block_bytes, strip.data(), n * step);
+    for (uint64_t i = 0; i < n; ++i) out[i * cols + col] = strip[i * step + spec_.hf_first];
   }
 }
 
 // A layout's matrix is the logical one: never transposed.
 void ModelTensor::read_quantized_rows(uint64_t first, uint64_t n, float* out) const {
+  if (spec_.transform == HfTransform::kSplitHeads) {
+    for (uint64_t i = 0; i < n; ++i)
+      quantized_->read_rows(split_heads_row(first + i, n_rows(), spec_.n_heads), 1, out + i * n_cols());
+    return;
+  }
   if (spec_.transform != HfTransform::kRopeInterleave) return quantized_->read_rows(first, n, out);
   // Whole heads are unpacked where most of them is needed: layouts pack across rows.
   const uint64_t cols = n_cols(), head_dim = n_rows() / spec_.n_heads;
@@ -87,7 +156,10 @@ void ModelTensor::read_quantized_rows(uint64_t first, uint64_t n, float* out) co
 }
 
 void ModelTensor::read_source_rows(uint64_t first, uint64_t n, float* out) const {
-  if (spec_.transform != HfTransform::kRopeInterleave || spec_.shape.size() == 1) return read_rows(first, n, out);
+  if (!parts_.empty()) return read_parts(first, n, out, true);
+  const bool is_reordered =
+      spec_.transform == HfTransform::kRopeInterleave || spec_.transform == HfTransform::kSplitHeads;
+  if (!is_reordered || spec_.shape.size() == 1) return read_rows(first, n, out);
   if (first > n_rows() || n > n_rows() - first)
     fail(ExitCode::kUsage, "tensor {}: rows {} to {} of {} were asked for", name(), first, first + n, n_rows());
   if (quantized_) return quantized_->read_rows(first, n, out);
@@ -97,6 +169,15 @@ void ModelTensor::read_source_rows(uint64_t first, uint64_t n, float* out) const
 
 void ModelTensor::release_rows(uint64_t first, uint64_t n) const {
   if (!spec_.computed.empty()) return;
+  if (!parts_.empty()) {
+    const uint64_t rows_of_one = n_rows() / parts_.size(), last = std::min(n_rows(), first + std::min(n, n_rows()));
+    for (uint64_t row = first; row < last;) {
+      const uint64_t at = row % rows_of_one, count = std::min(last - row, rows_of_one - at);
+      parts_[row / rows_of_one].release_rows(at, count);
+      row += count;
+    }
+    return;
+  }
   if (quantized_) {  // rows lie across the file in some layouts: let go when the last one was read
     if (n > 0 && first + n >= n_rows())
       for (const SafeTensor* part : quantized_->parts()) release_mapped(part->data);
@@ -106,7 +187,8 @@ void ModelTensor::release_rows(uint64_t first, uint64_t n) const {
   const uint64_t row_bytes = data_.size() / rows;
   const uint64_t end = std::min(rows, first + std::min(n, rows));
   uint64_t from = first, to = end;
-  if (spec_.transform == HfTransform::kTranspose || spec_.shape.size() < 2) {
+  if (spec_.transform == HfTransform::kTranspose || spec_.transform == HfTransform::kSplitHeads ||
+      spec_.shape.size() < 2) {
     if (first != 0 || end != rows) return;                       // every source row is touched by every row
   } else if (spec_.transform == HfTransform::kRopeInterleave) {  // whole heads only
     const uint64_t head_dim = rows / spec_.n_heads;

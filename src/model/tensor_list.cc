@@ -33,6 +33,15 @@ void TensorList::weight(std::string_view name, std::string_view hf_name, std::ve
   spec.quantizable = role != Role::kPositionEmbedding;
 }
 
+void TensorList::experts(std::string_view name, std::string_view hf_name, std::vector<uint64_t> shape, Role role) {
+  TensorSpec& spec = push(name, "", ".weight");
+  spec.hf_name.clear();
+  for (uint64_t expert = 0; expert < shape.front(); ++expert)
+    spec.hf_parts.push_back(hf_prefix_ + fmt::format(fmt::runtime(hf_name), expert) + ".weight");
+  spec.shape = std::move(shape);
+  spec.role = role;
+}
+
 void TensorList::norm(std::string_view name, std::string_view hf_name, uint64_t width) {
   TensorSpec& spec = push(name, hf_name, ".weight");
   spec.shape = {width};

@@ -17,6 +17,8 @@ class TensorList {
   void leave_blocks();
 
   void weight(std::string_view name, std::string_view hf_name, std::vector<uint64_t> shape, Role role);
+  // The matrices of all experts, (n_experts, rows, cols); hf_name has {} where the expert's number stands.
+  void experts(std::string_view name, std::string_view hf_name, std::vector<uint64_t> shape, Role role);
   void norm(std::string_view name, std::string_view hf_name, uint64_t width);
   void bias(std::string_view name, std::string_view hf_name, uint64_t width);
   void computed(std::string_view full_name, std::vector<float> values);  // F32 vector that Hugging Face does not store

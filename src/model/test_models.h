@@ -36,5 +36,16 @@ TinyModel tiny_llama();
 TinyModel tiny_qwen2();
 TinyModel tiny_qwen3();  // heads of 6: 4 × 6 is not 16
 TinyModel tiny_gpt2();   // 4 heads of 4
+// The same sizes; mixtures of 4 experts with 2 for each token. Windows of 8.
+TinyModel tiny_gemma2();
+TinyModel tiny_gemma3();  // heads of 6
+TinyModel tiny_phi3();    // LongRoPE beyond 32 tokens
+TinyModel tiny_mixtral();
+TinyModel tiny_qwen3moe();
+TinyModel tiny_opt();
+TinyModel tiny_bloom();
+TinyModel tiny_gptneox();  // half of each head is rotated
+TinyModel tiny_gpt_oss();
+inline constexpr uint64_t kTinyExperts = 4;
 
 }  // namespace tsubu

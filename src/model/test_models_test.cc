@@ -2,6 +2,7 @@
 #include "model/test_models.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "base/file.h"
@@ -158,6 +159,161 @@ TinyModel tiny_gpt2() {
     both(at + "mlp.c_proj", {kTinyFf, kTinyEmbd});
   }
   both("transformer.ln_f", {kTinyEmbd});
+  return m;
+}
+
+TinyModel tiny_gemma2() {
+  TinyModel m = gated("Gemma2ForCausalLM", 4, false, false);
+  m.remove("lm_head.weight");
+  m.config.update({{"tie_word_embeddings", true}, {"hidden_act", "gelu_pytorch_tanh"}, {"sliding_window", 8},
+                   {"query_pre_attn_scalar", 4}, {"attn_logit_softcapping", 50.0}, {"final_logit_softcapping", 30.0}});
+  for (int layer = 0; layer < 2; ++layer)
+    for (const char* name : {"pre_feedforward_layernorm", "post_feedforward_layernorm"})
+      m.add(fmt::format("model.layers.{}.{}.weight", layer, name), {kTinyEmbd});
+  return m;
+}
+
+TinyModel tiny_gemma3() {
+  TinyModel m = gated("Gemma3ForCausalLM", 6, false, true);
+  m.remove("lm_head.weight");
+  m.config.update({{"tie_word_embeddings", true}, {"hidden_act", "gelu_pytorch_tanh"}, {"sliding_window", 8},
+                   {"query_pre_attn_scalar", 6}, {"rope_local_base_freq", 5000.0},
+                   {"layer_types", {"full_attention", "sliding_attention"}}});
+  for (int layer = 0; layer < 2; ++layer)
+    for (const char* name : {"pre_feedforward_layernorm", "post_feedforward_layernorm"})
+      m.add(fmt::format("model.layers.{}.{}.weight", layer, name), {kTinyEmbd});
+  return m;
+}
+
+TinyModel tiny_phi3() {
+  TinyModel m = gated("Phi3ForCausalLM", 4, false, false);
+  m.config["sliding_window"] = 8;
+  m.config["original_max_position_embeddings"] = 32;
+  m.config["rope_scaling"] = {{"type", "longrope"}, {"short_factor", {1.0, 1.5}}, {"long_factor", {2.0, 3.5}}};
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::string at = fmt::format("model.layers.{}.", layer);
+    for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"})
+      m.remove(at + name + ".weight");
+    m.add(at + "self_attn.qkv_proj.weight", {32, kTinyEmbd});
+    m.add(at + "mlp.gate_up_proj.weight", {2 * kTinyFf, kTinyEmbd});
+  }
+  return m;
+}
+
+namespace {
+
+// In place of the feed-forwards: gate, up, down of each expert, and the router.
+void add_experts(TinyModel& m, const std::string& router, const std::array<const char*, 3>& names) {
+  m.config.update({{"num_local_experts", kTinyExperts}, {"num_experts_per_tok", 2}});
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::string at = fmt::format("model.layers.{}.", layer);
+    for (const char* name : {"gate_proj", "up_proj", "down_proj"}) m.remove(at + "mlp." + name + ".weight");
+    m.add(at + router + ".weight", {kTinyExperts, kTinyEmbd});
+    for (uint64_t e = 0; e < kTinyExperts; ++e) {
+      m.add(at + fmt::format(fmt::runtime(names[0]), e) + ".weight", {kTinyFf, kTinyEmbd});
+      m.add(at + fmt::format(fmt::runtime(names[1]), e) + ".weight", {kTinyFf, kTinyEmbd});
+      m.add(at + fmt::format(fmt::runtime(names[2]), e) + ".weight", {kTinyEmbd, kTinyFf});
+    }
+  }
+}
+
+void add_both(TinyModel& m, const std::string& name, std::vector<uint64_t> shape) {
+  const uint64_t n_outputs = shape.front();
+  m.add(name + ".weight", std::move(shape));
+  m.add(name + ".bias", {n_outputs});
+}
+
+}  // namespace
+
+TinyModel tiny_mixtral() {
+  TinyModel m = gated("MixtralForCausalLM", 4, false, false);
+  add_experts(m, "block_sparse_moe.gate",
+              {"block_sparse_moe.experts.{}.w1", "block_sparse_moe.experts.{}.w3", "block_sparse_moe.experts.{}.w2"});
+  return m;
+}
+
+TinyModel tiny_qwen3moe() {
+  TinyModel m = gated("Qwen3MoeForCausalLM", 6, false, true);
+  add_experts(m, "mlp.gate", {"mlp.experts.{}.gate_proj", "mlp.experts.{}.up_proj", "mlp.experts.{}.down_proj"});
+  m.config.update({{"moe_intermediate_size", kTinyFf}, {"intermediate_size", 2 * kTinyFf}, {"norm_topk_prob", true}});
+  return m;
+}
+
+TinyModel tiny_gpt_oss() {
+  TinyModel m = gated("GptOssForCausalLM", 4, true, false);
+  m.config.update({{"num_local_experts", kTinyExperts}, {"num_experts_per_tok", 2}, {"attention_bias", true},
+                   {"sliding_window", 8}});
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::string at = fmt::format("model.layers.{}.", layer), experts = at + "mlp.experts.";
+    for (const char* name : {"gate_proj", "up_proj", "down_proj"}) m.remove(at + "mlp." + name + ".weight");
+    m.add(at + "self_attn.o_proj.bias", {kTinyEmbd});
+    m.add(at + "self_attn.sinks", {4});
+    add_both(m, at + "mlp.router", {kTinyExperts, kTinyEmbd});
+    m.add(experts + "gate_up_proj", {kTinyExperts, kTinyEmbd, 2 * kTinyFf});
+    m.add(experts + "gate_up_proj_bias", {kTinyExperts, 2 * kTinyFf});
+    m.add(experts + "down_proj", {kTinyExperts, kTinyFf, kTinyEmbd});
+    m.add(experts + "down_proj_bias", {kTinyExperts, kTinyEmbd});
+  }
+  return m;
+}
+
+TinyModel tiny_opt() {
+  TinyModel m;
+  m.config = {{"architectures", {"OPTForCausalLM"}}, {"hidden_size", kTinyEmbd}, {"num_hidden_layers", 2},
+              {"num_attention_heads", 4}, {"ffn_dim", kTinyFf}, {"vocab_size", kTinyVocab},
+              {"max_position_embeddings", 32}, {"word_embed_proj_dim", kTinyEmbd}, {"activation_function", "relu"}};
+  m.add("model.decoder.embed_tokens.weight", {kTinyVocab, kTinyEmbd});
+  m.add("model.decoder.embed_positions.weight", {34, kTinyEmbd});
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::string at = fmt::format("model.decoder.layers.{}.", layer);
+    add_both(m, at + "self_attn_layer_norm", {kTinyEmbd});
+    for (const char* name : {"q_proj", "k_proj", "v_proj", "out_proj"})
+      add_both(m, at + "self_attn." + name, {kTinyEmbd, kTinyEmbd});
+    add_both(m, at + "final_layer_norm", {kTinyEmbd});
+    add_both(m, at + "fc1", {kTinyFf, kTinyEmbd});
+    add_both(m, at + "fc2", {kTinyEmbd, kTinyFf});
+  }
+  add_both(m, "model.decoder.final_layer_norm", {kTinyEmbd});
+  return m;
+}
+
+TinyModel tiny_bloom() {
+  TinyModel m;
+  m.config = {{"architectures", {"BloomForCausalLM"}}, {"hidden_size", kTinyEmbd}, {"n_layer", 2}, {"n_head", 4},
+              {"vocab_size", kTinyVocab}, {"seq_length", 64}};
+  m.add("transformer.word_embeddings.weight", {kTinyVocab, kTinyEmbd});
+  add_both(m, "transformer.word_embeddings_layernorm", {kTinyEmbd});
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::string at = fmt::format("transformer.h.{}.", layer);
+    add_both(m, at + "input_layernorm", {kTinyEmbd});
+    add_both(m, at + "self_attention.query_key_value", {3 * kTinyEmbd, kTinyEmbd});
+    add_both(m, at + "self_attention.dense", {kTinyEmbd, kTinyEmbd});
+    add_both(m, at + "post_attention_layernorm", {kTinyEmbd});
+    add_both(m, at + "mlp.dense_h_to_4h", {4 * kTinyEmbd, kTinyEmbd});
+    add_both(m, at + "mlp.dense_4h_to_h", {kTinyEmbd, 4 * kTinyEmbd});
+  }
+  add_both(m, "transformer.ln_f", {kTinyEmbd});
+  return m;
+}
+
+TinyModel tiny_gptneox() {
+  TinyModel m;
+  m.config = {{"architectures", {"GPTNeoXForCausalLM"}}, {"hidden_size", kTinyEmbd}, {"num_hidden_layers", 2},
+              {"num_attention_heads", 4}, {"intermediate_size", kTinyFf}, {"vocab_size", kTinyVocab},
+              {"max_position_embeddings", 64}, {"rotary_pct", 0.5}, {"rotary_emb_base", 20000},
+              {"use_parallel_residual", true}, {"hidden_act", "gelu"}};
+  m.add("gpt_neox.embed_in.weight", {kTinyVocab, kTinyEmbd});
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::string at = fmt::format("gpt_neox.layers.{}.", layer);
+    add_both(m, at + "input_layernorm", {kTinyEmbd});
+    add_both(m, at + "post_attention_layernorm", {kTinyEmbd});
+    add_both(m, at + "attention.query_key_value", {3 * kTinyEmbd, kTinyEmbd});
+    add_both(m, at + "attention.dense", {kTinyEmbd, kTinyEmbd});
+    add_both(m, at + "mlp.dense_h_to_4h", {kTinyFf, kTinyEmbd});
+    add_both(m, at + "mlp.dense_4h_to_h", {kTinyEmbd, kTinyFf});
+  }
+  add_both(m, "gpt_neox.final_layer_norm", {kTinyEmbd});
+  m.add("embed_out.weight", {kTinyVocab, kTinyEmbd});
   return m;
 }
 

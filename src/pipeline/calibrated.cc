@@ -14,6 +14,7 @@
 #include "base/aligned.h"
 #include "base/error.h"
 #include "base/progress.h"
+#include "calibrate/collector.h"
 #include "calibrate/gram.h"
 #include "engine/engine.h"
 #include "evaluate/evaluate.h"
@@ -92,6 +93,7 @@ class CalibratedRounding {
 
   CalibrationDivergence run() {
     quantize_tables();
+    quantize_experts();
     uint64_t total = 0;
     for (const RoundingGroup& g : groups_)
       for (const auto& l : g.linears) total += l.plan->tensor->n_elements();
@@ -191,7 +193,58 @@ class CalibratedRounding {
     }
   }
 
+  // Experts see too few tokens each for error feedback: they are rounded by plain search, weighed by the mean squares of
+  // the inputs that the router gives them in the float model, before the rest, which makes up for them.
+  void quantize_experts() {
+    std::vector<StatisticsInput> inputs;
+    for (StatisticsInput& input : statistics_inputs(model_, 0, false))
+      if (input.n_experts > 0) inputs.push_back(std::move(input));
+    if (inputs.empty()) return;
+    std::vector<std::vector<float>> means(inputs.size());
+    uint64_t n_unseen = 0;
+    bool any = false;
+    for (const StatisticsInput& input : inputs)
+      for (const std::string& name : input.linears) any |= rounds_expert(*planned_.at(name));
+    if (any) {
+      Collector collector(inputs, pool_);
+      collector.select(0, inputs.size(), false);
+      const auto engine = Engine::make(model_, pool_, {.observer = &collector});
+      const auto session = engine->new_session(corpus_.context);
+      Progress progress("experts", corpus_.chunks.size(), "chunks");
+      for (const auto& tokens : corpus_.chunks) {
+        session->truncate(0);
+        engine->forward(*session, tokens, 0, {});
+        progress.advance(1);
+      }
+      progress.finish();
+      for (size_t i = 0; i < inputs.size(); ++i)
+        for (size_t e = 0; e < inputs[i].n_experts; ++e) {
+          const ColumnMoments& m = collector.moments(i, e);
+          n_unseen += m.n_tokens() == 0;
+          for (double v : m.squares())
+            means[i].push_back(m.n_tokens() > 0 ? static_cast<float>(v / static_cast<double>(m.n_tokens())) : 1.0f);
+        }
+    }
+    for (size_t i = 0; i < inputs.size(); ++i)
+      for (const std::string& name : inputs[i].linears) {
+        const PlannedTensor& p = *planned_.at(name);
+        if (!p.type->is_quantized || p.type == &p.tensor->type() || resume(p)) continue;
+        keep(p, search(p, means[i].data()), "search");
+      }
+    if (any) {
+      notes_.push_back("experts are rounded by plain search, weighed by the inputs of the tokens routed to each");
+      if (n_unseen > 0)
+        notes_.push_back(fmt::format("{} inputs of experts saw no token of the text: those are rounded without weights",
+                                     n_unseen));
+    }
+  }
+  bool rounds_expert(const PlannedTensor& p) const {
+    return p.type->is_quantized && p.type != &p.tensor->type() && !store_.find(p.tensor->name());
+  }
+
+  // importance: for each matrix its columns'.
   std::vector<std::byte> search(const PlannedTensor& p, const float* importance = nullptr) {
+    const uint64_t matrix_rows = p.tensor->n_rows() / p.tensor->n_matrices();
     const uint64_t rows = p.tensor->n_rows(), cols = p.tensor->n_cols(), row_bytes = p.size_bytes / rows;
     std::vector<std::byte> bytes(p.size_bytes);
     constexpr uint64_t kRows = 64;
@@ -199,8 +252,10 @@ class CalibratedRounding {
       const uint64_t first = item * kRows, n = std::min(kRows, rows - first);
       std::vector<float> x(n * cols);
       p.tensor->read_rows(first, n, x.data());
-      for (uint64_t r = 0; r < n; ++r)
-        kernels().encode[p.type->index](x.data() + r * cols, importance, bytes.data() + (first + r) * row_bytes, cols);
+      for (uint64_t r = 0; r < n; ++r) {
+        const float* own = importance ? importance + (first + r) / matrix_rows * cols : nullptr;
+        kernels().encode[p.type->index](x.data() + r * cols, own, bytes.data() + (first + r) * row_bytes, cols);
+      }
     });
     return bytes;
   }

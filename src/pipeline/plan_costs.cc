@@ -43,13 +43,30 @@ class ErrorMeter {
              const PlanCosts& plan, ThreadPool& pool)
       : options_(options), quantize_(quantize), types_(std::move(types)), plan_(plan), pool_(pool) {}
 
-  // Against the mean Gram matrix of the tensor's input.
-  std::vector<TypeCost> linear(const ModelTensor& tensor, const Curvature& curvature) {
-    const uint64_t rows = tensor.n_rows(), n = tensor.n_cols();
-    const uint64_t wanted = std::clamp<uint64_t>(options_.sample_weights / n / kPanelRows * kPanelRows, kPanelRows, rows);
+  // Against the mean Gram matrix of the tensor's input. usage: tokens of each expert, whose rows are taken in proportion;
+  // empty for dense linears.
+  std::vector<TypeCost> linear(const ModelTensor& tensor, const Curvature& curvature,
+                               const std::vector<uint64_t>& usage = {}) {
+    const uint64_t rows = tensor.n_rows() / tensor.n_matrices(), n = tensor.n_cols();
+    const uint64_t most = rows * tensor.n_matrices();
+    const uint64_t wanted = std::clamp<uint64_t>(options_.sample_weights / n / kPanelRows * kPanelRows,
+                                                 std::min(kPanelRows, most), most);
+    uint64_t total = 0, before = 0;
+    for (uint64_t u : usage) total += u;
     std::vector<uint64_t> sample;
-    for (uint64_t i = 0; i < wanted; ++i) sample.push_back(i * rows / wanted);
-    return costs(tensor, sample, curvature);
+    for (uint64_t i = 0; i < wanted; ++i) {
+      if (total == 0) {
+        sample.push_back(i * most / wanted);
+        continue;
+      }
+      // The i-th of `wanted` places in the row of all tokens belongs to an expert; how far into it says which row.
+      const auto place = static_cast<double>(i) / static_cast<double>(wanted) * static_cast<double>(total);
+      uint64_t expert = 0;
+      for (before = 0; place >= static_cast<double>(before + usage[expert]); ++expert) before += usage[expert];
+      const double share = (place - static_cast<double>(before)) / static_cast<double>(usage[expert]);
+      sample.push_back(expert * rows + std::min(rows - 1, static_cast<uint64_t>(share * static_cast<double>(rows))));
+    }
+    return costs(tensor, sample, curvature, usage.empty());
   }
 
   // Rows of tokens drawn from the text, each as often as it comes there.
@@ -66,8 +83,9 @@ class ErrorMeter {
   }
 
  private:
-  std::vector<TypeCost> costs(const ModelTensor& tensor, const std::vector<uint64_t>& sample, const Curvature& curvature) {
-    const uint64_t n = tensor.n_cols();
+  std::vector<TypeCost> costs(const ModelTensor& tensor, const std::vector<uint64_t>& sample, const Curvature& curvature,
+                              bool rounds = true) {
+    const uint64_t n = tensor.n_cols(), matrix_rows = tensor.n_rows() / tensor.n_matrices();
     std::vector<float> w(sample.size() * n);
     for (size_t i = 0; i < sample.size(); ++i) tensor.read_rows(sample[i], 1, w.data() + i * n);
     double norm = 0, trace = 0;
@@ -87,14 +105,15 @@ class ErrorMeter {
       cost.type = type;
       cost.size_bytes = plan_.padded_bytes(tensor, *type);
       pool_.parallel_for(sample.size(), [&](size_t i, int) {
-        kernels().encode[type->index](w.data() + i * n, weights, bytes.data() + i * row_bytes, n);
+        const float* own = weights ? weights + sample[i] / matrix_rows * n : nullptr;
+        kernels().encode[type->index](w.data() + i * n, own, bytes.data() + i * row_bytes, n);
       });
       const auto error = [&] {
         if (unit <= 0) return 0.0;
         return form_error(w.data(), bytes.data(), sample.size(), *type, curvature.h(), n, pool_) / unit;
       };
       cost.search_error = cost.error = error();
-      if ((options_.calibrated || !options_.costs_path.empty()) && type->is_quantized && can_round(*type)) {
+      if (rounds && (options_.calibrated || !options_.costs_path.empty()) && type->is_quantized && can_round(*type)) {
         round_rows(w.data(), sample.size(), *type, curvature, quantize_.calibrated.round, bytes.data(), pool_);
         cost.error = std::min(error(), cost.search_error);
       }
@@ -116,7 +135,11 @@ class ErrorMeter {
     if (!quantize_.stats) return nullptr;
     const auto it = quantize_.stats->entries.find(tensor.name());
     if (it == quantize_.stats->entries.end() || it->second.n_cols() != tensor.n_cols()) return nullptr;
-    values = it->second.mean_squares(0);
+    if (it->second.counts.size() != tensor.n_matrices()) return nullptr;
+    for (size_t m = 0; m < tensor.n_matrices(); ++m) {
+      const auto matrix = it->second.mean_squares(m);
+      values.insert(values.end(), matrix.begin(), matrix.end());
+    }
     return values.data();
   }
 
@@ -127,6 +150,18 @@ class ErrorMeter {
   ThreadPool& pool_;
 };
 
+// Tokens that the router gave to each expert, on the meter's windows; empty for a dense linear.
+std::vector<uint64_t> expert_usage(const Op& op, const HarmMeter& meter) {
+  if (op.kind != OpKind::kExpertLinear) return {};
+  std::vector<uint64_t> usage(op.n_experts, 0);
+  for (size_t c = 0; c < meter.n_chunks(); ++c) {
+    const auto& route = meter.value(c, op.inputs[1]);
+    for (size_t t = 0; t + 2 * op.n_used <= route.size(); t += 2 * op.n_used)
+      for (size_t s = 0; s < op.n_used; ++s) ++usage[static_cast<size_t>(route[t + s])];
+  }
+  return usage;
+}
+
 // All rows of a tensor by plain search.
 std::vector<std::byte> encode_tensor(const ModelTensor& tensor, const TypeInfo& type, const Imatrix* stats,
                                      ThreadPool& pool) {
@@ -135,16 +170,22 @@ std::vector<std::byte> encode_tensor(const ModelTensor& tensor, const TypeInfo& 
   std::vector<float> importance;
   if (stats) {
     const auto it = stats->entries.find(tensor.name());
-    if (it != stats->entries.end() && it->second.n_cols() == n) importance = it->second.mean_squares(0);
+    if (it != stats->entries.end() && it->second.n_cols() == n && it->second.counts.size() == tensor.n_matrices())
+      for (size_t m = 0; m < tensor.n_matrices(); ++m) {
+        const auto matrix = it->second.mean_squares(m);
+        importance.insert(importance.end(), matrix.begin(), matrix.end());
+      }
   }
+  const uint64_t matrix_rows = rows / tensor.n_matrices();
   constexpr uint64_t kRows = 32;
   pool.parallel_for((rows + kRows - 1) / kRows, [&](size_t item, int) {
     const uint64_t first = item * kRows, count = std::min(kRows, rows - first);
     std::vector<float> x(count * n);
     tensor.read_rows(first, count, x.data());
     for (uint64_t r = 0; r < count; ++r)
-      kernels().encode[type.index](x.data() + r * n, importance.empty() ? nullptr : importance.data(),
-                                   bytes.data() + (first + r) * row_bytes, n);
+      kernels().encode[type.index](
+          x.data() + r * n, importance.empty() ? nullptr : importance.data() + (first + r) / matrix_rows * n,
+          bytes.data() + (first + r) * row_bytes, n);
   });
   return bytes;
 }
@@ -328,7 +369,7 @@ PlanCosts plan_costs(const Model& model, const Corpus& corpus, const QuantizeOpt
   std::map<std::string, std::vector<TypeCost>> measured;
   std::set<std::string> linears;
   for (const Op& op : model.graph().ops)
-    if (op.kind == OpKind::kLinear) linears.insert(op.weight);
+    if (is_linear(op)) linears.insert(op.weight);
   for (const Op& op : model.graph().ops) {
     if (op.kind != OpKind::kEmbed || linears.contains(op.weight)) continue;
     const ModelTensor& tensor = model.tensor(op.weight);
@@ -337,15 +378,20 @@ PlanCosts plan_costs(const Model& model, const Corpus& corpus, const QuantizeOpt
     measured[op.weight] = errors.table(tensor, corpus, curvature);
   }
   const auto visit = [&](const ReadGroup& group, const HarmMeter& at) {
-    const size_t n = model.graph().widths[static_cast<size_t>(group.input)];
+    // By slots, every slot is a row: experts weigh as much as they are used.
+    const size_t n = model.tensor(group.linears.front()->weight).n_cols();
     GramAccumulator gram(n, n, true);
-    for (size_t c = 0; c < at.n_chunks(); ++c) gram.add(at.value(c, group.input).data(), n, at.context() - 1, pool);
+    for (size_t c = 0; c < at.n_chunks(); ++c) {
+      const auto& x = at.value(c, group.input);
+      gram.add(x.data(), n, x.size() / n, pool);
+    }
+    const std::vector<uint64_t> usage = expert_usage(*group.linears.front(), at);
     std::vector<float> h(n * n);
     gram.finish(h);
     const Curvature curvature(h, n, gram.n_tokens(), quantize.calibrated.damping, pool);
     for (const Op* op : group.linears)
       if (model.tensor(op->weight).spec().quantizable && !measured.contains(op->weight))
-        measured[op->weight] = errors.linear(model.tensor(op->weight), curvature);
+        measured[op->weight] = errors.linear(model.tensor(op->weight), curvature, usage);
   };
   for (Sensitivity& s : sensitivities(model, meter, options.sensitivity, pool, visit)) {
     TensorCosts t;

@@ -23,7 +23,7 @@ class Simulation {
     const std::string head = head_weight_name(model);
     for (const Op& op : model.graph().ops) {
       if (op.kind == OpKind::kEmbed && o_.all) rounded_.insert(op.weight);
-      if (op.kind == OpKind::kLinear && (o_.all || op.weight != head)) rounded_.insert(op.weight);
+      if (is_linear(op) && (o_.all || op.weight != head)) rounded_.insert(op.weight);
     }
   }
 
@@ -98,7 +98,7 @@ class Simulation {
   // A token embedding that is no head has no input statistics: it is rounded without them.
   bool is_lookup(const std::string& name) const {
     for (const Op& op : model_.graph().ops)
-      if (op.kind == OpKind::kLinear && op.weight == name) return false;
+      if (is_linear(op) && op.weight == name) return false;
     return true;
   }
   std::string stats_name(const std::string& name) const {

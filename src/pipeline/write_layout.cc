@@ -41,6 +41,12 @@ uint64_t interleaved_row(uint64_t row, uint64_t head_dim) {
   return head * head_dim + (at < half ? 2 * at : 2 * (at - half) + 1);
 }
 
+// Where a row (head, one of q k v, dimension) of Hugging Face lies among rows (one of q k v, head, dimension).
+uint64_t split_row(uint64_t row, uint64_t head_dim, uint64_t n_heads) {
+  const uint64_t head = row / (3 * head_dim), part = row / head_dim % 3;
+  return (part * n_heads + head) * head_dim + row % head_dim;
+}
+
 const char* dtype_name(const TypeInfo& type) {
   return type.name == "F16" ? "float16" : type.name == "BF16" ? "bfloat16" : "float32";
 }
@@ -59,7 +65,13 @@ class LayoutWriting {
     config_path_ = (fs::path(base_) / "config.json").string();
     config_ = parse_json(read_text_file(config_path_, uint64_t{1} << 26), config_path_);
     if (!config_.is_object()) fail(ExitCode::kBadInput, "{}: expected a JSON object", config_path_);
-    for (const TensorSpec& spec : model.architecture().tensors(model.hparams())) specs_.emplace(spec.name, spec);
+    for (const TensorSpec& spec : model.architecture().tensors(model.hparams())) {
+      if (spec.shape.size() > 2)
+        fail(ExitCode::kUnsupported,
+             "{}: a mixture of experts is not written as a Hugging Face directory yet (leave --format out for GGUF)",
+             model.path());
+      specs_.emplace(spec.name, spec);
+    }
     recipe_.scheme = o_.scheme;
     recipe_.group_size = o_.group_size;
     choose_dtype();
@@ -248,11 +260,17 @@ class LayoutWriting {
         fail(ExitCode::kBadInput,
              "tensor {}: row {}, column {}: expected a finite weight, found {} (the checkpoint is damaged; get it again)",
              spec.hf_name, i / n, i % n, w[i]);
-    if (spec.transform != HfTransform::kRopeInterleave) return w;
-    const uint64_t width = spec.shape.size() < 2 ? 1 : n, count = w.size() / width, head_dim = count / spec.n_heads;
+    if (spec.transform == HfTransform::kAddOne)
+      for (float& v : w) v -= 1;
+    const bool is_split = spec.transform == HfTransform::kSplitHeads;
+    if (spec.transform != HfTransform::kRopeInterleave && !is_split) return w;
+    const uint64_t width = spec.shape.size() < 2 ? 1 : n, count = w.size() / width;
+    const uint64_t head_dim = count / spec.n_heads / (is_split ? 3 : 1);
     std::vector<float> ordered(w.size());
-    for (uint64_t row = 0; row < count; ++row)
-      std::copy_n(w.data() + interleaved_row(row, head_dim) * width, width, ordered.data() + row * width);
+    for (uint64_t row = 0; row < count; ++row) {
+      const uint64_t from = is_split ? split_row(row, head_dim, spec.n_heads) : interleaved_row(row, head_dim);
+      std::copy_n(w.data() + from * width, width, ordered.data() + row * width);
+    }
     return ordered;
   }
 

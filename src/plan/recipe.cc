@@ -12,6 +12,8 @@
 //                   "first N" or "first 1/N": the first N layers, or the first n/N (rounded down)
 //     min_gqa       query heads per key head at least
 //     n_layers      only in models of exactly so many layers
+//     n_experts     only in mixtures of exactly so many experts
+//     min_experts   only in mixtures of so many experts at least
 //     stats         true: only with an importance matrix; false: only without
 // Rows that are no multiple of a type's block take the fallback that the codec names (TypeInfo::fallback).
 #include "plan/recipe.h"
@@ -183,6 +185,8 @@ bool rule_matches(const RecipeRule& rule, const TensorSpec& spec, const Hparams&
     return false;
   if (rule.min_gqa > 0 && (h.n_kv_heads == 0 || static_cast<int>(h.n_heads / h.n_kv_heads) < rule.min_gqa)) return false;
   if (rule.n_layers > 0 && static_cast<int>(h.n_layers) != rule.n_layers) return false;
+  if (rule.n_experts > 0 && static_cast<int>(h.n_experts) != rule.n_experts) return false;
+  if (static_cast<int>(h.n_experts) < rule.min_experts) return false;
   if (rule.stats >= 0 && (rule.stats == 1) != has_stats) return false;
   return layer_matches(rule.layers, spec.layer, h.n_layers);
 }
@@ -218,7 +222,7 @@ namespace {
 
 RecipeRule rule_from_json(const Json& json, const std::string& where) {
   const RecipeObject object(json, where);
-  object.check_keys({"roles", "tensors", "layers", "min_gqa", "n_layers", "stats", "type"});
+  object.check_keys({"roles", "tensors", "layers", "min_gqa", "n_layers", "n_experts", "min_experts", "stats", "type"});
   RecipeRule rule;
   rule.type = object.type("type");
   rule.roles = object.texts("roles");
@@ -230,6 +234,8 @@ RecipeRule rule_from_json(const Json& json, const std::string& where) {
     object.refuse("layers", "\"more_bits\", \"middle\", \"first N\" or \"first 1/N\"", object.find("layers"));
   rule.min_gqa = static_cast<int>(object.count_or("min_gqa", 0));
   rule.n_layers = static_cast<int>(object.count_or("n_layers", 0));
+  rule.n_experts = static_cast<int>(object.count_or("n_experts", 0));
+  rule.min_experts = static_cast<int>(object.count_or("min_experts", 0));
   if (const auto stats = object.flag("stats")) rule.stats = *stats ? 1 : 0;
   return rule;
 }
@@ -270,6 +276,8 @@ Json to_json(const Recipe& recipe) {
     if (!rule.layers.empty()) item["layers"] = rule.layers;
     if (rule.min_gqa > 0) item["min_gqa"] = rule.min_gqa;
     if (rule.n_layers > 0) item["n_layers"] = rule.n_layers;
+    if (rule.n_experts > 0) item["n_experts"] = rule.n_experts;
+    if (rule.min_experts > 0) item["min_experts"] = rule.min_experts;
     if (rule.stats >= 0) item["stats"] = rule.stats == 1;
     item["type"] = rule.type;
     json["rules"].push_back(std::move(item));

@@ -19,6 +19,8 @@ struct RecipeRule {
   std::string layers;              // "", "more_bits", "middle", "first 1/8", "first 4"
   int min_gqa = 0;                 // query heads per key head at least
   int n_layers = 0;                // only in models of so many layers (the 70-billion-parameter shape has 80)
+  int n_experts = 0;               // only in mixtures of exactly so many experts (Mixtral has 8)
+  int min_experts = 0;             // only in mixtures of so many at least
   int stats = -1;                  // 1: only with an importance matrix, 0: only without, -1: either
   std::string type;
 };

@@ -10,6 +10,7 @@ moves the perplexity. --data (default: $TSUBU_DATA) holds the tokenizers; models
 out. Needs torch, transformers, sentencepiece and tokenizers.
 """
 import argparse
+import io
 import json
 import math
 import os
@@ -25,6 +26,10 @@ import transformers
 N_CTX = 512
 QWEN_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
               r"|\s+(?!\S)|\s+")
+BLOOM_SPLIT = r" ?[^(\s|[.,!?…。，、।۔،])]+"
+GPT4O_SPLIT = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+               r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+               r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 
 def topics_text(n_bytes):
@@ -64,15 +69,40 @@ class Gpt2Files:
         return self.model.encode(text).ids
 
 
-class QwenFiles:
-    """A small byte-level BPE trained here, with Qwen2's pre-tokenizer and special tokens."""
+class GemmaFiles:
+    """A small SentencePiece BPE trained here as Gemma's was: no space before the text, spaces kept, byte fallback."""
 
     def __init__(self):
+        trained = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(topics_text(400_000).split("\n")), model_writer=trained, vocab_size=1500,
+            model_type="bpe", byte_fallback=True, add_dummy_prefix=False, remove_extra_whitespaces=False,
+            normalization_rule_name="identity", split_digits=True, pad_id=0, eos_id=1, bos_id=2, unk_id=3,
+            pad_piece="<pad>", eos_piece="<eos>", bos_piece="<bos>", num_threads=1, minloglevel=2,
+            user_defined_symbols=["<start_of_turn>", "<end_of_turn>", "\n\n", "\u2581\u2581", "\u2581\u2581\u2581\u2581"])
+        self.bytes = trained.getvalue()
+        self.model = sentencepiece.SentencePieceProcessor(model_proto=self.bytes)
+        self.n_vocab, self.bos = self.model.vocab_size(), self.model.bos_id()
+
+    def write(self, folder):
+        (folder / "tokenizer.model").write_bytes(self.bytes)
+        config = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True, "add_eos_token": False,
+                  "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+    def encode(self, text):
+        return [self.bos] + self.model.encode(text)
+
+
+class BpeFiles:
+    """A small byte-level BPE trained here, with one model's pre-tokenizer and Qwen's special tokens."""
+
+    def __init__(self, split=QWEN_SPLIT):
         pre = tokenizers.pre_tokenizers
         self.model = tokenizers.Tokenizer(tokenizers.models.BPE())
         self.model.normalizer = tokenizers.normalizers.NFC()
         self.model.pre_tokenizer = pre.Sequence([
-            pre.Split(tokenizers.Regex(QWEN_SPLIT), behavior="isolated"),
+            pre.Split(tokenizers.Regex(split), behavior="isolated"),
             pre.ByteLevel(add_prefix_space=False, use_regex=False)])
         self.model.decoder = tokenizers.decoders.ByteLevel()
         trainer = tokenizers.trainers.BpeTrainer(
@@ -100,8 +130,17 @@ def rope(kind, factor, **more):
     return {"rope_parameters": dict(rope_type=kind, factor=factor, rope_theta=10000.0, **more)}
 
 
+def longrope(original, head_dim, partial=1.0):
+    n = int(head_dim * partial) // 2
+    return {"original_max_position_embeddings": original,
+            "rope_parameters": {"rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": partial,
+                                "original_max_position_embeddings": original,
+                                "short_factor": [1 + 0.02 * i for i in range(n)],
+                                "long_factor": [1 + 0.5 * i for i in range(n)]}}
+
+
 def model_list(spm, gpt2, qwen):
-    """name, tokenizer, class, config, how it is saved."""
+    """name, tokenizer, class, config, how it is saved. "other" in the last: how llama.cpp differs, by its own choice."""
     t = transformers
     untied, tied = {"tie_word_embeddings": False}, {"tie_word_embeddings": True}
     llama3 = rope("llama3", 8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=128)
@@ -110,6 +149,13 @@ def model_list(spm, gpt2, qwen):
     llama, mistral = (t.LlamaConfig, t.LlamaForCausalLM), (t.MistralConfig, t.MistralForCausalLM)
     qwen2, qwen3 = (t.Qwen2Config, t.Qwen2ForCausalLM), (t.Qwen3Config, t.Qwen3ForCausalLM)
     gpt = (t.GPT2Config, t.GPT2LMHeadModel)
+    gemma, bloom, gpt4o = GemmaFiles(), BpeFiles(BLOOM_SPLIT), BpeFiles(GPT4O_SPLIT)
+    neox, gpt_oss = (t.GPTNeoXConfig, t.GPTNeoXForCausalLM), (t.GptOssConfig, t.GptOssForCausalLM)
+    neox_shape = dict(hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=8,
+                      max_position_embeddings=1024)
+    gpt_oss_shape = decoder(head_dim=32, num_local_experts=8, num_experts_per_tok=3, sliding_window=64, **untied)
+    # Whole dimensions at both ends of the ramp, so that rounding them changes nothing.
+    yarn_whole = rope("yarn", 4.0, original_max_position_embeddings=256, truncate=False)
     f32, bf16 = {"dtype": torch.float32}, {"dtype": torch.bfloat16}
     return [
         ("llama", spm, llama, decoder(**untied), f32),
@@ -124,6 +170,46 @@ def model_list(spm, gpt2, qwen):
         ("qwen2-yarn-tied", qwen, qwen2, {**decoder(**tied), **yarn_warm}, bf16),
         ("qwen3", qwen, qwen3, decoder(head_dim=64, **untied), f32),
         ("qwen3-tied", qwen, qwen3, decoder(head_dim=32, **tied), bf16),
+        ("gemma2", gemma, (t.Gemma2Config, t.Gemma2ForCausalLM),
+         decoder(head_dim=32, sliding_window=64, query_pre_attn_scalar=32, attn_logit_softcapping=4.0,
+                 final_logit_softcapping=8.0), f32),
+        ("gemma2-uneven", gemma, (t.Gemma2Config, t.Gemma2ForCausalLM),
+         decoder(head_dim=48, sliding_window=96, query_pre_attn_scalar=20, layer_types=["full_attention", "sliding_attention"]),
+         {**bf16, "other": "its scale follows from the number of layers"}),
+        ("gemma3", gemma, (t.Gemma3TextConfig, t.Gemma3ForCausalLM),
+         {**decoder(head_dim=32, sliding_window=64, query_pre_attn_scalar=32), "num_hidden_layers": 7,
+          "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                              "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}}, f32),
+        ("gemma3-bf16", gemma, (t.Gemma3TextConfig, t.Gemma3ForCausalLM),
+         {**decoder(head_dim=32, sliding_window=48, query_pre_attn_scalar=32),
+          "layer_types": ["full_attention", "sliding_attention"],
+          "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e6},
+                              "sliding_attention": {"rope_type": "default", "rope_theta": 2e4}}}, bf16),
+        ("phi3", spm, (t.Phi3Config, t.Phi3ForCausalLM), decoder(pad_token_id=0, **untied), f32),
+        ("phi3-window", spm, (t.Phi3Config, t.Phi3ForCausalLM), decoder(pad_token_id=0, sliding_window=100, **untied),
+         {**f32, "other": "it leaves the sliding window out"}),
+        ("phi3-long", spm, (t.Phi3Config, t.Phi3ForCausalLM), {**decoder(pad_token_id=0, **tied), **longrope(256, 32)}, f32),
+        ("phi3-short", spm, (t.Phi3Config, t.Phi3ForCausalLM), {**decoder(pad_token_id=0, **untied), **longrope(512, 32)}, bf16),
+        ("phi4-partial", qwen, (t.Phi3Config, t.Phi3ForCausalLM),
+         {**decoder(pad_token_id=0, **tied), **longrope(256, 24, 0.75)}, f32),
+        ("mixtral", spm, (t.MixtralConfig, t.MixtralForCausalLM), decoder(num_local_experts=8, **untied), f32),
+        ("mixtral-4", spm, (t.MixtralConfig, t.MixtralForCausalLM),
+         decoder(num_local_experts=4, num_experts_per_tok=3, **untied), bf16),
+        ("qwen3moe", qwen, (t.Qwen3MoeConfig, t.Qwen3MoeForCausalLM),
+         decoder(head_dim=64, num_experts=16, num_experts_per_tok=4, moe_intermediate_size=256, norm_topk_prob=True,
+                 **untied), f32),
+        ("opt", qwen, (t.OPTConfig, t.OPTForCausalLM),
+         dict(hidden_size=256, ffn_dim=512, num_hidden_layers=2, num_attention_heads=8, max_position_embeddings=1024,
+              word_embed_proj_dim=256), {**f32, "other": "it has no OPT"}),
+        ("bloom", bloom, (t.BloomConfig, t.BloomForCausalLM), dict(hidden_size=256, n_layer=2, n_head=8), f32),
+        ("bloom-12", bloom, (t.BloomConfig, t.BloomForCausalLM), dict(hidden_size=384, n_layer=2, n_head=12), f32),
+        ("gptneox", qwen, neox, {**neox_shape, "hidden_act": "gelu_fast"}, f32),
+        ("gptneox-serial", qwen, neox, {**neox_shape, "hidden_act": "gelu_new", "use_parallel_residual": False,
+                                        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4,
+                                                            "partial_rotary_factor": 0.5}}, f32),
+        ("gptneox-erf", qwen, neox, neox_shape, {**bf16, "other": "it takes the tanh form of GELU"}),
+        ("gpt-oss", gpt4o, gpt_oss, {**gpt_oss_shape, **yarn_whole}, f32),
+        ("gpt-oss-truncate", gpt4o, gpt_oss, {**gpt_oss_shape, **yarn}, bf16),
         ("gpt2", gpt2, gpt, dict(n_embd=256, n_layer=2, n_head=8, n_positions=1024), f32),
         ("gpt2-inner", gpt2, gpt, dict(n_embd=128, n_layer=2, n_head=2, n_positions=1024, n_inner=320), f32),
     ]
@@ -133,9 +219,11 @@ def randomize(model, generator):
     """Weights with gain ~1, norms around 1, biases that matter."""
     for name, p in model.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
-        if p.dim() == 1:
+        if p.dim() == 1 and "Gemma" in type(model).__name__:
+            p.data = 0.2 * noise
+        elif p.dim() == 1:
             p.data = (1 + 0.2 * noise) if "norm" in name or "ln_" in name and "weight" in name else 0.2 * noise
-        elif "embed" in name or "wte" in name or "wpe" in name:
+        elif "embed" in name or "wte" in name or "wpe" in name or "embed_in" in name:
             p.data = 0.3 * noise
         else:
             p.data = noise * (1.2 / math.sqrt(256))
@@ -188,7 +276,7 @@ def main():
     spm = SentencePieceFiles(spm_path) if spm_path.exists() else None
     gpt2 = Gpt2Files(gpt2_path) if gpt2_path.exists() else None
     expected = {}
-    for name, files, classes, config, saving in model_list(spm, gpt2, QwenFiles()):
+    for name, files, classes, config, saving in model_list(spm, gpt2, BpeFiles()):
         if arguments.only and arguments.only not in name:
             continue
         if files is None:
@@ -196,6 +284,8 @@ def main():
             continue
         model = write_model(out, name, files, classes, config, saving)
         expected[name] = perplexity(model, files.encode(text), files.bos)
+        if "other" in saving:
+            expected[name]["llama.cpp"] = saving["other"]
         print(f"{name}: {expected[name]}")
     (out / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
 

@@ -1,0 +1,49 @@
+#include "engine/elementwise.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numbers>
+
+#include "kernel/kernels.h"
+
+namespace tsubu {
+
+void activate(OpKind kind, const float* x, float* y, size_t n) {
+  if (kind == OpKind::kGelu) return kernels().gelu(x, y, n);
+  for (size_t i = 0; i < n; ++i) {
+    if (kind == OpKind::kRelu) {
+      y[i] = x[i] < 0 ? 0.0f : x[i];  // keeps NaN
+    } else {
+      const auto v = static_cast<double>(x[i]);
+      y[i] = static_cast<float>(0.5 * v * (1 + std::erf(v / std::numbers::sqrt2)));
+    }
+  }
+}
+
+void gate(OpKind kind, const float* gate, const float* up, float* y, size_t n) {
+  if (kind == OpKind::kSiluMul) return kernels().silu_mul(gate, up, y, n);
+  if (kind == OpKind::kGeluMul) {
+    kernels().gelu(gate, y, n);
+    for (size_t i = 0; i < n; ++i) y[i] *= up[i];
+    return;
+  }
+  // g · sigmoid(a g) · (u + 1) = silu(a g) · (u + 1) / a.
+  constexpr float kAlpha = 1.702f, kLimit = 7.0f;
+  std::array<float, 256> g, u;
+  for (size_t begin = 0; begin < n; begin += g.size()) {
+    const size_t count = std::min(g.size(), n - begin);
+    for (size_t i = 0; i < count; ++i) {
+      g[i] = kAlpha * std::min(gate[begin + i], kLimit);
+      u[i] = (std::clamp(up[begin + i], -kLimit, kLimit) + 1) / kAlpha;
+    }
+    kernels().silu_mul(g.data(), u.data(), y + begin, count);
+  }
+}
+
+void soft_cap(float cap, float* x, size_t n) {
+  const auto c = static_cast<double>(cap);
+  for (size_t i = 0; i < n; ++i) x[i] = static_cast<float>(c * std::tanh(static_cast<double>(x[i]) / c));
+}
+
+}  // namespace tsubu

@@ -1,0 +1,17 @@
+// Activations and gates of one token that are no kernel of their own: put together from kernels, or computed in double.
+#pragma once
+
+#include <cstddef>
+
+#include "model/graph.h"
+
+namespace tsubu {
+
+// y = kind(x), kind one of kGelu, kGeluErf, kRelu.
+void activate(OpKind kind, const float* x, float* y, size_t n);
+// y = kind(gate) · up, kind one of kSiluMul, kGeluMul, kSwigluOai. y may be neither of them.
+void gate(OpKind kind, const float* gate, const float* up, float* y, size_t n);
+// x becomes cap · tanh(x / cap).
+void soft_cap(float cap, float* x, size_t n);
+
+}  // namespace tsubu
