@@ -6,7 +6,7 @@
 #include "cli/checks.h"
 #include "cli/command.h"
 #include "cli/output.h"
-#include "cli/utf8_stream.h"
+#include "text/utf8_stream.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
 

@@ -9,7 +9,7 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/table.h"
-#include "cli/utf8_stream.h"
+#include "text/utf8_stream.h"
 #include "container/gguf.h"
 #include "text/tokenizer.h"
 

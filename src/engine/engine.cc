@@ -62,16 +62,49 @@ class GraphEngine : public Engine {
     for (size_t begin = 0; begin < tokens.size(); begin += kMaxBatch) {
       throw_if_interrupted();
       Batch batch;
-      batch.tokens = tokens.subspan(begin, std::min(kMaxBatch, tokens.size() - begin));
-      batch.n = batch.tokens.size();
+      append(batch, cache, tokens.subspan(begin, std::min(kMaxBatch, tokens.size() - begin)));
       batch.first_logits = std::clamp(silent, begin, begin + batch.n) - begin;
-      batch.position = cache.n_past();
       batch.logits = logits.data() +
                      (begin + batch.first_logits - std::min(silent, begin + batch.first_logits)) * program_.n_vocab;
-      batch.cache = &cache;
       run(batch, 0, program_.steps.size());
       cache.advance(batch.n);
     }
+  }
+
+  size_t max_batch_tokens() const override { return kMaxBatch; }
+
+  void forward_batch(std::span<const BatchPart> parts, std::span<float> logits) override {
+    throw_if_interrupted();
+    if (options_.editor) fail(ExitCode::kUsage, "edited activations: one sequence at a time");
+    size_t n_tokens = 0, n_logits = 0;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const BatchPart& p = parts[i];
+      if (!p.session || p.tokens.empty() || p.n_logits > p.tokens.size())
+        fail(ExitCode::kUsage, "part {} of a batch: {} tokens, logits of {}: expected a session and at least one token", i,
+             p.tokens.size(), p.n_logits);
+      cache_of(*p.session, p.tokens.size());
+      for (const BatchPart& other : parts.first(i))
+        if (other.session == p.session) fail(ExitCode::kUsage, "part {} of a batch: its session comes twice", i);
+      for (TokenId id : p.tokens)
+        if (id < 0 || static_cast<size_t>(id) >= program_.n_vocab)
+          fail(ExitCode::kBadInput, "token {}: the vocabulary has {}", id, program_.n_vocab);
+      n_tokens += p.tokens.size();
+      n_logits += p.n_logits;
+    }
+    if (parts.empty()) return;
+    if (n_tokens > kMaxBatch || logits.size() < n_logits * program_.n_vocab)
+      fail(ExitCode::kUsage, "a batch of {} tokens (at most {}), logits of {} tokens into {} floats: {} floats each",
+           n_tokens, kMaxBatch, n_logits, logits.size(), program_.n_vocab);
+    // All tokens without logits come first, so that those with logits are the rest.
+    Batch batch;
+    for (const BatchPart& p : parts)
+      append(batch, cache_of(*p.session, 0), p.tokens.first(p.tokens.size() - p.n_logits));
+    batch.first_logits = batch.n;
+    for (const BatchPart& p : parts)
+      append(batch, cache_of(*p.session, 0), p.tokens.last(p.n_logits), p.tokens.size() - p.n_logits);
+    batch.logits = logits.data();
+    run(batch, 0, program_.steps.size());
+    for (const BatchPart& p : parts) cache_of(*p.session, 0).advance(p.tokens.size());
   }
 
   void run_steps(Session& session, std::span<const TokenId> tokens, size_t begin, size_t end,
@@ -82,10 +115,9 @@ class GraphEngine : public Engine {
     if (end > program_.steps.size() || begin > end)
       fail(ExitCode::kUsage, "steps {} to {}: the graph has {}", begin, end, program_.steps.size());
     Batch batch;
-    batch.tokens = tokens;
-    batch.n = batch.first_logits = tokens.size();
+    append(batch, cache, tokens);
+    batch.first_logits = batch.n;
     batch.is_partial = true;
-    batch.cache = &cache;
     for (const StageValue& v : out) {
       if (v.id != model_.graph().logits) continue;
       if (out.size() > 1 || end < program_.steps.size() || v.first > batch.n)
@@ -137,11 +169,9 @@ class GraphEngine : public Engine {
     const size_t end_step = writes ? program_.block_begin[last] : program_.steps.size();
     for (size_t begin = 0; begin < tokens.size(); begin += kMaxBatch) {
       Batch batch;
-      batch.tokens = tokens.subspan(begin, std::min(kMaxBatch, tokens.size() - begin));
-      batch.n = batch.first_logits = batch.tokens.size();
+      append(batch, cache, tokens.subspan(begin, std::min(kMaxBatch, tokens.size() - begin)));
+      batch.first_logits = batch.n;
       batch.is_partial = writes;
-      batch.position = cache.n_past();
-      batch.cache = &cache;
       if (reads) {
         prepare(batch);
         std::copy_n(stream.data() + begin * w, batch.n * w, rows(program_.streams[first], 0));
@@ -181,15 +211,32 @@ class GraphEngine : public Engine {
   }
 
  private:
+  // Consecutive tokens of one sequence: rows [row, row + n) of the batch, from `position` of the sequence on.
+  struct Run {
+    const KvCache* cache = nullptr;
+    size_t row = 0, n = 0, position = 0;
+  };
+  struct Row {
+    TokenId token = 0;
+    size_t position = 0, run = 0;
+  };
   struct Batch {
-    std::span<const TokenId> tokens;
+    std::vector<Row> rows;    // one for each token
+    std::vector<Run> runs;    // a run's keys stand before those of later runs of its sequence
     size_t n = 0;             // tokens
     size_t first_logits = 0;  // logits are wanted from this token on
     bool is_partial = false;  // the steps end before the head: all tokens go on
-    size_t position = 0;      // of the first token
     float* logits = nullptr;
-    KvCache* cache = nullptr;
   };
+
+  // skipped: tokens of the sequence that stand in the batch already.
+  static void append(Batch& batch, const KvCache& cache, std::span<const TokenId> tokens, size_t skipped = 0) {
+    if (tokens.empty()) return;
+    const Run run = {&cache, batch.n, tokens.size(), cache.n_past() + skipped};
+    for (size_t i = 0; i < run.n; ++i) batch.rows.push_back({tokens[i], run.position + i, batch.runs.size()});
+    batch.runs.push_back(run);
+    batch.n += run.n;
+  }
 
   size_t width(ValueId value) const { return model_.graph().widths[static_cast<size_t>(value)]; }
   float* rows(ValueId value, size_t first) {
@@ -223,7 +270,12 @@ class GraphEngine : public Engine {
     for (size_t b = 0; b < buffers_.size(); ++b)
       if (buffers_[b].size() < batch.n * program_.buffer_widths[b])
         buffers_[b].resize(batch.n * program_.buffer_widths[b]);
-    for (RopeTable& rope : program_.ropes) rope.reserve(batch.position + batch.n, batch.cache->capacity());
+    size_t n_positions = 0, capacity = 0;
+    for (const Run& r : batch.runs) {
+      n_positions = std::max(n_positions, r.position + r.n);
+      capacity = std::max(capacity, r.cache->capacity());
+    }
+    for (RopeTable& rope : program_.ropes) rope.reserve(n_positions, capacity);
     rounded_of_ = inputs_of_ = int8_of_ = edited_of_ = kNoValue;
   }
 
@@ -268,8 +320,8 @@ class GraphEngine : public Engine {
         break;
       case OpKind::kRope:
         each_token(first, n, w, [&](size_t t) {
-          program_.ropes[static_cast<size_t>(op.rope)].rotate(in(0, t), rows(op.output, t), batch.position + t,
-                                                              op.n_heads, op.head_dim);
+          program_.ropes[static_cast<size_t>(op.rope)].rotate(in(0, t), rows(op.output, t),
+                                                              batch.rows[t].position, op.n_heads, op.head_dim);
         });
         break;
       case OpKind::kAttention:
@@ -321,11 +373,11 @@ class GraphEngine : public Engine {
 
   void embed(const Step& step, const Batch& batch) {
     const size_t w = width(step.op->output);
-    for (TokenId id : batch.tokens)
-      if (id < 0 || static_cast<uint64_t>(id) >= step.table->n_rows())
-        fail(ExitCode::kBadInput, "token {}: the vocabulary has {}", id, step.table->n_rows());
+    for (const Row& row : batch.rows)
+      if (row.token < 0 || static_cast<uint64_t>(row.token) >= step.table->n_rows())
+        fail(ExitCode::kBadInput, "token {}: the vocabulary has {}", row.token, step.table->n_rows());
     each_token(0, batch.n, w, [&](size_t t) {
-      step.table->read_rows(static_cast<uint64_t>(batch.tokens[t]), 1, rows(step.op->output, t));
+      step.table->read_rows(static_cast<uint64_t>(batch.rows[t].token), 1, rows(step.op->output, t));
     });
   }
 
@@ -333,7 +385,7 @@ class GraphEngine : public Engine {
     const size_t w = width(step.op->output);
     each_token(first, batch.n, w, [&](size_t t) {
       float* out = rows(step.op->output, t);
-      step.table->read_rows(batch.position + t + step.op->offset, 1, out);
+      step.table->read_rows(batch.rows[t].position + step.op->offset, 1, out);
       kernels().add(rows(step.op->inputs[0], t), out, out, w);
     });
   }
@@ -479,7 +531,7 @@ class GraphEngine : public Engine {
     const size_t w = width(value), n = batch.n - first;
     if (edited_of_ != value || edited_first_ != first) {
       edited_.assign(rows(value, first), rows(value, first) + n * w);
-      options_.editor->edit(op, edited_.data(), n, w, batch.position + first);
+      options_.editor->edit(op, edited_.data(), n, w, batch.rows[first].position);
       edited_of_ = value;
       edited_first_ = first;
     }
@@ -502,8 +554,8 @@ class GraphEngine : public Engine {
 
   void attention(const Step& step, const Batch& batch, size_t first) {
     const Op& op = *step.op;
-    const CacheLayer& cache = batch.cache->layer(step.attention_index);
-    const size_t width_kv = cache.n_kv_heads * cache.head_dim;
+    const CacheLayer& shape = batch.runs.front().cache->layer(step.attention_index);
+    const size_t width_kv = shape.n_kv_heads * shape.head_dim;
     each_token(0, batch.n, 2 * width_kv, [&](size_t t) {
       float* k = rows(op.inputs[1], t);
       float* v = rows(op.inputs[2], t);
@@ -511,10 +563,14 @@ class GraphEngine : public Engine {
         round_to_f16(k, width_kv);
         round_to_f16(v, width_kv);
       }
-      cache.store(k, v, batch.position + t);
+      batch.runs[batch.rows[t].run].cache->layer(step.attention_index).store(k, v, batch.rows[t].position);
     });
-    attend(step.attention, cache, batch.position + first, rows(op.inputs[0], first), rows(op.output, first),
-           batch.n - first, attention_scratch_, pool_);
+    for (const Run& r : batch.runs) {
+      const size_t begin = std::max(first, r.row);
+      if (begin >= r.row + r.n) continue;
+      attend(step.attention, r.cache->layer(step.attention_index), r.position + begin - r.row, rows(op.inputs[0], begin),
+             rows(op.output, begin), r.row + r.n - begin, attention_scratch_, pool_);
+    }
   }
 
   static void round_to_f16(float* x, size_t n) {

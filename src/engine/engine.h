@@ -62,6 +62,16 @@ class Session {
   virtual size_t capacity() const = 0;
   virtual uint64_t size_bytes() const = 0;   // of keys and values, at full length
   virtual void truncate(size_t n_past) = 0;  // forget everything from that position on
+  // Becomes the first n_tokens of another session of the same engine, copied. Throws Error(kUsage) when they are not
+  // there or do not fit.
+  virtual void copy_prefix(const Session& from, size_t n_tokens) = 0;
+};
+
+// Some tokens of one sequence among those that are computed together.
+struct BatchPart {
+  Session* session = nullptr;
+  std::span<const TokenId> tokens;
+  size_t n_logits = 0;  // of the last tokens
 };
 
 class Engine {
@@ -74,6 +84,12 @@ class Engine {
   // Appends tokens to the session. Logits of the last n_logits of them go to `logits` (n_logits × n_vocab; 0: none are
   // computed). Throws Error(kUsage) when the session is full, Error(kBadInput) on a token outside the vocabulary.
   virtual void forward(Session& session, std::span<const TokenId> tokens, size_t n_logits, std::span<float> logits) = 0;
+  // Several sequences at once, so that the weights are read once for all of them: appends each part's tokens to its
+  // session; logits holds the parts' rows in their order. At most max_batch_tokens() tokens in all, sessions all
+  // different, none without tokens. What a sequence gets does not depend on the others (but for Numerics::outliers).
+  // Errors as forward's, found before anything is computed.
+  virtual void forward_batch(std::span<const BatchPart> parts, std::span<float> logits) = 0;
+  virtual size_t max_batch_tokens() const = 0;
   // Part of the graph, for work that goes block by block: appends tokens to the session and runs blocks [first, last).
   // What stands before the blocks (embeddings) runs when first is 0, what stands after them when last is n_blocks(), up
   // to the input of the head: no logits. stream is (n_tokens, stream_width()): what passes from block to block, read

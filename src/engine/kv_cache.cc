@@ -25,6 +25,20 @@ void CacheLayer::store(const float* k, const float* v, size_t position) const {
   }
 }
 
+void CacheLayer::copy_prefix(const CacheLayer& from, size_t n) const {
+  for (size_t h = 0; h < n_kv_heads; ++h) {
+    std::copy_n(from.key_rows + h * from.capacity * key_row_bytes, n * key_row_bytes,
+                key_rows + h * capacity * key_row_bytes);
+    if (!values) {
+      std::copy_n(from.value_rows + h * from.capacity * value_row_bytes, n * value_row_bytes,
+                  value_rows + h * capacity * value_row_bytes);
+      continue;
+    }
+    for (size_t d = h * head_dim; d < (h + 1) * head_dim; ++d)
+      std::copy_n(from.values + d * from.value_stride, n, values + d * value_stride);
+  }
+}
+
 const float* CacheLayer::keys_of(size_t kv_head, size_t position, size_t n, float* buffer) const {
   const size_t row = kv_head * capacity + position;
   if (keys) return keys + row * head_dim;
@@ -93,6 +107,17 @@ KvCache::KvCache(const void* owner, std::span<const CacheShape> shapes, size_t c
     if (formats_.values.is_f32()) layer.values = reinterpret_cast<float*>(layer.value_rows);
     layers_.push_back(layer);
   }
+}
+
+void KvCache::copy_prefix(const Session& from, size_t n_tokens) {
+  const auto* other = dynamic_cast<const KvCache*>(&from);
+  if (!other || other->owner_ != owner_) fail(ExitCode::kUsage, "a session of another engine");
+  if (n_tokens > other->n_past_ || n_tokens > capacity_)
+    fail(ExitCode::kUsage, "{} tokens of a session of {} into one of {}: they are not there or do not fit", n_tokens,
+         other->n_past_, capacity_);
+  if (other != this)
+    for (size_t i = 0; i < layers_.size(); ++i) layers_[i].copy_prefix(other->layers_[i], n_tokens);
+  n_past_ = n_tokens;
 }
 
 void KvCache::truncate(size_t n_past) {

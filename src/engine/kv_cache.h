@@ -35,6 +35,8 @@ struct CacheLayer {
   const float* values_of(size_t kv_head, size_t position, size_t n, float* buffer, size_t& stride) const;
   // What keys_of and values_of need for so many positions.
   size_t buffer_floats(size_t n_keys) const;
+  // Positions [0, n) of a layer of the same shape and formats, whatever its capacity.
+  void copy_prefix(const CacheLayer& from, size_t n) const;
   // k and v hold n_kv_heads · head_dim values of one token.
   void store(const float* k, const float* v, size_t position) const;
 };
@@ -49,6 +51,7 @@ class KvCache : public Session {
   size_t capacity() const override { return capacity_; }
   uint64_t size_bytes() const override { return size_bytes_; }
   void truncate(size_t n_past) override;
+  void copy_prefix(const Session& from, size_t n_tokens) override;
   void advance(size_t n_tokens) { n_past_ += n_tokens; }
   const void* owner() const { return owner_; }
   const CacheLayer& layer(size_t attention) const { return layers_[attention]; }

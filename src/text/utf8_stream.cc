@@ -1,4 +1,4 @@
-#include "cli/utf8_stream.h"
+#include "text/utf8_stream.h"
 
 #include <algorithm>
 
