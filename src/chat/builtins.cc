@@ -3,312 +3,22 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <span>
 
 #include "base/error.h"
+#include "chat/builtin_helpers.h"
 
 namespace tsubu::chat {
 namespace {
-
-constexpr std::string_view kSpaces = " \t\n\r\v\f";
-
-[[noreturn]] void bad(const std::string& what) { fail(ExitCode::kBadInput, "chat template: {}", what); }
-
-const std::string& text_of(const Value& v, std::string_view what) {
-  if (!v.is_string()) bad(fmt::format("{}: expected a string, found {}", what, v.type_name()));
-  return v.as_string();
-}
-
-int64_t integer_of(const Value* v, int64_t otherwise, std::string_view what) {
-  if (!v || v->is_none()) return otherwise;
-  if (!v->is_int() && !v->is_bool()) bad(fmt::format("{}: expected an integer, found {}", what, v->type_name()));
-  return v->as_int();
-}
-
-const Value& needed(const Arguments& a, size_t i, std::string_view name, std::string_view what) {
-  const Value* v = a.find(i, name);
-  if (!v) bad(fmt::format("{}: argument {} is missing", what, i));
-  return *v;
-}
-
-Value made(Context& c, std::string text) {
-  c.grow(text.size());
-  return text;
-}
-
-std::string stripped(std::string_view text, std::string_view set, bool left, bool right) {
-  const std::vector<std::string_view> out = chars_of(set);
-  const auto is_out = [&](std::string_view character) { return std::find(out.begin(), out.end(), character) != out.end(); };
-  const std::vector<std::string_view> chars = chars_of(text);
-  size_t begin = 0, end = chars.size();
-  while (left && begin < end && is_out(chars[begin])) ++begin;
-  while (right && end > begin && is_out(chars[end - 1])) --end;
-  if (begin == end) return "";
-  return std::string(chars[begin].data(), static_cast<size_t>(chars[end - 1].data() + chars[end - 1].size() - chars[begin].data()));
-}
-
-std::string strip(const Arguments& a, bool left, bool right, std::string_view what) {
-  const Value* set = a.find(1, "chars");
-  return stripped(text_of(needed(a, 0, "", what), what), set && !set->is_none() ? text_of(*set, what) : kSpaces, left,
-                  right);
-}
-
-// ASCII letters only.
-char to_upper(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; }
-char to_lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
-bool is_letter(char c) { return to_upper(c) >= 'A' && to_upper(c) <= 'Z'; }
-
-std::string upper(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(), to_upper);
-  return s;
-}
-std::string lower(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(), to_lower);
-  return s;
-}
-std::string capitalized(std::string s) {
-  s = lower(s);
-  if (!s.empty()) s[0] = to_upper(s[0]);
-  return s;
-}
-std::string titled(std::string s) {
-  bool inside = false;
-  for (char& c : s) {
-    c = inside ? to_lower(c) : to_upper(c);
-    inside = is_letter(c) || static_cast<unsigned char>(c) >= 0x80 || c == '\'';
-  }
-  return s;
-}
-
-std::string replaced(Context& c, const std::string& text, const std::string& from, const std::string& to, int64_t most) {
-  std::string out;
-  size_t at = 0;
-  for (int64_t n = 0; n != most; ++n) {
-    const size_t hit = text.find(from, at);
-    if (hit == std::string::npos || (from.empty() && hit >= text.size())) break;
-    c.step();
-    out.append(text, at, hit - at);
-    out += to;
-    c.grow(to.size() + 1);
-    if (from.empty()) out += text[hit];
-    at = hit + std::max<size_t>(1, from.size());
-  }
-  return out + text.substr(std::min(at, text.size()));
-}
-
-List split(Context& c, const std::string& text, const Value* separator, int64_t most) {
-  List parts;
-  if (separator && !separator->is_none()) {
-    const std::string& s = text_of(*separator, "split");
-    if (s.empty()) bad("split: the separator is empty");
-    size_t at = 0;
-    for (size_t hit; (most < 0 || static_cast<int64_t>(parts.size()) < most) && (hit = text.find(s, at)) != std::string::npos;
-         at = hit + s.size())
-      parts.push_back(made(c, text.substr(at, hit - at)));
-    parts.push_back(made(c, text.substr(at)));
-    return parts;
-  }
-  size_t at = text.find_first_not_of(kSpaces);
-  while (at != std::string::npos) {
-    size_t end = text.find_first_of(kSpaces, at);
-    if (most >= 0 && static_cast<int64_t>(parts.size()) == most) {
-      parts.push_back(made(c, text.substr(at, text.find_last_not_of(kSpaces) + 1 - at)));
-      break;
-    }
-    parts.push_back(made(c, text.substr(at, end == std::string::npos ? end : end - at)));
-    at = end == std::string::npos ? end : text.find_first_not_of(kSpaces, end);
-  }
-  return parts;
-}
-
-List split_from_right(Context& c, const std::string& text, const Value& separator, int64_t most) {
-  List parts;
-  const std::string& s = text_of(separator, "rsplit");
-  if (s.empty()) bad("rsplit: the separator is empty");
-  size_t end = text.size();
-  while (most < 0 || static_cast<int64_t>(parts.size()) < most) {
-    const size_t hit = end < s.size() ? std::string::npos : text.rfind(s, end - s.size());
-    if (hit == std::string::npos) break;
-    parts.push_back(made(c, text.substr(hit + s.size(), end - hit - s.size())));
-    end = hit;
-  }
-  parts.push_back(made(c, text.substr(0, end)));
-  std::reverse(parts.begin(), parts.end());
-  return parts;
-}
-
-bool starts_or_ends(const Arguments& a, bool starts) {
-  const std::string_view what = starts ? "startswith" : "endswith";
-  const std::string& text = text_of(a.positional[0], what);
-  const Value& affix = needed(a, 1, "", what);
-  const auto fits = [&](const Value& v) {
-    const std::string& s = text_of(v, what);
-    return starts ? text.starts_with(s) : text.ends_with(s);
-  };
-  return affix.is_list() ? std::any_of(affix.as_list().begin(), affix.as_list().end(), fits) : fits(affix);
-}
-
-Value joined(Context& c, const List& list, const std::string& separator, const Value* attribute) {
-  std::string out;
-  for (size_t i = 0; i < list.size(); ++i) {
-    if (i > 0) out += separator;
-    const std::string piece = (attribute ? item_of(list[i], *attribute) : list[i]).str();
-    c.step();
-    c.grow(piece.size() + separator.size());
-    out += piece;
-  }
-  return out;
-}
-
-// "{}" and "{0}" and "{name}" alone: no formats of numbers.
-Value formatted(Context& c, const Arguments& a) {
-  const std::string& text = a.positional[0].as_string();
-  std::string out;
-  size_t next = 1;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '{' && text[i] != '}') {
-      out += text[i];
-      continue;
-    }
-    if (i + 1 < text.size() && text[i + 1] == text[i]) {
-      out += text[i++];
-      continue;
-    }
-    const size_t end = text.find('}', i);
-    if (text[i] == '}' || end == std::string::npos) bad("format: a single brace");
-    const std::string name = text.substr(i + 1, end - i - 1);
-    const bool is_number = !name.empty() && name.size() < 4 && std::all_of(name.begin(), name.end(), [](char x) { return x >= '0' && x <= '9'; });
-    const Value* v = name.empty() ? a.find(next++, "") : is_number ? a.find(static_cast<size_t>(std::stoi(name)) + 1, "") : a.find(SIZE_MAX, name);
-    if (!v) bad(fmt::format("format: nothing is given for '{{{}}}'", name));
-    const std::string piece = v->str();
-    c.grow(piece.size());
-    out += piece;
-    i = end;
-  }
-  return made(c, std::move(out));
-}
-
-Value pair_list(const Entries& entries) {
-  List list;
-  for (const auto& [key, value] : entries) list.push_back(List{Value(key), value});
-  return list;
-}
-
-const Entries& entries_of(const Value& v, std::string_view what) {
-  if (!v.is_dict()) bad(fmt::format("{}: expected a dictionary, found {}", what, v.type_name()));
-  return v.as_dict();
-}
-
-// ---- methods --------------------------------------------------------------------------------------------------------
 
 struct Named {
   std::string_view name;
   Builtin function;
 };
 
-const Named kStringMethods[] = {
-    {"strip", [](Context& c, const Arguments& a) { return made(c, strip(a, true, true, "strip")); }},
-    {"lstrip", [](Context& c, const Arguments& a) { return made(c, strip(a, true, false, "lstrip")); }},
-    {"rstrip", [](Context& c, const Arguments& a) { return made(c, strip(a, false, true, "rstrip")); }},
-    {"upper", [](Context& c, const Arguments& a) { return made(c, upper(a.positional[0].as_string())); }},
-    {"lower", [](Context& c, const Arguments& a) { return made(c, lower(a.positional[0].as_string())); }},
-    {"title", [](Context& c, const Arguments& a) { return made(c, titled(a.positional[0].as_string())); }},
-    {"capitalize", [](Context& c, const Arguments& a) { return made(c, capitalized(a.positional[0].as_string())); }},
-    {"startswith", [](Context&, const Arguments& a) { return Value(starts_or_ends(a, true)); }},
-    {"endswith", [](Context&, const Arguments& a) { return Value(starts_or_ends(a, false)); }},
-    {"split",
-     [](Context& c, const Arguments& a) {
-       return Value(split(c, a.positional[0].as_string(), a.find(1, "sep"), integer_of(a.find(2, "maxsplit"), -1, "split")));
-     }},
-    {"rsplit",
-     [](Context& c, const Arguments& a) {
-       return Value(split_from_right(c, a.positional[0].as_string(), needed(a, 1, "sep", "rsplit"),
-                                     integer_of(a.find(2, "maxsplit"), -1, "rsplit")));
-     }},
-    {"splitlines",
-     [](Context& c, const Arguments& a) {
-       const std::string& text = a.positional[0].as_string();
-       List lines = split(c, text, std::make_unique<Value>("\n").get(), -1);
-       if (text.empty() || text.ends_with('\n')) lines.pop_back();
-       return Value(lines);
-     }},
-    {"replace",
-     [](Context& c, const Arguments& a) {
-       return Value(replaced(c, a.positional[0].as_string(), text_of(needed(a, 1, "old", "replace"), "replace"),
-                             text_of(needed(a, 2, "new", "replace"), "replace"), integer_of(a.find(3, "count"), -1, "replace")));
-     }},
-    {"find",
-     [](Context&, const Arguments& a) {
-       const std::string& text = a.positional[0].as_string();
-       const size_t at = text.find(text_of(needed(a, 1, "sub", "find"), "find"));
-       return Value(at == std::string::npos ? int64_t{-1} : static_cast<int64_t>(n_chars(std::string_view(text).substr(0, at))));
-     }},
-    {"rfind",
-     [](Context&, const Arguments& a) {
-       const std::string& text = a.positional[0].as_string();
-       const size_t at = text.rfind(text_of(needed(a, 1, "sub", "rfind"), "rfind"));
-       return Value(at == std::string::npos ? int64_t{-1} : static_cast<int64_t>(n_chars(std::string_view(text).substr(0, at))));
-     }},
-    {"count",
-     [](Context& c, const Arguments& a) {
-       const std::string& part = text_of(needed(a, 1, "sub", "count"), "count");
-       if (part.empty()) return Value(static_cast<int64_t>(n_chars(a.positional[0].as_string()) + 1));
-       return Value(static_cast<int64_t>(split(c, a.positional[0].as_string(), &needed(a, 1, "sub", "count"), -1).size() - 1));
-     }},
-    {"join",
-     [](Context& c, const Arguments& a) {
-       return joined(c, elements_of(c, needed(a, 1, "iterable", "join")), a.positional[0].as_string(), nullptr);
-     }},
-    {"format", formatted},
-    {"removeprefix",
-     [](Context& c, const Arguments& a) {
-       const std::string &text = a.positional[0].as_string(), &part = text_of(needed(a, 1, "", "removeprefix"), "removeprefix");
-       return made(c, text.starts_with(part) ? text.substr(part.size()) : text);
-     }},
-    {"removesuffix",
-     [](Context& c, const Arguments& a) {
-       const std::string &text = a.positional[0].as_string(), &part = text_of(needed(a, 1, "", "removesuffix"), "removesuffix");
-       return made(c, text.ends_with(part) ? text.substr(0, text.size() - part.size()) : text);
-     }},
-    {"isdigit",
-     [](Context&, const Arguments& a) {
-       const std::string& text = a.positional[0].as_string();
-       return Value(!text.empty() && std::all_of(text.begin(), text.end(), [](char x) { return x >= '0' && x <= '9'; }));
-     }},
-    {"isalpha",
-     [](Context&, const Arguments& a) {
-       const std::string& text = a.positional[0].as_string();
-       return Value(!text.empty() && std::all_of(text.begin(), text.end(), is_letter));
-     }},
-    {"isspace",
-     [](Context&, const Arguments& a) {
-       const std::string& text = a.positional[0].as_string();
-       return Value(!text.empty() && text.find_first_not_of(kSpaces) == std::string::npos);
-     }},
-};
-
-const Named kDictMethods[] = {
-    {"items", [](Context& c, const Arguments& a) {
-       c.step(a.positional[0].as_dict().size());
-       return pair_list(a.positional[0].as_dict());
-     }},
-    {"keys", [](Context& c, const Arguments& a) { return Value(elements_of(c, a.positional[0])); }},
-    {"values",
-     [](Context& c, const Arguments& a) {
-       List list;
-       for (const auto& entry : a.positional[0].as_dict()) list.push_back(entry.second);
-       c.step(list.size());
-       return Value(list);
-     }},
-    {"get",
-     [](Context&, const Arguments& a) {
-       const Value& key = needed(a, 1, "key", "get");
-       const Value* found = key.is_string() ? a.positional[0].find(key.as_string()) : nullptr;
-       if (found) return *found;
-       const Value* otherwise = a.find(2, "default");
-       return otherwise ? *otherwise : Value();
-     }},
-};
+const Entries& entries_of(const Value& v, std::string_view what) {
+  if (!v.is_dict()) refuse_call(fmt::format("{}: expected a dictionary, found {}", what, v.type_name()));
+  return v.as_dict();
+}
 
 // ---- filters --------------------------------------------------------------------------------------------------------
 
@@ -337,7 +47,7 @@ Value selected(Context& c, const Arguments& a, bool by_attribute, bool wanted) {
   const size_t at = by_attribute ? 2 : 1;
   const Value* attribute = by_attribute ? &needed(a, 1, "", "selectattr") : nullptr;
   const Test test = a.positional.size() > at ? find_test(text_of(a.positional[at], "select")) : nullptr;
-  if (a.positional.size() > at && !test) bad(fmt::format("no test named '{}'", a.positional[at].as_string()));
+  if (a.positional.size() > at && !test) refuse_call(fmt::format("no test named '{}'", a.positional[at].as_string()));
   if (!a.positional[0].truth()) return kept;  // None too, as Jinja has it
   for (const Value& v : elements_of(c, a.positional[0])) {
     Arguments call;
@@ -352,7 +62,7 @@ Value mapped(Context& c, const Arguments& a) {
   List out;
   const Value* attribute = a.find(SIZE_MAX, "attribute");
   const Builtin filter = attribute ? nullptr : find_filter(text_of(needed(a, 1, "", "map"), "map"));
-  if (!attribute && !filter) bad(fmt::format("no filter named '{}'", a.positional[1].as_string()));
+  if (!attribute && !filter) refuse_call(fmt::format("no filter named '{}'", a.positional[1].as_string()));
   for (const Value& v : elements_of(c, a.positional[0])) {
     if (attribute) {
       Value item = item_of(v, *attribute);
@@ -378,7 +88,7 @@ Value sorted(Context& c, const Arguments& a) {
   };
   std::stable_sort(list.begin(), list.end(), [&](const Value& x, const Value& y) {
     const auto order = compare(key(x), key(y));
-    if (!order) bad(fmt::format("sort: no order between {} and {}", x.type_name(), y.type_name()));
+    if (!order) refuse_call(fmt::format("sort: no order between {} and {}", x.type_name(), y.type_name()));
     return reverse && reverse->truth() ? *order > 0 : *order < 0;
   });
   return list;
@@ -386,7 +96,7 @@ Value sorted(Context& c, const Arguments& a) {
 
 Value to_json_text(Context& c, const Arguments& a) {
   const int64_t indent = integer_of(a.find(SIZE_MAX, "indent"), -1, "tojson");
-  if (indent > 16) bad("tojson: an indent of more than 16");
+  if (indent > 16) refuse_call("tojson: an indent of more than 16");
   const Value *sort = a.find(SIZE_MAX, "sort_keys"), *ascii = a.find(SIZE_MAX, "ensure_ascii");
   return made(c, a.positional[0].json({static_cast<int>(indent), sort && sort->truth(), ascii && ascii->truth()}));
 }
@@ -417,7 +127,7 @@ Value to_float(Context&, const Arguments& a) {
 }
 
 Value rounded(Context&, const Arguments& a) {
-  if (!a.positional[0].is_number()) bad("round: expected a number");
+  if (!a.positional[0].is_number()) refuse_call("round: expected a number");
   const int64_t digits = integer_of(a.find(1, "precision"), 0, "round");
   const double scale = std::pow(10.0, static_cast<double>(digits));
   return std::nearbyint(a.positional[0].as_double() * scale) / scale;
@@ -447,7 +157,7 @@ Value extreme(Context& c, const Arguments& a, int sign) {
   size_t best = 0;
   for (size_t i = 1; i < list.size(); ++i) {
     const auto order = compare(list[i], list[best]);
-    if (!order) bad("min, max: values without an order");
+    if (!order) refuse_call("min, max: values without an order");
     if (*order * sign > 0) best = i;
   }
   return list[best];
@@ -511,7 +221,7 @@ const Named kFilters[] = {
     {"abs",
      [](Context&, const Arguments& a) {
        const Value& v = a.positional[0];
-       if (!v.is_number()) bad("abs: expected a number");
+       if (!v.is_number()) refuse_call("abs: expected a number");
        return v.is_float() ? Value(std::abs(v.as_double())) : Value(v.as_int() < 0 && v.as_int() != INT64_MIN ? -v.as_int() : v.as_int());
      }},
     {"round", rounded},
@@ -547,7 +257,7 @@ const Named kFilters[] = {
        double sum = 0;
        bool whole = true;
        for (const Value& v : elements_of(c, a.positional[0])) {
-         if (!v.is_number()) bad("sum: expected numbers");
+         if (!v.is_number()) refuse_call("sum: expected numbers");
          whole &= !v.is_float();
          sum += v.as_double();
        }
@@ -564,7 +274,7 @@ const Named kFilters[] = {
 const Value& other(const Arguments& a) { return needed(a, 1, "other", "a test"); }
 bool ordered(const Arguments& a, bool less, bool or_equal) {
   const auto order = compare(a.positional[0], other(a));
-  if (!order) bad("a test of order between values without one");
+  if (!order) refuse_call("a test of order between values without one");
   return (or_equal && *order == 0) || (less ? *order < 0 : *order > 0);
 }
 int64_t whole(const Arguments& a, size_t i) { return integer_of(&needed(a, i, "num", "a test"), 0, "a test"); }
@@ -613,7 +323,7 @@ const NamedTest kTests[] = {
     {"divisibleby",
      [](Context&, const Arguments& a) {
        const int64_t n = whole(a, 1);
-       if (n == 0) bad("divisibleby: division by zero");
+       if (n == 0) refuse_call("divisibleby: division by zero");
        return n == -1 || whole(a, 0) % n == 0;
      }},
     {"lower", [](Context&, const Arguments& a) { return a.positional[0].str() == lower(a.positional[0].str()); }},
@@ -626,9 +336,9 @@ Value range(Context& c, const Arguments& a) {
   const int64_t first = integer_of(a.find(0, ""), 0, "range"), second = integer_of(a.find(1, ""), 0, "range");
   const int64_t begin = a.positional.size() > 1 ? first : 0, end = a.positional.size() > 1 ? second : first;
   const int64_t step = integer_of(a.find(2, ""), 1, "range");
-  if (step == 0) bad("range: a step of 0");
+  if (step == 0) refuse_call("range: a step of 0");
   if (std::abs(static_cast<double>(begin)) > 1e9 || std::abs(static_cast<double>(end)) > 1e9 || std::abs(static_cast<double>(step)) > 1e9)
-    bad("range: numbers beyond 10^9");
+    refuse_call("range: numbers beyond 10^9");
   List list;
   for (int64_t i = begin; step > 0 ? i < end : i > end; i += step) {
     c.step();
@@ -654,21 +364,6 @@ Test find_test(std::string_view name) {
   for (const NamedTest& t : kTests)
     if (t.name == name) return t.function;
   return nullptr;
-}
-
-Value method_of(const Value& object, std::string_view name) {
-  const std::span<const Named> list = object.is_string() ? std::span<const Named>(kStringMethods)
-                                      : object.is_dict() ? std::span<const Named>(kDictMethods)
-                                                         : std::span<const Named>();
-  for (const Named& m : list) {
-    if (m.name != name) continue;
-    return Function([object, f = m.function](Context& c, const Arguments& a) {
-      Arguments bound = a;
-      bound.positional.insert(bound.positional.begin(), object);
-      return f(c, bound);
-    });
-  }
-  return Value::undefined(std::string(name));
 }
 
 const Value* find_global(std::string_view name) {
@@ -706,7 +401,7 @@ List elements_of(Context& c, const Value& v) {
   } else if (v.is_string()) {
     for (std::string_view character : chars_of(v.as_string())) list.emplace_back(character);
   } else if (!v.is_undefined()) {
-    bad(fmt::format("expected something with elements, found {}", v.type_name()));
+    refuse_call(fmt::format("expected something with elements, found {}", v.type_name()));
   }
   c.step(list.size());
   c.grow(list.size() * sizeof(Value));
@@ -715,7 +410,7 @@ List elements_of(Context& c, const Value& v) {
 
 Value item_of(const Value& object, const Value& key) {
   if (object.is_undefined())
-    bad(fmt::format("'{}' is not there, and something of it is asked for", object.undefined_name()));
+    refuse_call(fmt::format("'{}' is not there, and something of it is asked for", object.undefined_name()));
   if (object.is_none()) return Value::undefined(key.str());
   if ((object.is_dict() || object.is_namespace()) && key.is_string()) {
     const Value* found = object.find(key.as_string());

@@ -138,7 +138,7 @@ void Api::check_fits(size_t n_prompt, size_t n_more) const {
                    "context_length_exceeded");
 }
 
-std::vector<TokenId> Api::prompt_tokens(const ApiRequest&, const Prompt& prompt, size_t lane) const {
+std::vector<TokenId> Api::prompt_tokens(const ApiRequest&, const ApiPrompt& prompt, size_t lane) const {
   const ApiModel& model = models_[lane];
   if (prompt.is_tokens) {
     for (const TokenId id : prompt.tokens)

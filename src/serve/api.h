@@ -46,7 +46,7 @@ class Api {
 
   struct Reply;  // of one request: its jobs and what their JSON has in common
   size_t lane_of(const ApiRequest& request);
-  std::vector<TokenId> prompt_tokens(const ApiRequest& request, const Prompt& prompt, size_t lane) const;
+  std::vector<TokenId> prompt_tokens(const ApiRequest& request, const ApiPrompt& prompt, size_t lane) const;
   std::vector<TokenId> chat_tokens(const ApiRequest& request, JobSpec& job, size_t lane) const;
   std::shared_ptr<Reply> start(ApiRequest request);
   void check_fits(size_t n_prompt, size_t n_more) const;

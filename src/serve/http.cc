@@ -55,6 +55,7 @@ class Connection : public httplib::Stream {
     deadline_ = after(limits_.body_seconds);
   }
   bool has_input() const { return begin_ < end_; }
+  bool must_close() const { return must_close_ || is_gone(); }
   int fd() const { return fd_; }
 
   // Closed by the other side, for reading at least: a client that waits for its reply keeps its side open.
@@ -71,7 +72,10 @@ class Connection : public httplib::Stream {
   ssize_t read(char* out, size_t size) override {
     if (begin_ == end_ && !fill()) return -1;
     const size_t n = std::min({size, end_ - begin_, left_});
-    if (n == 0 && size > 0) return -1;  // more than the limit
+    if (n == 0 && size > 0) {  // more than the limit: a reply may still be written, but nothing is read
+      must_close_ = true;
+      return -1;
+    }
     std::memcpy(out, buffer_.data() + begin_, n);
     begin_ += n;
     left_ -= n;
@@ -125,7 +129,7 @@ class Connection : public httplib::Stream {
   const HttpLimits& limits_;
   size_t left_ = 0, begin_ = 0, end_ = 0;
   Clock::time_point deadline_;
-  bool failed_ = false;
+  bool failed_ = false, must_close_ = false;
   std::array<char, 16384> buffer_;
 };
 
@@ -327,13 +331,15 @@ struct HttpServer::Impl : httplib::Server {
     bool closed = false;
     while (!closed && wait_for_request(connection)) {
       connection.begin_request();
+      bool is_request = false;  // else its end is unknown, and so is where the next one begins
       const auto setup = [&](httplib::Request& q) {
+        is_request = true;
         connection.begin_body();
         q.ranges.clear();
         q.headers.erase("Range");
         q.headers.erase("Accept-Encoding");
       };
-      if (!process_request(connection, is_stopping, closed, setup) || connection.is_gone()) break;
+      if (!process_request(connection, is_stopping, closed, setup) || !is_request || connection.must_close()) break;
     }
     t_connection = nullptr;
   }

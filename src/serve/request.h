@@ -20,7 +20,7 @@ class ApiError : public std::runtime_error {
 };
 std::string error_body(int status, const std::string& message, const std::string& param = "", const std::string& code = "");
 
-struct Prompt {
+struct ApiPrompt {
   std::string text;
   std::vector<TokenId> tokens;
   bool is_tokens = false;
@@ -29,7 +29,7 @@ struct Prompt {
 struct ApiRequest {
   bool is_chat = false;
   std::string model;
-  std::vector<Prompt> prompts;          // of completions
+  std::vector<ApiPrompt> prompts;          // of completions
   Json messages, tools, template_extra;  // of chats
   size_t n = 1;
   bool is_streamed = false, wants_usage = false;
