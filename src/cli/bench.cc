@@ -8,6 +8,7 @@
 #include "cli/signature.h"
 #include "cli/table.h"
 #include "evaluate/evaluate.h"
+#include "hub/model.h"
 #include "kernel/kernels.h"
 
 namespace tsubu {
@@ -40,7 +41,7 @@ void print_speed(const SpeedResult& r, const SpeedOptions& options, int n_thread
 }
 
 ExitCode run(const Options& o, const CommonOptions& common) {
-  const auto model = Model::open(o.model);
+  const auto model = Model::open(model_path(o.model));
   ThreadPool pool(common.threads);
   if (o.signature) {
     const Signature signature = make_signature(*model, pool);
@@ -70,7 +71,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
+  app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
   app.add_option("-p,--prefill", o->speed.n_prefill, "Tokens of prefill (default 512)")
       ->check(CLI::Range(1, 1 << 20))
       ->type_name("N");

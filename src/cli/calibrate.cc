@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/table.h"
+#include "hub/model.h"
 
 namespace tsubu {
 namespace {
@@ -55,7 +56,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   if (!o.memory.empty()) options.memory = parse_size_bytes(o.memory);
   for (const std::string& text : o.texts) options.corpus.texts.push_back(parse_corpus_text(text));
   if (options.corpus.texts.empty()) fail(ExitCode::kUsage, "calibrate: no text: add --text FILE");
-  const auto model = Model::open(o.model);
+  const auto model = Model::open(model_path(o.model));
   if (o.all_experts) model->route_all_experts();
   ThreadPool pool(common.threads);
   const CalibrateResult result = calibrate(*model, options, pool);
@@ -74,7 +75,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CalibrateOptions& c = o->calibrate;
-  app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->type_name(" ");
+  app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->type_name(" ");
   app.add_option("-o,--output", c.output, "Statistics file to write")->required()->type_name("STATS.gguf");
   app.add_option("--text", o->texts, "UTF-8 text; F:W gives it W shares of the chunks (default 1); repeatable")
       ->type_name("F")

@@ -13,6 +13,7 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/table.h"
+#include "hub/model.h"
 
 namespace tsubu {
 namespace {
@@ -189,6 +190,8 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.eval.context = o.context.value_or(options.eval.protocol == EvalProtocol::kPaper ? 2048 : 512);
   options.limits = limits_of(o);
   options.weights = !o.no_weights;
+  options.base = model_path(options.base);
+  for (std::string& candidate : options.candidates) candidate = model_path(candidate);
   if (!o.no_speed)
     options.measure_speed = [&](const std::string& model) {
       std::vector<std::string> words = {"bench", model, "--json", "--quiet", "-p", "128", "-n", "32", "--repeats", "5"};
@@ -218,7 +221,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CertifyOptions& c = o->certify;
-  app.add_option("BASE", c.base, "The model to be faithful to: GGUF file or Hugging Face directory")
+  app.add_option("BASE", c.base, "The model to be faithful to: GGUF file, Hugging Face directory or org/name of the hub")
       ->required()
       ->type_name(" ");
   app.add_option("CANDIDATE", c.candidates, "Models that may stand in for it")->required()->type_name(" ");

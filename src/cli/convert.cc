@@ -6,6 +6,7 @@
 #include "cli/layout_output.h"
 #include "cli/output.h"
 #include "cli/quantize_report.h"
+#include "hub/model.h"
 #include "pipeline/quantize.h"
 
 namespace tsubu {
@@ -18,7 +19,7 @@ struct Options {
 
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
+  app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
   app.add_option("-o,--output", o->output, "GGUF file to write, or with --format a new directory")
       ->required()
       ->type_name("OUT");
@@ -31,7 +32,7 @@ Action declare(CLI::App& app) {
       ->type_name("SCHEME");
   declare_layout_options(app, o->layout);
   return [o](const CommonOptions& common) {
-    const auto model = Model::open(o->model);
+    const auto model = Model::open(model_path(o->model));
     if (o->format != "gguf") {
       WriteLayoutOptions options = layout_options(o->layout, o->format, common);
       options.output = o->output;

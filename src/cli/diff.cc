@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/table.h"
+#include "hub/model.h"
 
 namespace tsubu {
 namespace {
@@ -43,13 +44,13 @@ void print_result(const DiffResult& r, const Options& o) {
 
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("A", o->a, "GGUF file or Hugging Face directory: the reference")->required()->type_name(" ");
+  app.add_option("A", o->a, "GGUF file, Hugging Face directory or org/name of the hub: the reference")->required()->type_name(" ");
   app.add_option("B", o->b, "The other one")->required()->type_name(" ");
   app.add_option("--stats", o->stats, "Importance matrix: errors weighted by the mean squares of the inputs")
       ->type_name("F");
   app.add_option("--top", o->top, "Only the N worst tensors")->type_name("N");
   return [o](const CommonOptions& common) {
-    const auto a = Model::open(o->a), b = Model::open(o->b);
+    const auto a = Model::open(model_path(o->a)), b = Model::open(model_path(o->b));
     std::optional<Imatrix> stats;
     if (!o->stats.empty()) stats = Imatrix::load(o->stats);
     ThreadPool pool(common.threads);

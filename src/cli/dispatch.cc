@@ -15,7 +15,8 @@ std::string overview() {
   std::string text =
       "tsubu makes language models smaller and measures what that costs.\n\n"
       "Usage: tsubu COMMAND [MODEL] [--option value]\n\n"
-      "MODEL is a GGUF file (any shard of a split one) or a Hugging Face directory.\n\nCommands:\n";
+      "MODEL is a GGUF file (any shard of a split one), a Hugging Face directory, or a model of the hub:\n"
+      "org/name[@revision][:GGUF file or type].\n\nCommands:\n";
   for (const Command* command : commands()) text += fmt::format("  {:<10} {}\n", command->name, command->summary);
   text +=
       "\nEvery command has --json, --threads N, --quiet and --help. Exit codes: 0 done, 1 a gate failed, 2 usage,\n"

@@ -13,6 +13,7 @@
 #include "cli/table.h"
 #include "evaluate/evaluate.h"
 #include "evaluate/tasks.h"
+#include "hub/model.h"
 
 namespace tsubu {
 namespace {
@@ -149,8 +150,8 @@ Json result_json(const Options& o, const EvalResult& result, const EvalOptions& 
 // Questions alone.
 ExitCode run_only_tasks(const Options& o, const CommonOptions& common) {
   if (o.max_perplexity || o.max_divergence) fail(ExitCode::kUsage, "eval: --max-ppl and --max-kld need text: add --text F");
-  const auto model = Model::open(o.model);
-  const auto base = o.base.empty() ? nullptr : Model::open(o.base);
+  const auto model = Model::open(model_path(o.model));
+  const auto base = o.base.empty() ? nullptr : Model::open(model_path(o.base));
   ThreadPool pool(common.threads);
   const std::vector<TaskRun> tasks = run_tasks(o, *model, base.get(), pool);
   if (!common.json) {
@@ -174,8 +175,8 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.context = o.context.value_or(options.protocol == EvalProtocol::kPaper ? 2048 : 512);
   options.act_int8_base = options.act_int8;
 
-  const auto model = Model::open(o.model);
-  const auto base = o.base.empty() ? nullptr : Model::open(o.base);
+  const auto model = Model::open(model_path(o.model));
+  const auto base = o.base.empty() ? nullptr : Model::open(model_path(o.base));
   for (const Model* m : {model.get(), base.get()}) {
     if (!m || m->hparams().n_ctx == 0 || m->hparams().n_ctx >= options.context) continue;
     options.context = m->hparams().n_ctx;
@@ -203,7 +204,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
+  app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
   app.add_option("--ref", o->base, "Base model: measure the divergence from it")->type_name("BASE");
   app.add_option("--text", o->texts, "UTF-8 text; repeatable, no chunk spans two texts")
       ->type_name("F")

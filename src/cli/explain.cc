@@ -5,6 +5,7 @@
 
 #include "cli/command.h"
 #include "cli/output.h"
+#include "hub/model.h"
 
 namespace tsubu {
 namespace {
@@ -20,7 +21,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   if (o.name.empty()) {
     text = explain_overview(language);
   } else {
-    text = explain(o.name, o.model.empty() ? built_in_row() : example_row(*Model::open(o.model), o.tensor, o.row),
+    text = explain(o.name, o.model.empty() ? built_in_row() : example_row(*Model::open(model_path(o.model)), o.tensor, o.row),
                    language);
   }
   if (common.json)

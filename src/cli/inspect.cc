@@ -6,6 +6,7 @@
 #include "cli/inspection.h"
 #include "cli/output.h"
 #include "cli/table.h"
+#include "hub/model.h"
 
 namespace tsubu {
 namespace {
@@ -53,11 +54,11 @@ void print_tensors(const Inspection& in) {
 
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
+  app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
   app.add_flag("--tensors", o->tensors, "List every tensor");
   app.add_flag("--metadata", o->metadata, "List all metadata, not the hyper-parameters alone");
   return [o](const CommonOptions& common) {
-    const Inspection inspection = inspect(o->model);
+    const Inspection inspection = inspect(model_path(o->model));
     if (common.json) {
       print_json(to_json(inspection));
       return ExitCode::kDone;

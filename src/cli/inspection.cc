@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "checkpoint/hf_directory.h"
 #include "checkpoint/quantization_config.h"
 #include "checkpoint/quantized_modules.h"
 #include "container/gguf.h"
@@ -108,7 +109,9 @@ Inspection inspect_directory(const std::string& path) {
   const auto names = inspection.metadata.find("architectures");
   if (names != inspection.metadata.end() && names->is_array() && !names->empty() && names->front().is_string())
     inspection.architecture = names->front().get<std::string>();
-  inspection.name = fs::path(path).filename().string();
+  HfDirectory directory;
+  directory.path = path;
+  inspection.name = directory.model_name();
   return inspection;
 }
 

@@ -10,6 +10,7 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/table.h"
+#include "hub/model.h"
 #include "lens/study.h"
 
 namespace tsubu {
@@ -49,7 +50,7 @@ void print_study(const Study& study) {
 }
 
 ExitCode run(const Options& o, const CommonOptions& common) {
-  const auto model = Model::open(o.model);
+  const auto model = Model::open(model_path(o.model));
   CorpusOptions corpus_options = o.corpus;
   for (const std::string& text : o.texts) corpus_options.texts.push_back(parse_corpus_text(text));
   const Corpus corpus = read_corpus(*model, corpus_options);
@@ -81,7 +82,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
+  app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
   app.add_option("--text", o->texts, "Text to measure on; repeatable")->required()->type_name("F[:WEIGHT]")->allow_extra_args(false);
   app.add_option("-o,--output", o->output, "Page to write (one self-contained HTML file); finished cells are kept beside it")
       ->type_name("OUT.html");

@@ -6,6 +6,7 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/table.h"
+#include "hub/model.h"
 
 namespace tsubu {
 namespace {
@@ -34,11 +35,11 @@ void print_result(const LintResult& r, const Options& o) {
 
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
+  app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
   app.add_flag("--modules", o->modules, "A line for each quantized module: scales, codes, entropy");
   return [o](const CommonOptions& common) {
     ThreadPool pool(common.threads);
-    const LintResult result = lint(o->model, pool);
+    const LintResult result = lint(model_path(o->model), pool);
     if (common.json)
       print_json(to_json(result));
     else

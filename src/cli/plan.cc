@@ -11,6 +11,7 @@
 #include "cli/output.h"
 #include "cli/table.h"
 #include "cli/target_options.h"
+#include "hub/model.h"
 #include "pipeline/layout_choices.h"
 
 namespace tsubu {
@@ -40,7 +41,7 @@ Recipe recipe_of(const std::string& name) {
 
 ExitCode run(const Options& o, const CommonOptions& common) {
   const CalibrationEffort& effort = calibration_effort(o.effort);
-  const auto model = Model::open(o.model);
+  const auto model = Model::open(model_path(o.model));
   ThreadPool pool(common.threads);
   CorpusOptions corpus_options = o.corpus;
   for (const std::string& text : o.texts) corpus_options.texts.push_back(parse_corpus_text(text));
@@ -173,7 +174,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
+  app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
   app.add_option("--text", o->texts, "Text to measure on, the one that rounding will use; repeatable")
       ->required()
       ->type_name("F[:WEIGHT]")

@@ -12,6 +12,7 @@
 #include "cli/output.h"
 #include "cli/quantize_report.h"
 #include "cli/target_options.h"
+#include "hub/model.h"
 
 namespace tsubu {
 namespace {
@@ -133,7 +134,7 @@ ExitCode run_layout(const Options& o, const CommonOptions& common) {
   const bool has_gram = !o.texts.empty() || (statistics && statistics->metadata().find(kInputsKey));
   if (layout.method.empty() && has_gram && effort.tokens > 0)
     options.method = {SimStart::kGptq, layout.passes};
-  const auto model = Model::open(o.model);
+  const auto model = Model::open(model_path(o.model));
   if (!o.recipe_file.empty()) options.choices = choices_of_recipe(*model, chosen_recipe(o), {}, o.format);
   override_choices(*model, o.tensor_types, o.format, options.choices);
   print_layout_result(write_layout(*model, options), options.output, common);
@@ -168,7 +169,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.measure_error = !o.no_measure;
   options.n_threads = common.threads;
 
-  const auto model = Model::open(o.model);
+  const auto model = Model::open(model_path(o.model));
   if (o.target.any()) return run_fit(o, effort, *model, options, common);
   std::optional<Corpus> corpus;
   if (!o.texts.empty()) {
@@ -187,7 +188,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     recipe = chosen_recipe(o);
   } else {
     if (!corpus) fail(ExitCode::kUsage, "--refine {}: needs calibration text: add --text FILE", o.refine);
-    start = Model::open(o.refine);
+    start = Model::open(model_path(o.refine));
     calibrated.start = start.get();
     options.plan.overrides = types_of(*start, *model);
     recipe.name = "types of " + std::filesystem::path(o.refine).filename().string();
@@ -206,7 +207,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
   PlanOptions& plan = o->quantize.plan;
-  app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
+  app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
   app.add_option("-o,--output", o->quantize.output, "GGUF file to write")->required()->type_name("OUT");
   auto* to = app.add_option("--to", o->to, "Type or stock recipe (default Q4_K_M; see tsubu types, tsubu recipes)")
                  ->type_name("TYPE|RECIPE|SCHEME");

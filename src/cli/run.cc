@@ -9,6 +9,7 @@
 #include "text/utf8_stream.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
+#include "hub/model.h"
 
 namespace tsubu {
 namespace {
@@ -31,7 +32,7 @@ double rate(size_t n, double seconds) { return seconds > 0 ? static_cast<double>
 
 ExitCode run(const Options& o, const CommonOptions& common) {
   using Clock = std::chrono::steady_clock;
-  const auto model = Model::open(o.model);
+  const auto model = Model::open(model_path(o.model));
   const auto tokenizer = model->make_tokenizer();
   const std::vector<TokenId> prompt = tokenizer->encode(o.prompt, true, o.parse_special);
   const size_t context = model->hparams().n_ctx > 0 ? model->hparams().n_ctx : kDefaultContext;
@@ -110,7 +111,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
+  app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
   app.add_option("-p,--prompt", o->prompt, "Text to continue")->required()->type_name("TEXT");
   app.add_option("-n,--tokens", o->n_tokens, "Tokens to generate at most (default 128)")
       ->check(CLI::Range(1, 1 << 20))

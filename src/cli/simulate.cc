@@ -10,6 +10,7 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/table.h"
+#include "hub/model.h"
 #include "round/methods.h"
 
 namespace tsubu {
@@ -44,7 +45,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   std::optional<Statistics> stats;
   if (!o.stats.empty()) stats = Statistics::open(o.stats);
   options.stats = stats ? &*stats : nullptr;
-  const auto model = Model::open(o.model);
+  const auto model = Model::open(model_path(o.model));
   const SimulateResult result = simulate(*model, options);
   if (common.json) {
     Json json = to_json(result);
@@ -61,7 +62,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
+  app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
   app.add_option("--format", o->format, "Such as int4:group=128 (tsubu methods lists them)")
       ->required()
       ->type_name("SPEC");

@@ -11,6 +11,7 @@
 #include "cli/table.h"
 #include "text/utf8_stream.h"
 #include "container/gguf.h"
+#include "hub/model.h"
 #include "text/tokenizer.h"
 
 namespace tsubu {
@@ -50,7 +51,7 @@ std::string hexadecimal(std::string_view bytes) {
 }
 
 ExitCode run(const Options& o, const CommonOptions& common) {
-  const auto tokenizer = Tokenizer::make(vocabulary_of(o.model));
+  const auto tokenizer = Tokenizer::make(vocabulary_of(model_path(o.model)));
   const std::string text = o.from_stdin ? read_stdin() : o.text;
   const std::vector<TokenId> ids = tokenizer->encode(text, !o.no_special, o.parse_special);
   if (!common.json) {

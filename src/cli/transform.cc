@@ -8,6 +8,7 @@
 #include "cli/output.h"
 #include "cli/quantize_report.h"
 #include "cli/table.h"
+#include "hub/model.h"
 #include "pipeline/quantize.h"
 #include "transform/transforms.h"
 
@@ -57,7 +58,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   if (needs_types && o.to.empty())
     fail(ExitCode::kUsage, "transform: which type will be rounded to? expected --to, as for tsubu quantize");
 
-  const auto model = Model::open(o.model);
+  const auto model = Model::open(model_path(o.model));
   TransformOptions options;
   options.seed = o.seed;
   options.awq.importance = !o.no_importance;
@@ -98,7 +99,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory, in F32, F16 or BF16")
+  app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub, in F32, F16 or BF16")
       ->required()
       ->type_name(" ");
   app.add_option("-o,--output", o->output, "GGUF file to write")->required()->type_name("OUT");
