@@ -5,7 +5,8 @@
 namespace tsubu {
 namespace {
 
-constexpr CalibrationEffort kEfforts[] = {{"fast", 0, 0}, {"default", uint64_t{1} << 16, 2}, {"best", uint64_t{1} << 18, 4}};
+constexpr CalibrationEffort kEfforts[] = {
+    {"fast", 0, 0, 0}, {"default", uint64_t{1} << 16, 2, 0}, {"best", uint64_t{1} << 18, 4, uint64_t{1} << 16}};
 
 }  // namespace
 

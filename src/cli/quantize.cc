@@ -23,6 +23,7 @@ struct Options {
   CorpusOptions corpus;
   bool no_measure = false;
   int passes = -1;  // of descent; -1: as the effort says
+  int64_t fisher_tokens = -1;  // the same
   TargetChoice target;
   QuantizeOptions quantize;
   LayoutOutputOptions layout;
@@ -155,6 +156,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   else
     calibrated.round.descent_passes = o.passes;
 
+  calibrated.fisher_tokens = o.fisher_tokens < 0 ? effort.fisher_tokens : static_cast<uint64_t>(o.fisher_tokens);
   calibrated.products = products_named(o.products);
 
   std::optional<Imatrix> stats;
@@ -250,6 +252,12 @@ Action declare(CLI::App& app) {
   app.add_option("--residual-share", c.residual_share, "")->group("");
   app.add_option("--round-embeddings", c.embeddings, "")->group("");
   app.add_option("--embedding-damping", c.embedding_damping, "")->group("");
+  app.add_option("--fisher-tokens", o->fisher_tokens, "")->type_name("N")->group("");
+  app.add_option("--fisher-rows", c.fisher_rows, "")->group("");
+  app.add_option("--fisher-damping", c.fisher_damping, "")->group("");
+  app.add_option("--fisher-seed", c.fisher_seed, "")->group("");
+  app.add_option("--coupled-sweeps", c.coupled.sweeps, "")->group("");
+  app.add_option("--coupled-group", c.coupled.group_rows, "")->check(CLI::Range(1, 1 << 20))->group("");
   app.add_option("--held-out", c.held_out, "")->group("");
   app.add_option("--feedback", c.round.feedback, "")->group("");
   app.add_option("--choose-scales", c.round.choose_scales, "")->group("");

@@ -9,6 +9,7 @@
 #include "cli/checks.h"
 #include "cli/command.h"
 #include "cli/output.h"
+#include "hub/model.h"
 #include "serve/server.h"
 
 namespace tsubu {
@@ -45,8 +46,8 @@ std::string read_key(const Options& o) {
 
 ExitCode run(const Options& o, const CommonOptions& common) {
   std::vector<std::unique_ptr<Model>> models;
-  models.push_back(Model::open(o.model));
-  if (!o.base.empty()) models.push_back(Model::open(o.base));
+  models.push_back(Model::open(model_path(o.model)));
+  if (!o.base.empty()) models.push_back(Model::open(model_path(o.base)));
   ThreadPool pool(common.threads);
   EngineOptions engine_options;
   engine_options.act_int8 = !o.act_f32;

@@ -9,6 +9,7 @@
 #include "engine/elementwise.h"
 #include "engine/packed_linear.h"
 #include "engine/program.h"
+#include "engine/token_batch.h"
 #include "kernel/kernels.h"
 
 namespace tsubu {
@@ -62,7 +63,7 @@ class GraphEngine : public Engine {
     for (size_t begin = 0; begin < tokens.size(); begin += kMaxBatch) {
       throw_if_interrupted();
       Batch batch;
-      append(batch, cache, tokens.subspan(begin, std::min(kMaxBatch, tokens.size() - begin)));
+      batch.append(cache, tokens.subspan(begin, std::min(kMaxBatch, tokens.size() - begin)));
       batch.first_logits = std::clamp(silent, begin, begin + batch.n) - begin;
       batch.logits = logits.data() +
                      (begin + batch.first_logits - std::min(silent, begin + batch.first_logits)) * program_.n_vocab;
@@ -98,10 +99,10 @@ class GraphEngine : public Engine {
     // All tokens without logits come first, so that those with logits are the rest.
     Batch batch;
     for (const BatchPart& p : parts)
-      append(batch, cache_of(*p.session, 0), p.tokens.first(p.tokens.size() - p.n_logits));
+      batch.append(cache_of(*p.session, 0), p.tokens.first(p.tokens.size() - p.n_logits));
     batch.first_logits = batch.n;
     for (const BatchPart& p : parts)
-      append(batch, cache_of(*p.session, 0), p.tokens.last(p.n_logits), p.tokens.size() - p.n_logits);
+      batch.append(cache_of(*p.session, 0), p.tokens.last(p.n_logits), p.tokens.size() - p.n_logits);
     batch.logits = logits.data();
     run(batch, 0, program_.steps.size());
     for (const BatchPart& p : parts) cache_of(*p.session, 0).advance(p.tokens.size());
@@ -115,7 +116,7 @@ class GraphEngine : public Engine {
     if (end > program_.steps.size() || begin > end)
       fail(ExitCode::kUsage, "steps {} to {}: the graph has {}", begin, end, program_.steps.size());
     Batch batch;
-    append(batch, cache, tokens);
+    batch.append(cache, tokens);
     batch.first_logits = batch.n;
     batch.is_partial = true;
     for (const StageValue& v : out) {
@@ -169,7 +170,7 @@ class GraphEngine : public Engine {
     const size_t end_step = writes ? program_.block_begin[last] : program_.steps.size();
     for (size_t begin = 0; begin < tokens.size(); begin += kMaxBatch) {
       Batch batch;
-      append(batch, cache, tokens.subspan(begin, std::min(kMaxBatch, tokens.size() - begin)));
+      batch.append(cache, tokens.subspan(begin, std::min(kMaxBatch, tokens.size() - begin)));
       batch.first_logits = batch.n;
       batch.is_partial = writes;
       if (reads) {
@@ -211,32 +212,7 @@ class GraphEngine : public Engine {
   }
 
  private:
-  // Consecutive tokens of one sequence: rows [row, row + n) of the batch, from `position` of the sequence on.
-  struct Run {
-    const KvCache* cache = nullptr;
-    size_t row = 0, n = 0, position = 0;
-  };
-  struct Row {
-    TokenId token = 0;
-    size_t position = 0, run = 0;
-  };
-  struct Batch {
-    std::vector<Row> rows;    // one for each token
-    std::vector<Run> runs;    // a run's keys stand before those of later runs of its sequence
-    size_t n = 0;             // tokens
-    size_t first_logits = 0;  // logits are wanted from this token on
-    bool is_partial = false;  // the steps end before the head: all tokens go on
-    float* logits = nullptr;
-  };
-
-  // skipped: tokens of the sequence that stand in the batch already.
-  static void append(Batch& batch, const KvCache& cache, std::span<const TokenId> tokens, size_t skipped = 0) {
-    if (tokens.empty()) return;
-    const Run run = {&cache, batch.n, tokens.size(), cache.n_past() + skipped};
-    for (size_t i = 0; i < run.n; ++i) batch.rows.push_back({tokens[i], run.position + i, batch.runs.size()});
-    batch.runs.push_back(run);
-    batch.n += run.n;
-  }
+  using Batch = TokenBatch;
 
   size_t width(ValueId value) const { return model_.graph().widths[static_cast<size_t>(value)]; }
   float* rows(ValueId value, size_t first) {
@@ -271,7 +247,7 @@ class GraphEngine : public Engine {
       if (buffers_[b].size() < batch.n * program_.buffer_widths[b])
         buffers_[b].resize(batch.n * program_.buffer_widths[b]);
     size_t n_positions = 0, capacity = 0;
-    for (const Run& r : batch.runs) {
+    for (const Batch::Run& r : batch.runs) {
       n_positions = std::max(n_positions, r.position + r.n);
       capacity = std::max(capacity, r.cache->capacity());
     }
@@ -373,7 +349,7 @@ class GraphEngine : public Engine {
 
   void embed(const Step& step, const Batch& batch) {
     const size_t w = width(step.op->output);
-    for (const Row& row : batch.rows)
+    for (const Batch::Row& row : batch.rows)
       if (row.token < 0 || static_cast<uint64_t>(row.token) >= step.table->n_rows())
         fail(ExitCode::kBadInput, "token {}: the vocabulary has {}", row.token, step.table->n_rows());
     each_token(0, batch.n, w, [&](size_t t) {
@@ -565,7 +541,7 @@ class GraphEngine : public Engine {
       }
       batch.runs[batch.rows[t].run].cache->layer(step.attention_index).store(k, v, batch.rows[t].position);
     });
-    for (const Run& r : batch.runs) {
+    for (const Batch::Run& r : batch.runs) {
       const size_t begin = std::max(first, r.row);
       if (begin >= r.row + r.n) continue;
       attend(step.attention, r.cache->layer(step.attention_index), r.position + begin - r.row, rows(op.inputs[0], begin),

@@ -30,6 +30,14 @@ void RopeTable::reserve(size_t n_positions, size_t capacity) {
 }
 
 void RopeTable::rotate(const float* x, float* y, size_t position, size_t n_heads, size_t head_dim) const {
+  turn(x, y, position, n_heads, head_dim, 1);
+}
+
+void RopeTable::rotate_gradient(const float* gy, float* gx, size_t position, size_t n_heads, size_t head_dim) const {
+  turn(gy, gx, position, n_heads, head_dim, -1);
+}
+
+void RopeTable::turn(const float* x, float* y, size_t position, size_t n_heads, size_t head_dim, float sense) const {
   const size_t n_pairs = spec_.inverse_frequencies.size();
   const float* cosines = cosines_.data() + position * n_pairs;
   const float* sines = sines_.data() + position * n_pairs;
@@ -37,9 +45,9 @@ void RopeTable::rotate(const float* x, float* y, size_t position, size_t n_heads
   const size_t pair_step = interleaved ? 2 : 1, partner = interleaved ? 1 : n_pairs;
   for (size_t h = 0; h < n_heads; ++h, x += head_dim, y += head_dim) {
     for (size_t i = 0; i < n_pairs; ++i) {
-      const float a = x[i * pair_step], b = x[i * pair_step + partner];
-      y[i * pair_step] = a * cosines[i] - b * sines[i];
-      y[i * pair_step + partner] = a * sines[i] + b * cosines[i];
+      const float a = x[i * pair_step], b = x[i * pair_step + partner], sine = sense * sines[i];
+      y[i * pair_step] = a * cosines[i] - b * sine;
+      y[i * pair_step + partner] = a * sine + b * cosines[i];
     }
     std::copy(x + 2 * n_pairs, x + head_dim, y + 2 * n_pairs);
   }

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/size.h"
 #include "kernel/kernels.h"
-#include "lens/draws.h"
+#include "base/draws.h"
 
 namespace tsubu {
 namespace {

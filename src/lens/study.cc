@@ -14,7 +14,7 @@
 #include "base/hash.h"
 #include "base/progress.h"
 #include "kernel/kernels.h"
-#include "lens/draws.h"
+#include "base/draws.h"
 
 namespace tsubu {
 namespace {

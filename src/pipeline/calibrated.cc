@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "calibrate/collector.h"
+#include "calibrate/fisher.h"
 #include "calibrate/gram.h"
 #include "engine/engine.h"
 #include "evaluate/evaluate.h"
@@ -92,6 +93,7 @@ class CalibratedRounding {
   }
 
   CalibrationDivergence run() {
+    collect_fisher();
     quantize_tables();
     quantize_experts();
     uint64_t total = 0;
@@ -143,6 +145,43 @@ class CalibratedRounding {
     }
     result.n_tokens = chunks * scored;
     return result;
+  }
+
+  // The output side of every linear, from the float model: of windows that are learned from and of held-out ones.
+  void collect_fisher() {
+    bool any = false;
+    for (const Group& g : groups_)
+      for (const auto& l : g.linears) any |= rounds(*l.plan) && !store_.find(l.plan->tensor->name());
+    const size_t n_chunks = corpus_.chunks.size(), period = held_out_period();
+    if (options_.fisher_tokens == 0 || !any) return;
+    const size_t wanted = std::clamp<size_t>(options_.fisher_tokens / corpus_.context, 1, n_chunks);
+    const size_t rows = fisher_block_rows(graph_, options_.fisher_rows, period > 0 ? 2 : 1, options_.fisher_memory);
+    fisher_.emplace(graph_, rows, pool_);
+    if (period > 0) held_fisher_.emplace(graph_, rows, pool_);
+    Backward backward(model_, pool_);
+    Progress progress("gradients", wanted * corpus_.context, "tokens");
+    // Spread over the text; of every `period` windows the last one used is a held-out one.
+    for (size_t i = 0; i < wanted; ++i) {
+      size_t c = i * n_chunks / wanted;
+      const bool held = period > 0 && i % period == period - 1;
+      if (period > 0 && held != (c % period == period - 1)) {
+        c = held ? std::min(c / period * period + period - 1, (n_chunks / period) * period - 1) : c - c % period;
+      }
+      add_fisher_window(backward, corpus_.chunks[c], options_.fisher_seed, c, held ? *held_fisher_ : *fisher_, pool_);
+      progress.advance(corpus_.context);
+    }
+    if (held_fisher_ && held_fisher_->n_tokens() == 0) held_fisher_.reset();
+    progress.finish();
+  }
+
+  // The block's form of rows from `first` on, damped.
+  AlignedVector<float> output_form(const FisherSums& sums, const std::string& weight, uint64_t first, double damping) {
+    AlignedVector<float> h = sums.block(weight, first);
+    const auto n = static_cast<size_t>(std::lround(std::sqrt(static_cast<double>(h.size()))));
+    double trace = 0;
+    for (size_t i = 0; i < n; ++i) trace += static_cast<double>(h[i * n + i]);
+    for (size_t i = 0; i < n; ++i) h[i * n + i] += static_cast<float>(damping * trace / static_cast<double>(n));
+    return h;
   }
 
   // Where activations are narrowest between the last group's end and this one's start, if they are narrow enough to
@@ -421,12 +460,15 @@ class CalibratedRounding {
   void round_linear(const RoundingGroup::Linear& linear, const InputMeans& seen, const InputMeans& held,
                     const Curvature& curvature) {
     const PlannedTensor& p = *linear.plan;
+    const std::string& name = p.tensor->name();
     const uint64_t rows = p.tensor->n_rows(), n = p.tensor->n_cols(), row_bytes = p.size_bytes / rows;
-    const uint64_t slab = slab_rows(n);
+    const bool couples = fisher_ && fisher_->has(name);
+    const uint64_t slab = couples ? fisher_->block_rows() : slab_rows(n);
     const bool judged = held.per_token > 0;
-    const uint64_t one_in = rows >= kManyRows ? kJudgedOneIn : 1;
-    std::vector<std::byte> bytes(p.size_bytes), plain = judged ? search(p, curvature.diagonal().data()) : bytes;
+    const uint64_t one_in = rows >= kManyRows && !couples ? kJudgedOneIn : 1;
+    std::vector<std::byte> bytes(p.size_bytes), plain = judged ? search(p, curvature.diagonal().data()) : bytes, coupled;
     Verdict verdict;
+    double coupled_error = 0, method_error = 0, coupled_plain = 0;  // on held-out text, the first two under both sides
     std::vector<float> w, target, change, held_pull, delta;
     for (uint64_t first = 0; first < rows; first += slab) {
       const uint64_t n_rows = std::min(slab, rows - first);
@@ -444,9 +486,16 @@ class CalibratedRounding {
         for (uint64_t i = 0; i < n_rows * n; ++i) target[i] += share * change[i];
       }
       round_slab(p, target, first, n_rows, curvature, bytes);
+      if (couples) {
+        if (coupled.empty()) coupled.resize(bytes.size());
+        std::copy_n(bytes.data() + first * row_bytes, n_rows * row_bytes, coupled.data() + first * row_bytes);
+        refine_coupled(target.data(), n_rows, *p.type, curvature,
+                       output_form(*fisher_, name, first, options_.fisher_damping), options_.coupled,
+                       coupled.data() + first * row_bytes, pool_);
+      }
       if (!judged) continue;
-      for (const bool method : {true, false}) {
-        const std::byte* encoded = (method ? bytes : plain).data() + first * row_bytes;
+      const auto judge = [&](const std::vector<std::byte>& made) {
+        const std::byte* encoded = made.data() + first * row_bytes;
         delta.resize(n_rows * n);
         pool_.parallel_for((n_rows + kReadRows - 1) / kReadRows, [&](size_t item, int) {
           if (item % one_in != 0) return;
@@ -455,14 +504,39 @@ class CalibratedRounding {
           for (uint64_t i = begin * n; i < (begin + count) * n; ++i) delta[i] -= w[i];
         });
         const Form f = form(delta, held_pull, held, n_rows, one_in);
-        (method ? verdict.method : verdict.search) += f.quadratic - 2 * f.linear;
-      }
+        return f.quadratic - 2 * f.linear;
+      };
+      verdict.search += judge(plain);
+      verdict.method += judge(bytes);
+      if (!couples || !held_fisher_) continue;
+      const AlignedVector<float> h_out = output_form(*held_fisher_, name, first, 0);
+      method_error += coupled_error_of(h_out, delta, held_pull, held, n_rows);
+      coupled_plain += judge(coupled);
+      coupled_error += coupled_error_of(h_out, delta, held_pull, held, n_rows);
     }
-    if (judged && verdict.method > verdict.search) {
-      notes_.push_back(fmt::format("{}: plain search is better on the held-out text and was kept", p.tensor->name()));
+    const bool keeps_coupled = couples && (!judged || !held_fisher_ || coupled_error < method_error);
+    if (couples && !keeps_coupled)
+      notes_.push_back(fmt::format("{}: descent under both sides' curvature is no better on the held-out text", name));
+    if (keeps_coupled) verdict.method = coupled_plain;
+    if (judged && !keeps_coupled && verdict.method > verdict.search) {
+      notes_.push_back(fmt::format("{}: plain search is better on the held-out text and was kept", name));
       return keep(p, plain, "search", verdict);
     }
+    if (keeps_coupled) return keep(p, coupled, std::string(method_name()) + "+coupled", verdict);
     keep(p, bytes, method_name(), verdict);
+  }
+
+  // Σ_rs h_out(r, s) (δ_r H δ_sᵀ - 2 δ_r g_sᵀ), per token.
+  double coupled_error_of(const AlignedVector<float>& h_out, const std::vector<float>& delta, const std::vector<float>& g,
+                          const InputMeans& means, uint64_t n_rows) {
+    const size_t n = means.n;
+    std::vector<float> side(n_rows * n);
+    pool_.parallel_for((n_rows + kReadRows - 1) / kReadRows, [&](size_t item, int) {
+      const uint64_t begin = item * kReadRows, end = std::min(n_rows, begin + kReadRows);
+      kernels().gemm_nt(means.h.data(), n, delta.data() + begin * n, n, side.data() + begin * n, n, n, end - begin, n);
+      for (uint64_t i = begin * n; i < end * n; ++i) side[i] = means.per_token * side[i] - 2 * g[i];
+    });
+    return coupled_product(h_out, delta.data(), side.data(), n_rows, n, pool_);
   }
 
   void round_slab(const PlannedTensor& p, const std::vector<float>& target, uint64_t first, uint64_t n_rows,
@@ -493,6 +567,7 @@ class CalibratedRounding {
   KeptStream base_, quantized_;
   std::map<std::string, ModelTensor> tensors_;
   std::vector<float> difference_;
+  std::optional<FisherSums> fisher_, held_fisher_;
   size_t released_ = 0;  // groups whose weights are needed no more
 };
 

@@ -14,6 +14,7 @@
 #include "model/model.h"
 #include "pipeline/rounded_store.h"
 #include "plan/recipe.h"
+#include "round/coupled.h"
 #include "round/round.h"
 
 namespace tsubu {
@@ -30,6 +31,14 @@ struct CalibratedOptions {
   // set (Kernels::products_bf16), not on the threads.
   std::optional<Products> products;  // none: choose_products
   double held_out = 0.125;       // share of the chunks that only judge
+  // Tokens of the same text from which the output side is learned (calibrate/fisher.h), for descent under the curvature of
+  // both sides; 0: rows are rounded each by itself. A held-out part of them judges.
+  uint64_t fisher_tokens = 0;
+  uint64_t fisher_seed = 1;
+  uint64_t fisher_memory = uint64_t{2} << 30;  // bytes of its sums: wide outputs have blocks of rows
+  uint64_t fisher_rows = 4096;                 // of a block at most
+  double fisher_damping = 0.01;                // share of the mean diagonal, added to it
+  CoupledOptions coupled;
   const Model* start = nullptr;  // refine: an encoding of the same types to start from, instead of error feedback
 };
 

@@ -39,8 +39,16 @@ Work work_of(const Model& model, const std::vector<PlannedTensor>& plan, const C
         work.activations += tokens * static_cast<double>(l.plan->tensor->n_rows()) * n;
       work.rounding += weights * n * (options.round.descent_passes + 0.5 + (options.asymmetric ? 2 : 0) + kJudged);
       if (can_round(*l.plan->type)) work.weights[l.plan->type] += weights;
+      if (options.fisher_tokens == 0 || l.op->output == graph.logits) continue;
+      const double block = static_cast<double>(std::min(options.fisher_rows, l.plan->tensor->n_rows()));
+      const double gradients = std::min(tokens, static_cast<double>(options.fisher_tokens));
+      work.rounding += gradients * (3 * weights + 0.5 * block * static_cast<double>(l.plan->tensor->n_rows()));
+      work.rounding += weights * (block * (options.coupled.sweeps + 2) + n * (options.coupled.sweeps + 2));
     }
   }
+  if (options.fisher_tokens > 0)
+    work.rounding += std::min(tokens, static_cast<double>(options.fisher_tokens)) * 2 *
+                     static_cast<double>(graph.widths[static_cast<size_t>(graph.logits)]) * model.hparams().n_embd;
   return work;
 }
 

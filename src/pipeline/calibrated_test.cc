@@ -20,6 +20,7 @@ struct Shape {
   std::string name;
   RandomModelOptions options;
   Products products = Products::kF32;
+  uint64_t fisher_tokens = 0;
 };
 
 RandomModelOptions shape(bool gpt2, bool head_norms) {
@@ -39,6 +40,8 @@ class EveryShape : public testing::TestWithParam<Shape> {
         pool(2),
         path(fs::temp_directory_path() / ("tsubu-calibrated-" + std::to_string(getpid()))) {
     options.products = GetParam().products;
+    options.fisher_tokens = GetParam().fisher_tokens;
+    options.fisher_rows = 32;  // some matrices in two blocks
     corpus.context = 32;
     for (uint32_t c = 0; c < 48; ++c)
       corpus.chunks.push_back(random_tokens(corpus.context, GetParam().options.n_vocab, c));
@@ -139,7 +142,9 @@ TEST_P(EveryShape, ThreadsAndAnInterruptChangeNothing) {
 INSTANTIATE_TEST_SUITE_P(Shapes, EveryShape,
                          testing::Values(Shape{"llama", shape(false, false)}, Shape{"qwen3", shape(false, true)},
                                          Shape{"gpt2", shape(true, false)},
-                                         Shape{"llama_bf16", shape(false, false), Products::kBf16}),
+                                         Shape{"llama_bf16", shape(false, false), Products::kBf16},
+                                         Shape{"llama_fisher", shape(false, false), Products::kF32, 1024},
+                                         Shape{"gpt2_fisher", shape(true, false), Products::kF32, 1024}),
                          [](const auto& info) { return info.param.name; });
 
 TEST(RoundedStore, KeepsTensorsOfTheSameRunOnly) {

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/size.h"
-#include "lens/draws.h"
+#include "base/draws.h"
 
 namespace tsubu {
 namespace {

@@ -12,7 +12,7 @@
 #include "base/size.h"
 #include "calibrate/gram.h"
 #include "kernel/kernels.h"
-#include "lens/draws.h"
+#include "base/draws.h"
 #include "pipeline/planner.h"
 #include "pipeline/stream_metric.h"
 

@@ -1,0 +1,309 @@
+#include "gradient/backward.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "engine/linear.h"
+#include "gradient/elementwise_gradient.h"
+#include "kernel/kernels.h"
+
+namespace tsubu {
+namespace {
+
+constexpr size_t kLogitFloats = size_t{1} << 24;  // of the head at a time
+constexpr size_t kTokens = 16;                    // of one item of elementwise work
+
+}  // namespace
+
+Backward::Backward(const Model& model, ThreadPool& pool)
+    : model_(model), graph_(model.graph()), pool_(pool), engine_(Engine::make(model, pool)) {
+  for (const RopeSpec& spec : graph_.ropes) ropes_.emplace_back(spec);
+  const size_t head = graph_.ops.size() - 1;  // the engine has checked that there is one
+  for (size_t i = 0; i < head; ++i)
+    if (i == 0 || graph_.ops[i].layer != graph_.ops[i - 1].layer) cuts_.push_back(i);
+  cuts_.push_back(head);
+  head_tokens_ = std::max<size_t>(kTokens, kLogitFloats / engine_->n_vocab() / kTokens * kTokens);
+  tiles_.resize(static_cast<size_t>(pool.size()));
+}
+
+const ModelTensor& Backward::weight(const std::string& name) const {
+  const auto found = replaced_.find(name);
+  return found == replaced_.end() ? model_.tensor(name) : *found->second;
+}
+
+void Backward::replace_weight(const std::string& name, const ModelTensor& tensor) {
+  engine_->replace_weight(name, tensor);
+  replaced_[name] = &tensor;
+}
+
+Backward::Buffer Backward::take(size_t n_floats) {
+  Buffer buffer;
+  if (!free_.empty()) {
+    buffer = std::move(free_.back());
+    free_.pop_back();
+  }
+  if (buffer.size() < n_floats) buffer.resize(n_floats);
+  return buffer;
+}
+
+void Backward::give(Buffer&& buffer) { free_.push_back(std::move(buffer)); }
+
+void Backward::forget() {
+  for (auto* buffers : {&values_, &gradients_}) {
+    for (auto& [value, buffer] : *buffers) give(std::move(buffer));
+    buffers->clear();
+  }
+}
+
+void Backward::each_token(size_t n_tokens, const std::function<void(size_t first, size_t n)>& f) {
+  pool_.parallel_for((n_tokens + kTokens - 1) / kTokens, [&](size_t item, int) {
+    f(item * kTokens, std::min(kTokens, n_tokens - item * kTokens));
+  });
+}
+
+// The segment's values from those at its boundary: all of them, or only those at its end.
+void Backward::forward_segment(size_t segment, std::span<const TokenId> tokens, bool keep_all) {
+  const size_t begin = cuts_[segment], end = cuts_[segment + 1];
+  const auto run = [&](size_t from, size_t to, const std::vector<ValueId>& reads, const std::vector<ValueId>& writes) {
+    std::vector<StageValue> in, out;
+    for (ValueId v : reads) in.push_back({v, values_.at(v).data()});
+    for (ValueId v : writes) {
+      if (!values_.contains(v)) values_[v] = take(tokens.size() * width(v));
+      out.push_back({v, values_.at(v).data()});
+    }
+    engine_->run_steps(*session_, tokens, from, to, in, out);
+  };
+  if (!keep_all) {
+    std::vector<ValueId> reads, writes;
+    for (ValueId v : live_values(graph_, begin)) reads.push_back(v);
+    for (ValueId v : live_values(graph_, end))
+      if (!values_.contains(v)) writes.push_back(v);
+    return run(begin, end, reads, writes);
+  }
+  for (size_t i = begin; i < end; ++i) {
+    std::vector<ValueId> reads = graph_.ops[i].inputs;
+    std::sort(reads.begin(), reads.end());
+    reads.erase(std::unique(reads.begin(), reads.end()), reads.end());
+    run(i, i + 1, reads, {graph_.ops[i].output});
+  }
+}
+
+double Backward::forward(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss) {
+  throw_if_interrupted();
+  if (tokens.empty() || first >= tokens.size())
+    fail(ExitCode::kUsage, "a loss from token {} of a window of {}", first, tokens.size());
+  if (!session_ || session_->capacity() < tokens.size()) session_ = engine_->new_session(tokens.size());
+  forget();
+  for (size_t s = 0; s + 1 < cuts_.size(); ++s) forward_segment(s, tokens, false);
+  const double sum = head(tokens, first, loss, nullptr);
+  forget();
+  return sum;
+}
+
+double Backward::run(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss, GradientSink& sink) {
+  throw_if_interrupted();
+  if (tokens.empty() || first >= tokens.size())
+    fail(ExitCode::kUsage, "a loss from token {} of a window of {}", first, tokens.size());
+  if (!session_ || session_->capacity() < tokens.size()) session_ = engine_->new_session(tokens.size());
+  for (RopeTable& rope : ropes_) rope.reserve(tokens.size());
+  forget();
+  for (size_t s = 0; s + 1 < cuts_.size(); ++s) forward_segment(s, tokens, false);
+  const double sum = head(tokens, first, loss, &sink);
+  for (size_t s = cuts_.size() - 1; s-- > 0;) backward_segment(s, tokens, sink);
+  forget();
+  return sum;
+}
+
+// Logits of some tokens at a time; without a sink only their loss.
+double Backward::head(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss, GradientSink* sink) {
+  const Op& op = graph_.ops.back();
+  const ValueId input = op.inputs[0];
+  const size_t n = tokens.size(), n_cols = width(input), n_vocab = width(op.output);
+  const Linear linear(weight(op.weight), op.bias.empty() ? nullptr : &weight(op.bias));
+  for (auto& tile : tiles_)
+    if (tile.size() < linear.scratch_floats()) tile.resize(linear.scratch_floats());
+  Buffer logits = take(std::min(head_tokens_, n - first) * n_vocab);
+  Buffer g;
+  if (sink) {
+    g = take(n * n_cols);
+    std::fill(g.begin(), g.begin() + static_cast<std::ptrdiff_t>(first * n_cols), 0.0f);
+  }
+  double sum = 0;
+  for (size_t begin = first; begin < n; begin += head_tokens_) {
+    const size_t count = std::min(head_tokens_, n - begin);
+    const float* x = values_.at(input).data() + begin * n_cols;
+    linear.run(x, logits.data(), count, tiles_, pool_);
+    sum += loss(begin, count, logits.data());
+    if (!sink) continue;
+    sink->on_linear(op, x, logits.data(), count, n_cols, n_vocab);
+    linears_.input(weight(op.weight), logits.data(), count, g.data() + begin * n_cols, pool_);
+  }
+  give(std::move(logits));
+  if (sink) gradients_[input] = std::move(g);
+  return sum;
+}
+
+void Backward::backward_segment(size_t segment, std::span<const TokenId> tokens, GradientSink& sink) {
+  throw_if_interrupted();
+  forward_segment(segment, tokens, true);
+  for (size_t i = cuts_[segment + 1]; i-- > cuts_[segment];) {
+    const Op& op = graph_.ops[i];
+    const auto g = gradients_.find(op.output);
+    if (g != gradients_.end()) backward_op(op, tokens, sink);
+    // Nothing before this operation reads its output.
+    for (auto* buffers : {&values_, &gradients_}) {
+      const auto found = buffers->find(op.output);
+      if (found == buffers->end()) continue;
+      give(std::move(found->second));
+      buffers->erase(found);
+    }
+  }
+}
+
+void Backward::add_gradient(ValueId value, Buffer&& g, size_t n_tokens) {
+  const auto [found, is_new] = gradients_.try_emplace(value);
+  if (is_new) {
+    found->second = std::move(g);
+    return;
+  }
+  float* sum = found->second.data();
+  const size_t w = width(value);
+  each_token(n_tokens, [&](size_t first, size_t n) {
+    kernels().add(sum + first * w, g.data() + first * w, sum + first * w, n * w);
+  });
+  give(std::move(g));
+}
+
+void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, GradientSink& sink) {
+  const size_t n = tokens.size(), w = width(op.output);
+  const float* g = gradients_.at(op.output).data();
+  const auto input = [&](size_t i) -> const float* { return values_.at(op.inputs[i]).data(); };
+  switch (op.kind) {
+    case OpKind::kEmbed:
+      if (sink.wants_vectors()) sink.on_rows(op, tokens, g, w);
+      return;
+    case OpKind::kAddPosition: {
+      if (sink.wants_vectors()) {
+        std::vector<TokenId> positions(n);
+        std::iota(positions.begin(), positions.end(), 0);
+        sink.on_rows(op, positions, g, w);
+      }
+      Buffer copy = take(n * w);
+      std::copy_n(g, n * w, copy.data());
+      return add_gradient(op.inputs[0], std::move(copy), n);
+    }
+    case OpKind::kRmsNorm:
+    case OpKind::kLayerNorm:
+      return norm(op, n, sink);
+    case OpKind::kLinear: {
+      const size_t n_cols = width(op.inputs[0]);
+      sink.on_linear(op, input(0), g, n, n_cols, w);
+      Buffer gx = take(n * n_cols);
+      linears_.input(weight(op.weight), g, n, gx.data(), pool_);
+      return add_gradient(op.inputs[0], std::move(gx), n);
+    }
+    case OpKind::kSlice: {
+      const size_t whole = width(op.inputs[0]);
+      const auto [found, is_new] = gradients_.try_emplace(op.inputs[0]);
+      if (is_new) {
+        found->second = take(n * whole);
+        std::fill_n(found->second.data(), n * whole, 0.0f);
+      }
+      float* to = found->second.data() + op.offset;
+      const float* from = gradients_.at(op.output).data();
+      for (size_t t = 0; t < n; ++t) kernels().add(to + t * whole, from + t * w, to + t * whole, w);
+      return;
+    }
+    case OpKind::kRope: {
+      Buffer gx = take(n * w);
+      const RopeTable& rope = ropes_[static_cast<size_t>(op.rope)];
+      each_token(n, [&](size_t first, size_t count) {
+        for (size_t t = first; t < first + count; ++t)
+          rope.rotate_gradient(g + t * w, gx.data() + t * w, t, op.n_heads, op.head_dim);
+      });
+      return add_gradient(op.inputs[0], std::move(gx), n);
+    }
+    case OpKind::kAttention:
+      return attention(op, n);
+    case OpKind::kSiluMul: {
+      Buffer g_gate = take(n * w), g_up = take(n * w);
+      each_token(n, [&](size_t first, size_t count) {
+        const size_t at = first * w;
+        silu_mul_gradient(input(0) + at, input(1) + at, g + at, count * w, g_gate.data() + at, g_up.data() + at);
+      });
+      add_gradient(op.inputs[0], std::move(g_gate), n);
+      return add_gradient(op.inputs[1], std::move(g_up), n);
+    }
+    case OpKind::kGelu: {
+      Buffer gx = take(n * w);
+      each_token(n, [&](size_t first, size_t count) {
+        gelu_gradient(input(0) + first * w, g + first * w, count * w, gx.data() + first * w);
+      });
+      return add_gradient(op.inputs[0], std::move(gx), n);
+    }
+    case OpKind::kAdd:
+      for (ValueId v : op.inputs) {
+        Buffer copy = take(n * w);
+        std::copy_n(gradients_.at(op.output).data(), n * w, copy.data());
+        add_gradient(v, std::move(copy), n);
+      }
+      return;
+  }
+  fail(ExitCode::kUnsupported, "{}: block {} has an operation without a gradient", model_.path(), op.layer);
+}
+
+void Backward::norm(const Op& op, size_t n, GradientSink& sink) {
+  const size_t w = width(op.output), slice = op.head_dim > 0 ? op.head_dim : w;
+  const bool is_rms = op.kind == OpKind::kRmsNorm, wants = sink.wants_vectors();
+  const float* gains = nullptr;
+  if (!op.weight.empty()) {
+    std::vector<float>& vector = vectors_[op.weight];
+    if (vector.empty()) vector = read_vector(weight(op.weight));
+    gains = vector.data();
+  }
+  const float* x = values_.at(op.inputs[0]).data();
+  const float* g = gradients_.at(op.output).data();
+  Buffer gx = take(n * w);
+  // Sums of the vectors' gradients, one part for each item of tokens.
+  const size_t n_parts = wants ? (n + kTokens - 1) / kTokens : 0;
+  std::vector<float> gain_parts(n_parts * slice), shift_parts(is_rms ? 0 : n_parts * slice);
+  each_token(n, [&](size_t first, size_t count) {
+    float* gain = wants ? gain_parts.data() + first / kTokens * slice : nullptr;
+    float* shift = wants && !is_rms ? shift_parts.data() + first / kTokens * slice : nullptr;
+    for (size_t at = first * w; at < (first + count) * w; at += slice) {
+      if (is_rms)
+        rms_norm_gradient(x + at, gains, g + at, slice, op.eps, gx.data() + at, gain);
+      else
+        layer_norm_gradient(x + at, gains, g + at, slice, op.eps, gx.data() + at, gain, shift);
+    }
+  });
+  if (wants) {
+    for (auto* parts : {&gain_parts, &shift_parts})
+      for (size_t i = slice; i < parts->size(); ++i) (*parts)[i % slice] += (*parts)[i];
+    const bool has_shift = !is_rms && !op.bias.empty();
+    sink.on_norm(op, std::span(gain_parts).first(gains ? slice : 0), std::span(shift_parts).first(has_shift ? slice : 0));
+  }
+  add_gradient(op.inputs[0], std::move(gx), n);
+}
+
+void Backward::attention(const Op& op, size_t n) {
+  const AttentionShape shape = {op.n_heads, op.n_kv_heads, op.head_dim, op.attention_scale, op.sliding_window};
+  Buffer g[3];
+  for (size_t i = 0; i < 3; ++i) g[i] = take(n * width(op.inputs[i]));
+  attentions_.run(shape, values_.at(op.inputs[0]).data(), values_.at(op.inputs[1]).data(),
+                  values_.at(op.inputs[2]).data(), gradients_.at(op.output).data(), n, g[0].data(), g[1].data(),
+                  g[2].data(), pool_);
+  for (size_t i = 0; i < 3; ++i) add_gradient(op.inputs[i], std::move(g[i]), n);
+}
+
+uint64_t Backward::scratch_bytes() const {
+  uint64_t floats = 0;
+  for (const Buffer& b : free_) floats += b.size();
+  for (const auto* buffers : {&values_, &gradients_})
+    for (const auto& [value, buffer] : *buffers) floats += buffer.size();
+  return floats * sizeof(float) + linears_.size_bytes() + attentions_.size_bytes();
+}
+
+}  // namespace tsubu

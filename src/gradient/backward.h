@@ -1,0 +1,90 @@
+// The backward pass of a model's graph, one window of tokens at a time. Two passes: forward through the graph, keeping
+// what passes from block to block, then block by block from the last one, each computed again with all its values and
+// walked in reverse. Memory is that of one block and of the boundaries; the head works on some tokens at a time, so logits of
+// a large vocabulary are never whole in memory. Forward values are the engine's own, to the bit (f32); gradients are f32
+// and do not depend on the number of threads. Gradients of the weights themselves are left to a GradientSink.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/aligned.h"
+#include "engine/engine.h"
+#include "engine/rope.h"
+#include "gradient/attention_gradient.h"
+#include "gradient/linear_gradient.h"
+
+namespace tsubu {
+
+// What a backward pass finds out about weights; called in reverse order of the graph.
+class GradientSink {
+ public:
+  virtual ~GradientSink() = default;
+  // Linear y = x Wᵀ + b: x is (n_tokens, n_cols), g = ∂loss/∂y (n_tokens, n_rows). The head's come in pieces of tokens.
+  virtual void on_linear(const Op& op, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows) = 0;
+  // Whether gradients of tables and norms are wanted.
+  virtual bool wants_vectors() const { return false; }
+  // Rows `ids` of a table were looked up or added: g is (n_tokens, width).
+  virtual void on_rows(const Op& /*op*/, std::span<const TokenId> /*ids*/, const float* /*g*/, size_t /*width*/) {}
+  // Gradients of a norm's gains and bias (empty where it has none), summed over the window.
+  virtual void on_norm(const Op& /*op*/, std::span<const float> /*gains*/, std::span<const float> /*bias*/) {}
+};
+
+// Turns logits (n, n_vocab) of the window's tokens from `first` on into ∂loss/∂logits in place; returns their loss.
+using LogitLoss = std::function<double(size_t first, size_t n, float* logits)>;
+
+class Backward {
+ public:
+  // model and pool must outlive it. Throws Error(kUnsupported) when the graph does not end with the linear of the logits.
+  Backward(const Model& model, ThreadPool& pool);
+
+  // The loss over tokens [first, n) of the window; `loss` is called for pieces of them in order.
+  double run(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss, GradientSink& sink);
+  // The forward pass alone.
+  double forward(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss);
+  // From now on operations that use weight `name` use this tensor, of the same shape; it must outlive this.
+  void replace_weight(const std::string& name, const ModelTensor& tensor);
+  size_t n_vocab() const { return engine_->n_vocab(); }
+  // Tokens of the head's pieces.
+  size_t head_tokens() const { return head_tokens_; }
+  // Bytes of values and gradients after a run, besides the engine's.
+  uint64_t scratch_bytes() const;
+
+ private:
+  using Buffer = AlignedVector<float>;
+  size_t width(ValueId value) const { return graph_.widths[static_cast<size_t>(value)]; }
+  const ModelTensor& weight(const std::string& name) const;
+  Buffer take(size_t n_floats);
+  void give(Buffer&& buffer);
+  void forward_segment(size_t segment, std::span<const TokenId> tokens, bool keep_all);
+  double head(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss, GradientSink* sink);
+  void backward_segment(size_t segment, std::span<const TokenId> tokens, GradientSink& sink);
+  void backward_op(const Op& op, std::span<const TokenId> tokens, GradientSink& sink);
+  void norm(const Op& op, size_t n_tokens, GradientSink& sink);
+  void attention(const Op& op, size_t n_tokens);
+  void add_gradient(ValueId value, Buffer&& g, size_t n_tokens);
+  void each_token(size_t n_tokens, const std::function<void(size_t first, size_t n)>& f);
+  void forget();
+
+  const Model& model_;
+  const Graph& graph_;
+  ThreadPool& pool_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Session> session_;
+  std::map<std::string, const ModelTensor*> replaced_;
+  std::vector<RopeTable> ropes_;
+  std::vector<size_t> cuts_;                     // segment s: ops [cuts_[s], cuts_[s + 1]); the head follows the last
+  size_t head_tokens_ = 0;
+  std::map<ValueId, Buffer> values_, gradients_;  // values at boundaries, and of the segment at work
+  std::map<std::string, std::vector<float>> vectors_;  // norms
+  std::vector<Buffer> free_;
+  LinearGradient linears_;
+  AttentionGradient attentions_;
+  std::vector<AlignedVector<float>> tiles_;
+};
+
+}  // namespace tsubu

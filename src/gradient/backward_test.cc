@@ -1,0 +1,222 @@
+#include "gradient/backward.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "base/error.h"
+#include "engine/random_model.h"
+#include "gradient/loss.h"
+#include "gradient/weight_gradients.h"
+
+namespace tsubu {
+namespace {
+
+struct Shape {
+  const char* name;
+  RandomModelOptions options;
+};
+
+RandomModelOptions changed(const std::function<void(RandomModelOptions&)>& change) {
+  RandomModelOptions o;
+  change(o);
+  return o;
+}
+
+const Shape kShapes[] = {
+    {"plain", {}},
+    {"one_kv_head", changed([](auto& o) { o.n_kv_heads = 1; })},
+    {"half_split_head_norms", changed([](auto& o) {
+       o.rope = RopeSpec::Style::kHalfSplit;
+       o.head_norms = true;
+       o.head_dim = 6;
+       o.n_rope_pairs = 3;
+     })},
+    {"partly_rotated", changed([](auto& o) { o.n_rope_pairs = 2; })},
+    {"sliding_window", changed([](auto& o) { o.sliding_window = 7; })},
+    {"long_sliding_window", changed([](auto& o) { o.sliding_window = 50; })},
+    {"gpt2", changed([](auto& o) { o.gpt2 = true; })},
+};
+
+class EveryShape : public ::testing::TestWithParam<Shape> {};
+INSTANTIATE_TEST_SUITE_P(Gradient, EveryShape, ::testing::ValuesIn(kShapes), [](const auto& p) { return p.param.name; });
+
+constexpr size_t kTokens = 61, kFirst = 5;  // more than a block of the attention's gradient; an odd number
+constexpr uint32_t kVocab = 50;
+
+std::vector<TokenId> targets_of(const std::vector<TokenId>& tokens) {
+  std::vector<TokenId> targets(tokens.begin() + 1, tokens.end());
+  targets.push_back(-1);
+  return targets;
+}
+
+// The same loss in double, from the definition of every operation.
+double reference_loss(const Model& model, const std::vector<TokenId>& tokens) {
+  const std::vector<double> logits = reference_logits(model, tokens);
+  const std::vector<TokenId> targets = targets_of(tokens);
+  double loss = 0;
+  for (size_t t = kFirst; t + 1 < tokens.size(); ++t) {
+    const double* row = logits.data() + t * kVocab;
+    double sum = 0;
+    for (size_t i = 0; i < kVocab; ++i) sum += std::exp(row[i]);
+    loss += std::log(sum) - row[static_cast<size_t>(targets[t])];
+  }
+  return loss;
+}
+
+struct Result {
+  double loss = 0;
+  std::map<std::string, AlignedVector<float>> gradients;
+};
+
+Result gradients_of(const Model& model, const std::vector<TokenId>& tokens, int n_threads = 2, int n_windows = 1) {
+  ThreadPool pool(n_threads);
+  Backward backward(model, pool);
+  WeightGradients sums(model, pool);
+  const std::vector<TokenId> targets = targets_of(tokens);
+  Result result;
+  for (int w = 0; w < n_windows; ++w)
+    result.loss += backward.run(
+        tokens, kFirst,
+        [&](size_t first, size_t n, float* logits) {
+          return cross_entropy(std::span(targets).subspan(first, n), 1, logits, kVocab, pool);
+        },
+        sums);
+  result.gradients = sums.all();
+  return result;
+}
+
+// The tensor's floats, to change them: the model of the test owns their bytes.
+std::span<float> floats_of(const Model& model, const std::string& name) {
+  const auto bytes = model.tensor(name).raw();
+  return {reinterpret_cast<float*>(const_cast<std::byte*>(bytes.data())), bytes.size() / sizeof(float)};
+}
+
+// Along random directions v of each tensor: g · v against (L(w + hv) - L(w - hv)) / 2h in double. What differs is the
+// difference quotient's own error, of order h², and the gradient's f32 rounding: a share of |g| |v|.
+TEST_P(EveryShape, AgreesWithFiniteDifferencesInDouble) {
+  const RandomModel model(GetParam().options);
+  const std::vector<TokenId> tokens = random_tokens(kTokens, kVocab, 3);
+  const Result result = gradients_of(model, tokens);
+  EXPECT_NEAR(result.loss, reference_loss(model, tokens), 1e-4 * result.loss);
+  ASSERT_EQ(result.gradients.size(), model.tensors().size());
+  for (const auto& [name, gradient] : result.gradients) {
+    const std::span<float> w = floats_of(model, name);
+    ASSERT_EQ(gradient.size(), w.size()) << name;
+    const std::vector<float> kept(w.begin(), w.end());
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal;
+    double g_norm = 0;
+    for (float g : gradient) g_norm += static_cast<double>(g) * static_cast<double>(g);
+    g_norm = std::sqrt(g_norm);
+    ASSERT_GT(g_norm, 0) << name;
+    for (int repeat = 0; repeat < 2; ++repeat) {
+      // Half along the gradient, so that the product is no small difference; half at random.
+      std::vector<double> v(w.size());
+      double v_norm = 0;
+      for (size_t i = 0; i < v.size(); ++i) {
+        v[i] = static_cast<double>(normal(random)) / std::sqrt(static_cast<double>(v.size())) +
+               static_cast<double>(gradient[i]) / g_norm;
+        v_norm += v[i] * v[i];
+      }
+      v_norm = std::sqrt(v_norm);
+      constexpr double kStep = 1e-3;
+      double loss[2], along = 0;
+      for (const int side : {0, 1}) {
+        const double h = side == 0 ? kStep : -kStep;
+        for (size_t i = 0; i < v.size(); ++i) w[i] = kept[i] + static_cast<float>(h * v[i]);
+        // The step as it was taken, after rounding to f32.
+        for (size_t i = 0; i < v.size(); ++i)
+          along += (side == 0 ? 1 : -1) * static_cast<double>(gradient[i]) *
+                   (static_cast<double>(w[i]) - static_cast<double>(kept[i])) / (2 * kStep);
+        loss[side] = reference_loss(model, tokens);
+      }
+      std::copy(kept.begin(), kept.end(), w.begin());
+      const double quotient = (loss[0] - loss[1]) / (2 * kStep);
+      EXPECT_NEAR(along, quotient, 2e-4 * g_norm * v_norm) << name;
+    }
+  }
+}
+
+TEST_P(EveryShape, DoesNotDependOnThreads) {
+  const RandomModel model(GetParam().options);
+  const std::vector<TokenId> tokens = random_tokens(kTokens, kVocab, 3);
+  const Result one = gradients_of(model, tokens, 1), three = gradients_of(model, tokens, 3);
+  EXPECT_EQ(one.loss, three.loss);
+  for (const auto& [name, gradient] : one.gradients)
+    EXPECT_EQ(std::memcmp(gradient.data(), three.gradients.at(name).data(), gradient.size() * sizeof(float)), 0) << name;
+}
+
+TEST(Backward, AddsWindowsUp) {
+  const RandomModel model{RandomModelOptions()};
+  const std::vector<TokenId> tokens = random_tokens(kTokens, kVocab, 3);
+  const Result once = gradients_of(model, tokens), twice = gradients_of(model, tokens, 2, 2);
+  for (const auto& [name, gradient] : once.gradients) {
+    float most = 0;
+    for (float g : gradient) most = std::max(most, std::fabs(g));
+    // Tables and biases are summed token by token: as many roundings as tokens.
+    for (size_t i = 0; i < gradient.size(); ++i)
+      ASSERT_NEAR(2 * gradient[i], twice.gradients.at(name)[i], 2 * kTokens * 0x1p-24f * 4 * most) << name;
+  }
+}
+
+TEST(Backward, ForwardHasTheSameLoss) {
+  const RandomModel model{RandomModelOptions()};
+  const std::vector<TokenId> tokens = random_tokens(kTokens, kVocab, 3), targets = targets_of(tokens);
+  ThreadPool pool(2);
+  Backward backward(model, pool);
+  const double loss = backward.forward(tokens, kFirst, [&](size_t first, size_t n, float* logits) {
+    return cross_entropy(std::span(targets).subspan(first, n), 1, logits, kVocab, pool);
+  });
+  EXPECT_EQ(loss, gradients_of(model, tokens).loss);
+  EXPECT_THROW(backward.forward(tokens, kTokens, [](size_t, size_t, float*) { return 0.0; }), Error);
+}
+
+TEST(Loss, DivergenceIsZeroAtItsBaseAndItsGradientTheDifferenceOfProbabilities) {
+  ThreadPool pool(2);
+  const std::vector<float> base = {1, 2, 3, 0, 0, 5}, other = {3, 2, 1, 0, 1, 0};
+  std::vector<float> logits = base;
+  EXPECT_NEAR(divergence_loss(base, 1, logits.data(), 3, pool), 0, 1e-6);
+  for (float g : logits) EXPECT_NEAR(g, 0, 1e-6);
+  logits = other;
+  const double loss = divergence_loss(base, 2, logits.data(), 3, pool);
+  double want = 0;
+  for (size_t r = 0; r < 2; ++r) {
+    double sums[2] = {0, 0};
+    for (size_t i = 0; i < 3; ++i) {
+      sums[0] += std::exp(static_cast<double>(base[3 * r + i]));
+      sums[1] += std::exp(static_cast<double>(other[3 * r + i]));
+    }
+    for (size_t i = 0; i < 3; ++i) {
+      const double p = std::exp(static_cast<double>(base[3 * r + i])) / sums[0];
+      const double q = std::exp(static_cast<double>(other[3 * r + i])) / sums[1];
+      want += p * std::log(p / q);
+      EXPECT_NEAR(static_cast<double>(logits[3 * r + i]), 2 * (q - p), 1e-6);
+    }
+  }
+  EXPECT_NEAR(loss, want, 1e-5);
+}
+
+TEST(Loss, SamplesFollowTheProbabilities) {
+  ThreadPool pool(2);
+  constexpr size_t kRows = 20000;
+  std::vector<float> logits;
+  for (size_t r = 0; r < kRows; ++r)
+    for (float p : {0.5f, 0.3f, 0.2f}) logits.push_back(std::log(p));
+  const std::vector<TokenId> targets = sample_targets(logits.data(), kRows, 3, 1, 0, 0, pool);
+  double counts[3] = {};
+  for (TokenId t : targets) ++counts[static_cast<size_t>(t)];
+  // Five standard deviations of a binomial count.
+  for (size_t i = 0; i < 3; ++i) {
+    const double p = std::exp(static_cast<double>(logits[i]));
+    EXPECT_NEAR(counts[i], kRows * p, 5 * std::sqrt(kRows * p * (1 - p)));
+  }
+  // The same tokens whatever the piece they come in, others with another seed.
+  const std::vector<TokenId> rest = sample_targets(logits.data() + 3 * 7, 100, 3, 1, 0, 7, pool);
+  EXPECT_TRUE(std::equal(rest.begin(), rest.end(), targets.begin() + 7));
+  EXPECT_NE(sample_targets(logits.data(), 100, 3, 2, 0, 0, pool), std::vector<TokenId>(targets.begin(), targets.begin() + 100));
+}
+
+}  // namespace
+}  // namespace tsubu

@@ -1,0 +1,19 @@
+// Gradients of norms and of operations on single values; rows of one token at a time, f32.
+#pragma once
+
+#include <cstddef>
+
+namespace tsubu {
+
+// y = x · r · weight, r = (mean x² + eps)^-1/2: gx from gy over n values, and gain += gy · x · r unless it is nullptr.
+// weight may be nullptr. gx must not be gy.
+void rms_norm_gradient(const float* x, const float* weight, const float* gy, size_t n, float eps, float* gx, float* gain);
+// y = (x - mean) · r · weight + bias, r = (variance + eps)^-1/2; shift (of the bias) += gy.
+void layer_norm_gradient(const float* x, const float* weight, const float* gy, size_t n, float eps, float* gx, float* gain,
+                         float* shift);
+// y = gate · sigmoid(gate) · up.
+void silu_mul_gradient(const float* gate, const float* up, const float* gy, size_t n, float* g_gate, float* g_up);
+// The tanh form.
+void gelu_gradient(const float* x, const float* gy, size_t n, float* gx);
+
+}  // namespace tsubu

@@ -1,0 +1,35 @@
+// Gradients of a linear y = x Wᵀ + b, given g = ∂loss/∂y: of its input, g W, and of its weight, gᵀ x. Both are dot products
+// of rows (Kernels::gemm_nt) after a transposition. f32; every element is one fixed-order sum for a matrix of at most
+// kSlabFloats weights, else a sum of such, whatever the number of threads.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "base/aligned.h"
+#include "base/threads.h"
+#include "model/model.h"
+
+namespace tsubu {
+
+// x (n_rows, n_cols) with leading dimension ldx → y (n_cols, n_rows) with leading dimension ldy, in floats.
+void transpose(const float* x, size_t ldx, size_t n_rows, size_t n_cols, float* y, size_t ldy);
+// The same on all threads; y has leading dimension n_rows padded (padded_stride).
+size_t padded_stride(size_t n);
+void transpose(const float* x, size_t n_rows, size_t n_cols, AlignedVector<float>& y, ThreadPool& pool);
+
+class LinearGradient {
+ public:
+  // out (n_tokens, n_cols) = g (n_tokens, n_rows) · weight, whose rows are decoded some at a time.
+  void input(const ModelTensor& weight, const float* g, size_t n_tokens, float* out, ThreadPool& pool);
+  // sum (n_rows, n_cols) += gᵀ x; x is (n_tokens, n_cols), g (n_tokens, n_rows).
+  void weight(const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows, float* sum,
+              ThreadPool& pool);
+  uint64_t size_bytes() const;
+
+ private:
+  AlignedVector<float> transposed_, other_, part_;
+  std::vector<AlignedVector<float>> rows_;  // one for each worker
+};
+
+}  // namespace tsubu

@@ -1,0 +1,40 @@
+#include "gradient/weight_gradients.h"
+
+#include <algorithm>
+
+#include "kernel/kernels.h"
+
+namespace tsubu {
+
+AlignedVector<float>& WeightGradients::sum(const std::string& name) {
+  AlignedVector<float>& sum = sums_[name];
+  if (sum.empty()) sum.resize(model_.tensor(name).n_elements());
+  return sum;
+}
+
+void WeightGradients::on_linear(const Op& op, const float* x, const float* g, size_t n_tokens, size_t n_cols,
+                                size_t n_rows) {
+  linears_.weight(x, g, n_tokens, n_cols, n_rows, sum(op.weight).data(), pool_);
+  if (op.bias.empty()) return;
+  float* bias = sum(op.bias).data();
+  for (size_t t = 0; t < n_tokens; ++t) kernels().add(bias, g + t * n_rows, bias, n_rows);
+}
+
+void WeightGradients::on_rows(const Op& op, std::span<const TokenId> ids, const float* g, size_t width) {
+  float* table = sum(op.weight).data();
+  for (size_t t = 0; t < ids.size(); ++t) {
+    float* row = table + static_cast<size_t>(ids[t]) * width;
+    kernels().add(row, g + t * width, row, width);
+  }
+}
+
+void WeightGradients::on_norm(const Op& op, std::span<const float> gains, std::span<const float> bias) {
+  if (!gains.empty()) kernels().add(sum(op.weight).data(), gains.data(), sum(op.weight).data(), gains.size());
+  if (!bias.empty()) kernels().add(sum(op.bias).data(), bias.data(), sum(op.bias).data(), bias.size());
+}
+
+void WeightGradients::clear() {
+  for (auto& [name, sum] : sums_) std::fill(sum.begin(), sum.end(), 0.0f);
+}
+
+}  // namespace tsubu

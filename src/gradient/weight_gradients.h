@@ -1,0 +1,32 @@
+// Sums the gradients of a model's weights over windows, in f32, under the weights' names: matrices, tables, norms, biases.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "gradient/backward.h"
+
+namespace tsubu {
+
+class WeightGradients : public GradientSink {
+ public:
+  WeightGradients(const Model& model, ThreadPool& pool) : model_(model), pool_(pool) {}
+  void on_linear(const Op& op, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows) override;
+  bool wants_vectors() const override { return true; }
+  void on_rows(const Op& op, std::span<const TokenId> ids, const float* g, size_t width) override;
+  void on_norm(const Op& op, std::span<const float> gains, std::span<const float> bias) override;
+
+  // In the tensor's shape; a weight that is used twice (a tied head) has the sum.
+  const std::map<std::string, AlignedVector<float>>& all() const { return sums_; }
+  void clear();  // to zeros
+
+ private:
+  AlignedVector<float>& sum(const std::string& name);
+  const Model& model_;
+  ThreadPool& pool_;
+  LinearGradient linears_;
+  std::map<std::string, AlignedVector<float>> sums_;
+};
+
+}  // namespace tsubu

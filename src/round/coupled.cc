@@ -1,0 +1,102 @@
+#include "round/coupled.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "base/aligned.h"
+#include "base/error.h"
+#include "base/progress.h"
+#include "kernel/kernels.h"
+
+namespace tsubu {
+namespace {
+
+constexpr size_t kColumns = 128;  // of one item
+constexpr size_t kPad = 16;       // rows of a transposed matrix a power of two apart would share cache lines
+
+// Rows of a matrix as columns: element (r, c) at [c * stride + r].
+class Columns {
+ public:
+  Columns(size_t n_rows, size_t n) : n_(n), stride_((n_rows + kPad - 1) / kPad * kPad + kPad), data_(n * stride_) {}
+
+  void set(const float* rows, size_t first, size_t n_rows, ThreadPool& pool) {
+    pool.parallel_for((n_ + kColumns - 1) / kColumns, [&](size_t item, int) {
+      for (size_t c = item * kColumns; c < std::min(n_, (item + 1) * kColumns); ++c)
+        for (size_t r = 0; r < n_rows; ++r) data_[c * stride_ + first + r] = rows[r * n_ + c];
+    });
+  }
+  // out (n_h, n) = h (n_h, n_rows; rows of ldh) · the matrix.
+  void multiply(const float* h, size_t ldh, size_t n_h, size_t n_rows, float* out, ThreadPool& pool) const {
+    pool.parallel_for((n_ + kColumns - 1) / kColumns, [&](size_t item, int) {
+      const size_t c = item * kColumns, n = std::min(kColumns, n_ - c);
+      kernels().gemm_nt(data_.data() + c * stride_, stride_, h, ldh, out + c, n_, n, n_h, n_rows);
+    });
+  }
+
+ private:
+  size_t n_, stride_;
+  AlignedVector<float> data_;
+};
+
+}  // namespace
+
+void refine_coupled(const float* w, size_t n_rows, const TypeInfo& type, const Curvature& curvature,
+                    std::span<const float> h_out, const CoupledOptions& options, std::byte* out, ThreadPool& pool) {
+  const size_t n = curvature.n(), row_bytes = n / type.block_len * type.block_bytes;
+  if (h_out.size() != n_rows * n_rows)
+    fail(ExitCode::kUsage, "a form of {} values couples {} rows", h_out.size(), n_rows);
+  const size_t group = std::min(options.group_rows, n_rows);
+  AlignedVector<float> target(group * n), residual(group * n);
+  Columns residuals(n_rows, n);
+  // w - ŵ of a group, into `residual` and into the columns.
+  const auto measure = [&](size_t first, size_t rows) {
+    pool.parallel_for(rows, [&](size_t r, int) {
+      float* to = residual.data() + r * n;
+      kernels().decode[type.index](out + (first + r) * row_bytes, to, n);
+      for (size_t c = 0; c < n; ++c) to[c] = w[(first + r) * n + c] - to[c];
+    });
+    residuals.set(residual.data(), first, rows, pool);
+  };
+  for (size_t first = 0; first < n_rows; first += group) measure(first, std::min(group, n_rows - first));
+
+  RoundOptions round;
+  round.descent_passes = 1;
+  for (int sweep = 0; sweep < options.sweeps; ++sweep) {
+    for (size_t first = 0; first < n_rows; first += group) {
+      throw_if_interrupted();
+      const size_t rows = std::min(group, n_rows - first);
+      residuals.multiply(h_out.data() + first * n_rows, n_rows, rows, n_rows, target.data(), pool);
+      pool.parallel_for(rows, [&](size_t r, int) {
+        const float* h = h_out.data() + (first + r) * n_rows + first;
+        float bound = 0;
+        for (size_t s = 0; s < rows; ++s) bound += std::fabs(h[s]);
+        float* t = target.data() + r * n;
+        float* start = residual.data() + r * n;  // the encoded row
+        kernels().decode[type.index](out + (first + r) * row_bytes, start, n);
+        const float* own = w + (first + r) * n;
+        for (size_t c = 0; c < n; ++c) t[c] = bound > 0 ? start[c] + t[c] / bound : own[c];
+      });
+      refine_rows(target.data(), rows, type, curvature, round, out + first * row_bytes, pool);
+      measure(first, rows);
+    }
+  }
+}
+
+double coupled_product(std::span<const float> h_out, const float* a, const float* b, size_t n_rows, size_t n,
+                       ThreadPool& pool) {
+  constexpr size_t kRows = 96;
+  Columns columns(n_rows, n);
+  columns.set(a, 0, n_rows, pool);
+  AlignedVector<float> product(std::min(kRows, n_rows) * n);
+  double sum = 0;
+  for (size_t first = 0; first < n_rows; first += kRows) {
+    const size_t rows = std::min(kRows, n_rows - first);
+    columns.multiply(h_out.data() + first * n_rows, n_rows, rows, n_rows, product.data(), pool);
+    for (size_t r = 0; r < rows; ++r)
+      sum += static_cast<double>(kernels().dot(product.data() + r * n, b + (first + r) * n, n));
+  }
+  return sum;
+}
+
+}  // namespace tsubu

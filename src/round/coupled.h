@@ -1,0 +1,29 @@
+// Rounding under a Kronecker-factored curvature: lowers tr(H_O Δ H Δᵀ), Δ = w - ŵ, where H is the form of the inputs (as in
+// round.h) and H_O couples the rows by what the model's output feels of an error at each of them. Source of the curvature:
+// Tseng et al. 2505.22988 (YAQA). The descent: own.
+// Rows are taken in groups, in order. With Y = H_O Δ, a group G is moved towards t_r = ŵ_r + Y_r / m_r by the row-wise descent
+// of round.h, m_r = Σ_{s in G} |H_O,rs|. Since diag(m) - H_O,GG is diagonally dominant, the row-wise forms with weights m bound
+// the whole form from above and touch it where they start: no step ever raises it.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "round/round.h"
+
+namespace tsubu {
+
+struct CoupledOptions {
+  int sweeps = 3;          // over all rows
+  size_t group_rows = 96;  // moved at once
+};
+
+// w: (n_rows, curvature.n()) targets; h_out: (n_rows, n_rows), symmetric; out: encoded rows, improved in place.
+void refine_coupled(const float* w, size_t n_rows, const TypeInfo& type, const Curvature& curvature,
+                    std::span<const float> h_out, const CoupledOptions& options, std::byte* out, ThreadPool& pool);
+
+// Σ_rs h_out(r, s) a_r · b_s for rows of a and b, (n_rows, n).
+double coupled_product(std::span<const float> h_out, const float* a, const float* b, size_t n_rows, size_t n,
+                       ThreadPool& pool);
+
+}  // namespace tsubu
