@@ -154,7 +154,6 @@ def model_list(spm, gpt2, qwen):
     neox_shape = dict(hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=8,
                       max_position_embeddings=1024)
     gpt_oss_shape = decoder(head_dim=32, num_local_experts=8, num_experts_per_tok=3, sliding_window=64, **untied)
-    # Whole dimensions at both ends of the ramp, so that rounding them changes nothing.
     yarn_whole = rope("yarn", 4.0, original_max_position_embeddings=256, truncate=False)
     f32, bf16 = {"dtype": torch.float32}, {"dtype": torch.bfloat16}
     return [
@@ -185,13 +184,14 @@ def model_list(spm, gpt2, qwen):
           "layer_types": ["full_attention", "sliding_attention"],
           "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e6},
                               "sliding_attention": {"rope_type": "default", "rope_theta": 2e4}}}, bf16),
-        ("phi3", spm, (t.Phi3Config, t.Phi3ForCausalLM), decoder(pad_token_id=0, **untied), f32),
-        ("phi3-window", spm, (t.Phi3Config, t.Phi3ForCausalLM), decoder(pad_token_id=0, sliding_window=100, **untied),
+        # llama.cpp wants Phi-3's special tokens of a model that is called so.
+        ("phi", spm, (t.Phi3Config, t.Phi3ForCausalLM), decoder(pad_token_id=0, **untied), f32),
+        ("phi-window", spm, (t.Phi3Config, t.Phi3ForCausalLM), decoder(pad_token_id=0, sliding_window=100, **untied),
          {**f32, "other": "it leaves the sliding window out"}),
-        ("phi3-long", spm, (t.Phi3Config, t.Phi3ForCausalLM), {**decoder(pad_token_id=0, **tied), **longrope(256, 32)}, f32),
-        ("phi3-short", spm, (t.Phi3Config, t.Phi3ForCausalLM), {**decoder(pad_token_id=0, **untied), **longrope(512, 32)}, bf16),
+        ("phi-long", spm, (t.Phi3Config, t.Phi3ForCausalLM), {**decoder(pad_token_id=0, **tied), **longrope(256, 32)}, f32),
+        ("phi-short", spm, (t.Phi3Config, t.Phi3ForCausalLM), {**decoder(pad_token_id=0, **untied), **longrope(512, 32)}, bf16),
         ("phi4-partial", qwen, (t.Phi3Config, t.Phi3ForCausalLM),
-         {**decoder(pad_token_id=0, **tied), **longrope(256, 24, 0.75)}, f32),
+         {**decoder(pad_token_id=0, **tied), **longrope(256, 32, 0.75)}, f32),
         ("mixtral", spm, (t.MixtralConfig, t.MixtralForCausalLM), decoder(num_local_experts=8, **untied), f32),
         ("mixtral-4", spm, (t.MixtralConfig, t.MixtralForCausalLM),
          decoder(num_local_experts=4, num_experts_per_tok=3, **untied), bf16),
@@ -208,7 +208,8 @@ def model_list(spm, gpt2, qwen):
                                         "rope_parameters": {"rope_type": "default", "rope_theta": 1e4,
                                                             "partial_rotary_factor": 0.5}}, f32),
         ("gptneox-erf", qwen, neox, neox_shape, {**bf16, "other": "it takes the tanh form of GELU"}),
-        ("gpt-oss", gpt4o, gpt_oss, {**gpt_oss_shape, **yarn_whole}, f32),
+        ("gpt-oss", gpt4o, gpt_oss, {**gpt_oss_shape, **yarn_whole},
+         {**f32, "other": "it rounds the ends of YaRN's ramp"}),
         ("gpt-oss-truncate", gpt4o, gpt_oss, {**gpt_oss_shape, **yarn}, bf16),
         ("gpt2", gpt2, gpt, dict(n_embd=256, n_layer=2, n_head=8, n_positions=1024), f32),
         ("gpt2-inner", gpt2, gpt, dict(n_embd=128, n_layer=2, n_head=2, n_positions=1024, n_inner=320), f32),
@@ -224,7 +225,7 @@ def randomize(model, generator):
         elif p.dim() == 1:
             p.data = (1 + 0.2 * noise) if "norm" in name or "ln_" in name and "weight" in name else 0.2 * noise
         elif "embed" in name or "wte" in name or "wpe" in name or "embed_in" in name:
-            p.data = 0.3 * noise
+            p.data = (0.06 if "Gemma" in type(model).__name__ else 0.3) * noise  # Gemma multiplies them
         else:
             p.data = noise * (1.2 / math.sqrt(256))
 
@@ -265,7 +266,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--data", type=pathlib.Path, default=os.environ.get("TSUBU_DATA"))
-    parser.add_argument("--only", help="names that contain this")
+    parser.add_argument("--only", help="names that contain one of these, separated by commas")
     arguments = parser.parse_args()
     out, data = arguments.out, pathlib.Path(arguments.data or "/nonexistent")
     out.mkdir(parents=True, exist_ok=True)
@@ -277,7 +278,7 @@ def main():
     gpt2 = Gpt2Files(gpt2_path) if gpt2_path.exists() else None
     expected = {}
     for name, files, classes, config, saving in model_list(spm, gpt2, BpeFiles()):
-        if arguments.only and arguments.only not in name:
+        if arguments.only and not any(part in name for part in arguments.only.split(",")):
             continue
         if files is None:
             print(f"{name}: left out, its tokenizer is not in {data}")
