@@ -16,6 +16,7 @@
 namespace tsubu {
 namespace {
 
+constexpr size_t kMostTogether = 8;  // choices of a question that are run together
 constexpr size_t kDefaultContext = 4096;  // when a model does not say how long its context is
 constexpr size_t kMostMoved = 10;
 
@@ -259,7 +260,8 @@ size_t common_length(std::span<const TokenId> a, std::span<const TokenId> b) {
   return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
 }
 
-// A session that knows its tokens: what the next sequence has in common with them is not run again.
+// The choices of a question side by side: what they have in common is run once, and not again when the question before
+// had it too; their ends are run together, so that the weights are read once for all.
 class Scorer {
  public:
   Scorer(const Model& model, bool act_int8, ThreadPool& pool) : tokenizer_(model.make_tokenizer()) {
@@ -267,7 +269,7 @@ class Scorer {
     options.act_int8 = options.kv_f16 = act_int8;
     engine_ = Engine::make(model, pool, options);
     context_ = model.hparams().n_ctx > 0 ? model.hparams().n_ctx : kDefaultContext;
-    session_ = engine_->new_session(context_);
+    sessions_.push_back(engine_->new_session(context_));
   }
 
   ItemScore score(const TaskItem& item, TaskScores& totals) {
@@ -293,38 +295,83 @@ class Scorer {
       }
     }
     ItemScore score;
-    for (size_t i = 0; i < wholes.size(); ++i)
-      score.choices.push_back(run(wholes[i], firsts[i], item.choices[i].continuation, totals));
+    size_t shared = SIZE_MAX;  // the token before the first scored one must run, for its logits
+    for (size_t i = 0; i < wholes.size(); ++i) {
+      ChoiceScore& c = score.choices.emplace_back();
+      c.n_tokens = static_cast<uint32_t>(wholes[i].size() - firsts[i]);
+      c.n_bytes = trimmed(item.choices[i].continuation).size();
+      shared = std::min({shared, common_length(wholes[0], wholes[i]), firsts[i] - 1});
+    }
+    run_shared(wholes[0], shared, totals);
+    for (size_t i = 0; i < wholes.size();) i = run_together(wholes, firsts, i, shared, score, totals);
     judge(item, score);
     return score;
   }
 
  private:
-  ChoiceScore run(const std::vector<TokenId>& tokens, size_t first, const std::string& continuation,
-                  TaskScores& totals) {
-    ChoiceScore s;
-    s.n_tokens = static_cast<uint32_t>(tokens.size() - first);
-    s.n_bytes = trimmed(continuation).size();
-    if (tokens.size() < 2) return s;
-    // The token before the first scored one must run, for its logits.
-    const size_t kept = std::min({common_length(held_, tokens), first - 1, session_->n_past()});
-    session_->truncate(kept);
-    const size_t n_run = tokens.size() - 1 - kept, n_vocab = engine_->n_vocab();
-    logits_.resize(s.n_tokens * n_vocab);
-    engine_->forward(*session_, std::span(tokens).subspan(kept, n_run), s.n_tokens, logits_);
-    held_.assign(tokens.begin(), tokens.end() - 1);
-    totals.n_tokens_run += n_run;
+  // The first session becomes tokens [0, shared).
+  void run_shared(const std::vector<TokenId>& tokens, size_t shared, TaskScores& totals) {
+    const size_t kept = std::min({common_length(held_, tokens), shared, sessions_[0]->n_past()});
+    sessions_[0]->truncate(kept);
+    engine_->forward(*sessions_[0], std::span(tokens).subspan(kept, shared - kept), 0, {});
+    held_.assign(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(shared));
+    totals.n_tokens_run += shared - kept;
     totals.n_tokens_saved += kept;
+  }
+
+  // As many choices from `begin` on as go together; returns the first that does not.
+  size_t run_together(const std::vector<std::vector<TokenId>>& wholes, const std::vector<size_t>& firsts, size_t begin,
+                      size_t shared, ItemScore& score, TaskScores& totals) {
+    std::vector<BatchPart> parts;
+    std::vector<size_t> owners;
+    size_t n_tokens = 0, n_logits = 0, end = begin;
+    for (; end < wholes.size() && parts.size() < kMostTogether; ++end) {
+      const std::vector<TokenId>& tokens = wholes[end];
+      if (tokens.size() < 2) continue;
+      const size_t n = tokens.size() - 1 - shared;
+      if (!parts.empty() && n_tokens + n > engine_->max_batch_tokens()) break;
+      if (parts.size() == sessions_.size()) sessions_.push_back(engine_->new_session(context_));
+      Session& session = *sessions_[parts.size()];
+      if (parts.empty())
+        session.truncate(shared);
+      else
+        session.copy_prefix(*sessions_[0], shared);
+      if (end > 0) totals.n_tokens_saved += shared;
+      parts.push_back({&session, std::span(tokens).subspan(shared, n), score.choices[end].n_tokens});
+      owners.push_back(end);
+      n_tokens += n;
+      n_logits += parts.back().n_logits;
+    }
+    if (parts.empty()) return end;
+    const size_t n_vocab = engine_->n_vocab();
+    logits_.resize(n_logits * n_vocab);
+    if (parts.size() == 1)  // may be longer than a batch
+      engine_->forward(*parts[0].session, parts[0].tokens, parts[0].n_logits, logits_);
+    else
+      engine_->forward_batch(parts, logits_);
+    totals.n_tokens_run += n_tokens;
+    held_ = wholes[owners[0]];
+    held_.pop_back();
+    const float* row = logits_.data();
+    for (const size_t i : owners) {
+      read_scores(std::span(wholes[i]).subspan(firsts[i]), row, score.choices[i]);
+      row += score.choices[i].n_tokens * n_vocab;
+    }
+    return end;
+  }
+
+  // rows: logits before each of the tokens.
+  void read_scores(std::span<const TokenId> tokens, const float* row, ChoiceScore& s) const {
+    const size_t n_vocab = engine_->n_vocab();
     s.is_greedy = true;
-    for (size_t i = 0; i < s.n_tokens; ++i) {
-      const float* row = logits_.data() + i * n_vocab;
+    for (const TokenId token : tokens) {
       const double sum = kernels().log_sum_exp(row, n_vocab);
       if (!std::isfinite(sum)) fail(ExitCode::kNumeric, "logits of a question are not finite: the model is damaged");
-      const auto id = static_cast<size_t>(tokens[first + i]);
+      const auto id = static_cast<size_t>(token);
       s.log_likelihood += static_cast<double>(row[id]) - sum;
       s.is_greedy = s.is_greedy && std::max_element(row, row + n_vocab) == row + id;
+      row += n_vocab;
     }
-    return s;
   }
 
   static void judge(const TaskItem& item, ItemScore& score) {
@@ -344,7 +391,7 @@ class Scorer {
 
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<Engine> engine_;
-  std::unique_ptr<Session> session_;
+  std::vector<std::unique_ptr<Session>> sessions_;  // the first holds held_
   size_t context_ = 0;
   std::vector<TokenId> held_;
   std::vector<float> logits_;

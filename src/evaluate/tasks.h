@@ -67,7 +67,8 @@ struct TaskScores {
   double seconds = 0;
 };
 
-// Tokens shared with the sequence before (the same question's context, a common few-shot prefix) are run once. The
+// What the choices of a question have in common (its context, a few-shot prefix that the question before had too) is run
+// once; their ends are run together. Neither changes a number. The
 // scored tokens are those after the longest common beginning of the context's tokens and the whole's. Throws
 // Error(kUsage) when a continuation alone is longer than the model's context, Error(kNumeric) on logits that are not
 // finite.

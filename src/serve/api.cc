@@ -215,6 +215,11 @@ void Api::chat(const HttpRequest& request, HttpResponse& response) {
   answer(start(parse_chat(parse_body(request.body))), request, response);
 }
 
+void Api::look(const HttpRequest& request) const {
+  if (request.client_is_gone()) throw ApiError(kClientGone, "the client went away");
+  if (is_cut_) throw ApiError(503, "the server is shutting down");
+}
+
 void Api::answer(const std::shared_ptr<Reply>& reply, const HttpRequest& request, HttpResponse& response) {
   if (reply->request.is_streamed) {
     response.type = "text/event-stream";
@@ -231,11 +236,8 @@ void Api::answer(const std::shared_ptr<Reply>& reply, const HttpRequest& request
     std::vector<TokenResult> tokens;
     while (finish.empty()) {
       auto event = reply->jobs[i]->next(kLook);
-      if (!event) {
-        if (request.client_is_gone()) throw ApiError(kClientGone, "the client went away");
-        if (is_cut_) throw ApiError(503, "the server is shutting down");
-        continue;
-      }
+      look(request);
+      if (!event) continue;
       text += event->text;
       tokens.insert(tokens.end(), std::make_move_iterator(event->tokens.begin()), std::make_move_iterator(event->tokens.end()));
       finish = event->finish;
@@ -304,11 +306,8 @@ void Api::score(const HttpRequest& request, HttpResponse& response) {
   std::vector<TokenResult> tokens;
   for (bool is_done = false; !is_done;) {
     auto event = reply->jobs[0]->next(kLook);
-    if (!event) {
-      if (request.client_is_gone()) throw ApiError(kClientGone, "the client went away");
-      if (is_cut_) throw ApiError(503, "the server is shutting down");
-      continue;
-    }
+    look(request);
+    if (!event) continue;
     if (event->finish == "error") throw ApiError(500, event->error);
     if (event->finish == "cancelled") throw ApiError(503, event->error);
     tokens.insert(tokens.end(), std::make_move_iterator(event->tokens.begin()), std::make_move_iterator(event->tokens.end()));

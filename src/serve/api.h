@@ -50,6 +50,7 @@ class Api {
   std::vector<TokenId> chat_tokens(const ApiRequest& request, JobSpec& job, size_t lane) const;
   std::shared_ptr<Reply> start(ApiRequest request);
   void check_fits(size_t n_prompt, size_t n_more) const;
+  void look(const HttpRequest& request) const;  // throws when nobody waits any more, or the server must end
   void answer(const std::shared_ptr<Reply>& reply, const HttpRequest& request, HttpResponse& response);
   void stream(Reply& reply, const HttpRequest& request, const Write& write);
   Json model_json(const ApiModel& model) const;

@@ -55,6 +55,7 @@ class Connection : public httplib::Stream {
     deadline_ = after(limits_.body_seconds);
   }
   bool has_input() const { return begin_ < end_; }
+  void end_after_reply() { must_close_ = true; }
   bool must_close() const { return must_close_ || is_gone(); }
   int fd() const { return fd_; }
 
@@ -226,6 +227,7 @@ struct HttpServer::Impl : httplib::Server {
             if (!too_large) body.append(data, n);
             return !too_large;
           });
+          if (!whole) end_connection(p);
           if (too_large || p.status == 413) return reply(p, 413, "the body has more bytes than this server takes");
           if (!whole) return reply(p, 400, "the body did not arrive whole, or not in time");
           answer(route, q, std::move(body), p);
@@ -236,7 +238,11 @@ struct HttpServer::Impl : httplib::Server {
   void reply(httplib::Response& p, int status, const std::string& message) const {
     p.status = status;
     p.set_content(error(status, message), "application/json");
-    if (status == 413 || status == 400) p.set_header("Connection", "close");
+  }
+
+  static void end_connection(httplib::Response& p) {
+    p.set_header("Connection", "close");
+    if (t_connection) t_connection->end_after_reply();
   }
 
   HttpRequest request_of(const httplib::Request& q, std::string body) const {
@@ -272,7 +278,7 @@ struct HttpServer::Impl : httplib::Server {
       if (known_path) p.set_header("Allow", allowed);
     }
     // A body that nobody read would be taken for the next request.
-    if (q.has_header("Content-Length") || q.has_header("Transfer-Encoding")) p.set_header("Connection", "close");
+    if (q.has_header("Content-Length") || q.has_header("Transfer-Encoding")) end_connection(p);
     return HandlerResponse::Handled;
   }
 

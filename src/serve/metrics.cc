@@ -18,7 +18,7 @@ struct Row {
 
 constexpr Row kRows[] = {
     {Metric::kRequests, Kind::kCounter, "tsubu_requests_total", "Replies, by path and status"},
-    {Metric::kRejected, Kind::kCounter, "tsubu_rejected_total", "Requests and connections told to come back (429)"},
+    {Metric::kRejected, Kind::kCounter, "tsubu_rejected_total", "Requests told to come back (429)"},
     {Metric::kPromptTokens, Kind::kCounter, "tsubu_prompt_tokens_total", "Tokens of prompts"},
     {Metric::kCachedTokens, Kind::kCounter, "tsubu_cached_tokens_total", "Tokens of prompts whose keys and values were there already"},
     {Metric::kGeneratedTokens, Kind::kCounter, "tsubu_generated_tokens_total", "Tokens generated"},
@@ -34,6 +34,7 @@ constexpr Row kRows[] = {
     {Metric::kShadowDropped, Kind::kCounter, "tsubu_shadow_dropped_total", "Sampled replies that the base had no time for"},
     {Metric::kVotes, Kind::kCounter, "tsubu_votes_total", "Blind votes since the start"},
     {Metric::kConnections, Kind::kGauge, "tsubu_connections", "Open connections"},
+    {Metric::kConnectionsRefused, Kind::kCounter, "tsubu_connections_refused_total", "Connections told to come back (429)"},
     {Metric::kQueued, Kind::kGauge, "tsubu_queued", "Requests that wait for a place"},
     {Metric::kRunning, Kind::kGauge, "tsubu_running", "Requests that are computed"},
     {Metric::kResidentBytes, Kind::kGauge, "process_resident_memory_bytes", "Resident memory"},

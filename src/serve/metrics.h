@@ -26,6 +26,7 @@ enum class Metric {
   kShadowDropped,
   kVotes,
   kConnections,
+  kConnectionsRefused,
   kQueued,
   kRunning,
   kResidentBytes,

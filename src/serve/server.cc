@@ -115,6 +115,7 @@ void run_server(const std::vector<ServedModel>& served, const ServerOptions& opt
       return false;
     };
     metrics.set(Metric::kConnections, static_cast<double>(server->n_connections()));
+    metrics.set(Metric::kConnectionsRefused, static_cast<double>(server->n_refused()));
     // A page of somebody else must not reach a server on this machine under a name of its own.
     const std::string host = host_without_port(request.header("Host"));
     if (only_local && !host.empty() && !is_loopback(host) && host != options.host)

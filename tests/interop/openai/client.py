@@ -27,7 +27,7 @@ check("".join(p.choices[0].delta.content or "" for p in parts if p.choices) == c
 check(parts[-1].usage.completion_tokens == chat.usage.completion_tokens, "usage of a stream")
 with client.chat.completions.stream(model=model, messages=messages, max_tokens=20, seed=1) as stream:
     stream.until_done()
-    check(stream.get_final_completion().choices[0].message.content == chat.choices[0].message.content, "chat.completions.stream")
+    check(stream.current_completion_snapshot.choices[0].message.content == chat.choices[0].message.content, "chat.completions.stream")
 plain = client.completions.create(model=model, prompt=["Once", "The dog"], max_tokens=5, n=2, logprobs=1, stop=["\n"])
 check(len(plain.choices) == 4 and plain.choices[0].logprobs.tokens, "completions")
 raw = client.chat.completions.with_raw_response.create(model=model, messages=messages, max_tokens=2)
