@@ -11,7 +11,7 @@ namespace tsubu {
 extern const Command kInspectCommand, kConvertCommand, kCalibrateCommand, kTransformCommand, kQuantizeCommand,
     kPlanCommand, kSimulateCommand, kEvalCommand, kCertifyCommand, kBenchCommand, kReportCommand, kRunCommand, kTokenizeCommand,
     kTypesCommand, kSchemesCommand, kMethodsCommand, kRecipesCommand, kArchsCommand, kLensCommand, kLayoutsCommand, kDiffCommand,
-    kLintCommand, kExplainCommand, kHubCommand;
+    kLintCommand, kExplainCommand, kHubCommand, kVerifyCommand;
 
 std::span<const Command* const> commands() {
   static constexpr const Command* kCommands[] = {
@@ -19,7 +19,7 @@ std::span<const Command* const> commands() {
       &kQuantizeCommand, &kPlanCommand,    &kSimulateCommand, &kEvalCommand,    &kCertifyCommand,   &kLensCommand,
       &kBenchCommand,    &kReportCommand,  &kRunCommand,     &kTokenizeCommand, &kTypesCommand,     &kSchemesCommand,
       &kMethodsCommand,  &kRecipesCommand, &kArchsCommand,   &kLayoutsCommand,  &kExplainCommand,
-      &kHubCommand,
+      &kVerifyCommand,   &kHubCommand,
   };
   return kCommands;
 }
