@@ -82,6 +82,14 @@ class Fixtures:
         subprocess.run([self.tsubu, "convert", self.model, "-o", self.work / "base.gguf", "--dtype", "F16", "--quiet"], check=True,
                        stdout=subprocess.DEVNULL)
 
+    def updated(self):
+        """base.gguf with one weight of the last norm changed, as another version of the model."""
+        def change(d):
+            tensors, _, start = gguf_layout(d)
+            at = start + struct.unpack_from("<Q", d, tensors["output_norm.weight"][2])[0]
+            struct.pack_into("<f", d, at, struct.unpack_from("<f", d, at)[0] * 1.01)
+        patched(self.work / "base.gguf", self.work / "updated.gguf", change)
+
     def truncated(self):
         patched(self.work / "base.gguf", self.work / "truncated.gguf", lambda d: d[: len(d) // 2])
 
@@ -267,7 +275,7 @@ def run_file(path, tsubu, model, problems):
     with tempfile.TemporaryDirectory() as name:
         work = pathlib.Path(name)
         fixtures = Fixtures(tsubu, model, work)
-        env = dict(os.environ, PATH=f"{pathlib.Path(tsubu).parent}:{os.environ['PATH']}", MODEL=str(model))
+        env = dict(os.environ, PATH=f"{pathlib.Path(tsubu).parent}:{os.environ['PATH']}", MODEL=str(model), SOURCE=str(pathlib.Path(__file__).resolve().parent.parent))
         result, expected, where = None, 0, ""
 
         def check_exit():

@@ -190,7 +190,7 @@ class HubTest(unittest.TestCase):
         self.assertRegex(self.tsubu("hub", "get", "tester/grain").stderr, "answers 429; trying again in 1 s")
         self.assertGreater(time.time() - begin, 1)
         self.hub.busy = [(429, 4000)]
-        self.assertRegex(self.tsubu("hub", "get", "tester/grain", code=4).stderr, "asked again in 66m40s")
+        self.assertRegex(self.tsubu("hub", "get", "tester/grain", code=4).stderr, "asked again in 1h06m")
 
     def test_two_at_once_fetch_once(self):
         words = [TSUBU, "hub", "get", "tester/grain", "--quiet"]

@@ -56,7 +56,7 @@ std::string sha256_of(std::string_view text) {
   return digest.hex();
 }
 
-FileDigest digest_file(const std::string& path) {
+FileDigest digest_file(const std::string& path, const std::atomic<bool>* stop) {
   constexpr size_t kChunk = size_t{1} << 20;
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) fail(ExitCode::kIo, "{}: cannot open: {}", path, std::strerror(errno));
@@ -70,6 +70,7 @@ FileDigest digest_file(const std::string& path) {
   Digest digest(Digest::Kind::kSha256);
   for (;;) {
     throw_if_interrupted();
+    if (stop && *stop) return result;
     const ssize_t n = ::read(fd, buffer.data(), buffer.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail(ExitCode::kIo, "{}: cannot read: {}", path, std::strerror(errno));

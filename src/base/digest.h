@@ -2,6 +2,7 @@
 // instructions where it has them. For quick names of our own see base/hash.h.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -39,7 +40,7 @@ struct FileDigest {
   uint64_t size_bytes = 0;
   std::string sha256;
 };
-// Streams the file; its pages leave memory as they are read. Throws Error(kIo, kInterrupted).
-FileDigest digest_file(const std::string& path);
+// Streams the file. Throws Error(kIo, kInterrupted). stop: set by somebody who no longer wants it; sha256 is empty then.
+FileDigest digest_file(const std::string& path, const std::atomic<bool>* stop = nullptr);
 
 }  // namespace tsubu

@@ -1,9 +1,11 @@
 // tsubu convert: from any layout to GGUF or to a Hugging Face layout, without rounding anew where the grids agree.
 #include <memory>
 
+#include "base/file.h"
 #include "base/size.h"
 #include "cli/command.h"
 #include "cli/layout_output.h"
+#include "cli/manifest_options.h"
 #include "cli/output.h"
 #include "cli/quantize_report.h"
 #include "hub/model.h"
@@ -15,6 +17,7 @@ namespace {
 struct Options {
   std::string model, output, dtype, format = "gguf";
   LayoutOutputOptions layout;
+  bool no_manifest = false;
 };
 
 Action declare(CLI::App& app) {
@@ -31,17 +34,23 @@ Action declare(CLI::App& app) {
   app.add_option("--to", o->layout.to, "Scheme of the layout (default: the source's own, else the layout's first)")
       ->type_name("SCHEME");
   declare_layout_options(app, o->layout);
-  return [o](const CommonOptions& common) {
+  app.add_flag("--no-manifest", o->no_manifest, "Write no manifest (how the output was made)");
+  return [o, &app](const CommonOptions& common) {
     const auto model = Model::open(model_path(o->model));
     if (o->format != "gguf") {
       WriteLayoutOptions options = layout_options(o->layout, o->format, common);
       options.output = o->output;
+      options.command = "convert";
+      options.given_options = given_options(app);
+      options.write_manifest = !o->no_manifest;
       options.dtype = o->dtype;
       if (options.scheme && o->layout.to.empty()) adopt_source_scheme(*model, options);
       print_layout_result(write_layout(*model, options), o->output, common);
       return ExitCode::kDone;
     }
     const QuantizeResult result = convert(*model, o->output, o->dtype, common.threads);
+    if (!o->no_manifest)
+      write_text_file(manifest_path(o->output), dump_json(manifest_json("convert", given_options(app), *model, result, o->output)));
     if (common.json)
       print_json(to_json(result));
     else

@@ -77,9 +77,12 @@ void adopt_source_scheme(const Model& model, WriteLayoutOptions& options) {
   }
 }
 
-void print_layout_result(const WriteLayoutResult& r, const std::string& output, const CommonOptions& common) {
+void print_layout_result(const WriteLayoutResult& r, const std::string& output, const CommonOptions& common,
+                         const std::optional<Repetition>& repetition) {
   if (common.json) {
-    print_json(to_json(r));
+    Json json = to_json(r);
+    if (repetition) json["repeated"] = to_json(*repetition);
+    print_json(json);
     return;
   }
   struct Share {
@@ -113,6 +116,7 @@ void print_layout_result(const WriteLayoutResult& r, const std::string& output, 
   text += fmt::format("\n{}: {}{}, {} → {}, {:.4f} bits per weight\n", output, r.method, r.scheme.empty() ? "" : " " + r.scheme,
                       format_size(r.source_bytes), format_size(r.size_bytes), r.bits_per_weight);
   text += fmt::format("{}, peak memory {}\n", format_duration(r.seconds), format_size(r.peak_rss_bytes));
+  if (repetition) text += repetition_text(*repetition);
   print_out(text);
 }
 

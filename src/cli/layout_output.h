@@ -1,9 +1,11 @@
 // What convert and quantize share when they write a Hugging Face layout.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "cli/command.h"
+#include "cli/manifest_options.h"
 #include "pipeline/write_layout.h"
 
 namespace tsubu {
@@ -20,6 +22,7 @@ void declare_layout_options(CLI::App& app, LayoutOutputOptions& o);
 WriteLayoutOptions layout_options(const LayoutOutputOptions& o, const std::string& format, const CommonOptions& common);
 // Width, groups and zeros of a quantized source, when the method has such a scheme: then codes are carried over.
 void adopt_source_scheme(const Model& model, WriteLayoutOptions& options);
-void print_layout_result(const WriteLayoutResult& result, const std::string& output, const CommonOptions& common);
+void print_layout_result(const WriteLayoutResult& result, const std::string& output, const CommonOptions& common,
+                         const std::optional<Repetition>& repetition = {});
 
 }  // namespace tsubu

@@ -1,6 +1,7 @@
 // tsubu quantize: a model in, a smaller GGUF out.
 #include "pipeline/quantize.h"
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -9,6 +10,7 @@
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/layout_output.h"
+#include "cli/manifest_options.h"
 #include "cli/output.h"
 #include "cli/quantize_report.h"
 #include "cli/target_options.h"
@@ -27,6 +29,9 @@ struct Options {
   TargetChoice target;
   QuantizeOptions quantize;
   LayoutOutputOptions layout;
+  Json given = Json::object();  // the options that a manifest keeps
+  Json repeats;                 // the manifest that is repeated; null: none
+  bool no_manifest = false;
 };
 
 std::optional<Products> products_named(const std::string& name) {
@@ -37,6 +42,7 @@ std::optional<Products> products_named(const std::string& name) {
 }
 
 Recipe chosen_recipe(const Options& o) {
+  if (!o.repeats.is_null()) return recipe_from_json(o.repeats["treatment"]["recipe"], o.recipe_file + ": treatment.recipe");
   if (o.recipe_file.empty()) return recipe_named(o.to.empty() ? "Q4_K_M" : o.to);
   return recipe_from_json(parse_json(read_text_file(o.recipe_file, uint64_t{1} << 24), o.recipe_file), o.recipe_file);
 }
@@ -69,6 +75,17 @@ std::vector<TypeOverride> types_of(const Model& file, const Model& model) {
   return overrides;
 }
 
+// Writes the manifest beside the output and compares it with the one that was repeated.
+std::optional<Repetition> finish_manifest(const Options& o, const Json& manifest) {
+  if (!o.no_manifest) write_text_file(manifest_path(o.quantize.output), dump_json(manifest));
+  if (o.repeats.is_null()) return {};
+  return compare_repetition(o.recipe_file, o.repeats, manifest);
+}
+
+ExitCode exit_code(const std::optional<Repetition>& repetition) {
+  return repetition && repetition->is_broken() ? ExitCode::kGateFailed : ExitCode::kDone;
+}
+
 // To a size or a divergence: plan, round, measure.
 ExitCode run_fit(const Options& o, const CalibrationEffort& effort, const Model& model, const QuantizeOptions& quantize,
                  const CommonOptions& common) {
@@ -88,7 +105,9 @@ ExitCode run_fit(const Options& o, const CalibrationEffort& effort, const Model&
   fit.planner.calibrated = effort.tokens > 0;
   fit.second_pass = effort.name == "best";
   fit.target = make_target(o.target, model, fit.quantize);
+  fit.quantize.inputs = input_digests(model, fit.quantize);
   const FitResult result = quantize_to_fit(model, text, fit);
+  finish_manifest(o, manifest_json("quantize", o.given, model, result.quantized, quantize.output));
   const std::string held_out = fmt::format(
       "measured on {} tokens of {} windows {}", result.n_tokens_scored, text.held_out.size(),
       text.is_behind ? "behind those that were rounded with" : "that rounding judges by but does not learn from (give more text)");
@@ -135,11 +154,19 @@ ExitCode run_layout(const Options& o, const CommonOptions& common) {
   const bool has_gram = !o.texts.empty() || (statistics && statistics->metadata().find(kInputsKey));
   if (layout.method.empty() && has_gram && effort.tokens > 0)
     options.method = {SimStart::kGptq, layout.passes};
+  options.given_options = o.given;
+  options.write_manifest = !o.no_manifest;
   const auto model = Model::open(model_path(o.model));
-  if (!o.recipe_file.empty()) options.choices = choices_of_recipe(*model, chosen_recipe(o), {}, o.format);
+  if (!o.repeats.is_null() && o.repeats.contains("choices"))
+    options.choices = choices_from_json(o.repeats["choices"], o.format, o.recipe_file + ": choices");
+  else if (!o.recipe_file.empty() && o.repeats.is_null())
+    options.choices = choices_of_recipe(*model, chosen_recipe(o), {}, o.format);
   override_choices(*model, o.tensor_types, o.format, options.choices);
-  print_layout_result(write_layout(*model, options), options.output, common);
-  return ExitCode::kDone;
+  const WriteLayoutResult result = write_layout(*model, options);
+  std::optional<Repetition> repetition;
+  if (!o.repeats.is_null()) repetition = compare_repetition(o.recipe_file, o.repeats, result.manifest);
+  print_layout_result(result, options.output, common, repetition);
+  return exit_code(repetition);
 }
 
 ExitCode run(const Options& o, const CommonOptions& common) {
@@ -198,15 +225,55 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     if (const GgufValue* type = start->gguf_metadata().find("general.file_type"))
       recipe.file_type = static_cast<uint32_t>(type->as_uint().value_or(0));
   }
+  if (!o.repeats.is_null() && !options.dry_run) {
+    // The same files in a folder of another name are the same model.
+    options.inputs = input_digests(*model, options);
+    const Json& before = o.repeats["inputs"]["model"];
+    if (before.value("sha256", "") == combined_digest(options.inputs->wait(), "model")) options.model_name = before.value("name", "");
+  }
   const QuantizeResult result = quantize(*model, recipe, options);
-  if (common.json)
-    print_json(to_json(result));
-  else
+  std::optional<Repetition> repetition;
+  if (!options.dry_run) repetition = finish_manifest(o, manifest_json("quantize", o.given, *model, result, options.output));
+  if (common.json) {
+    Json json = to_json(result);
+    if (repetition) json["repeated"] = to_json(*repetition);
+    print_json(json);
+  } else {
     print_out(quantize_report(result, options.output, options.dry_run));
-  return ExitCode::kDone;
+    if (repetition) print_out(repetition_text(*repetition));
+  }
+  return exit_code(repetition);
 }
 
-Action declare(CLI::App& app) {
+std::shared_ptr<Options> declare_options(CLI::App& app);
+
+// --recipe with a manifest: its options, as if they had been given.
+ExitCode run_given(const Options& o, const CLI::App& app, const CommonOptions& common) {
+  Options options = o;
+  options.given = given_options(app);
+  if (o.recipe_file.empty()) return run(options, common);
+  const Json json = parse_json(read_text_file(o.recipe_file, uint64_t{1} << 28), o.recipe_file);
+  if (!is_manifest(json)) return run(options, common);
+  const Json manifest = read_manifest(o.recipe_file);
+  CLI::App repeated;
+  const std::shared_ptr<Options> again = declare_options(repeated);
+  std::vector<std::string> words = repeated_words(manifest, o.recipe_file, app);
+  std::reverse(words.begin(), words.end());
+  try {
+    repeated.parse(std::move(words));
+  } catch (const CLI::ParseError& e) {
+    fail(ExitCode::kBadInput, "{}: options: {}", o.recipe_file, e.what());
+  }
+  again->given = manifest["options"];
+  again->repeats = manifest;
+  again->recipe_file = o.recipe_file;
+  again->no_manifest = o.no_manifest;
+  if (again->format == "gguf" && !manifest.contains("treatment"))
+    fail(ExitCode::kBadInput, "{}: expected a treatment", o.recipe_file);
+  return run(*again, common);
+}
+
+std::shared_ptr<Options> declare_options(CLI::App& app) {
   auto o = std::make_shared<Options>();
   PlanOptions& plan = o->quantize.plan;
   app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
@@ -218,7 +285,7 @@ Action declare(CLI::App& app) {
                  "fp8; --to is then one of its schemes (tsubu layouts)")
       ->type_name("FORMAT");
   declare_layout_options(app, o->layout);
-  app.add_option("--recipe", o->recipe_file, "Recipe from a file (tsubu recipes NAME prints one)")
+  app.add_option("--recipe", o->recipe_file, "Recipe from a file (tsubu recipes NAME prints one), or the manifest of an output: do the same again")
       ->type_name("R.json")
       ->excludes(to);
   app.add_option("--stats", o->stats,
@@ -273,7 +340,13 @@ Action declare(CLI::App& app) {
       ->type_name("TYPE");
   app.add_flag("--dry-run", o->quantize.dry_run, "Only plan: types, size, estimated time");
   app.add_flag("--no-measure", o->no_measure, "Do not measure the error of each tensor");
-  return [o](const CommonOptions& common) { return run(*o, common); };
+  app.add_flag("--no-manifest", o->no_manifest, "Write no OUT.manifest.json (how the output was made)");
+  return o;
+}
+
+Action declare(CLI::App& app) {
+  const std::shared_ptr<Options> o = declare_options(app);
+  return [o, &app](const CommonOptions& common) { return run_given(*o, app, common); };
 }
 
 }  // namespace
@@ -284,6 +357,7 @@ const Command kQuantizeCommand = {"quantize", "MODEL -o OUT", "Make a model smal
                                   "tsubu quantize hf_directory -o model-6gib.gguf --size 6GiB --text calibration.txt\n"
                                   "tsubu quantize hf_directory -o model-iq4.gguf --to IQ4_XS --text calibration.txt\n"
                                   "tsubu quantize hf_directory -o model-q3.gguf --to Q3_K_M --stats imatrix.gguf\n"
+                                  "tsubu quantize newer_directory -o newer-q4.gguf --recipe model-q4.gguf.manifest.json\n"
                                   "tsubu quantize hf_directory -o model-w4a16 --format compressed-tensors --to W4A16 "
                                   "--text calibration.txt",
                                   declare};

@@ -17,8 +17,44 @@ constexpr size_t kTokens = 16;                    // of one item of elementwise 
 
 }  // namespace
 
+std::string without_gradient(const Graph& graph) {
+  for (const Op& op : graph.ops) {
+    switch (op.kind) {
+      case OpKind::kEmbed:
+      case OpKind::kAddPosition:
+      case OpKind::kScale:
+      case OpKind::kRmsNorm:
+      case OpKind::kLayerNorm:
+      case OpKind::kSlice:
+      case OpKind::kRope:
+      case OpKind::kSiluMul:
+      case OpKind::kGelu:
+      case OpKind::kAdd:
+        continue;
+      case OpKind::kLinear:
+        if (op.softcap == 0) continue;
+        return "capped logits";
+      case OpKind::kAttention:
+        if (op.softcap == 0 && op.max_alibi_bias == 0 && op.weight.empty()) continue;
+        return "attention with capped scores, ALiBi or sinks";
+      case OpKind::kGeluMul:
+      case OpKind::kSwigluOai:
+      case OpKind::kGeluErf:
+      case OpKind::kRelu:
+        return "an activation other than SiLU and the tanh form of GELU";
+      case OpKind::kRoute:
+      case OpKind::kExpertLinear:
+      case OpKind::kExpertSum:
+        return "a mixture of experts";
+    }
+  }
+  return {};
+}
+
 Backward::Backward(const Model& model, ThreadPool& pool)
     : model_(model), graph_(model.graph()), pool_(pool), engine_(Engine::make(model, pool)) {
+  if (const std::string what = without_gradient(graph_); !what.empty())
+    fail(ExitCode::kUnsupported, "{}: the backward pass does not know {}", model.path(), what);
   for (const RopeSpec& spec : graph_.ropes) ropes_.emplace_back(spec);
   const size_t head = graph_.ops.size() - 1;  // the engine has checked that there is one
   for (size_t i = 0; i < head; ++i)
@@ -107,7 +143,7 @@ double Backward::run(std::span<const TokenId> tokens, size_t first, const LogitL
   if (tokens.empty() || first >= tokens.size())
     fail(ExitCode::kUsage, "a loss from token {} of a window of {}", first, tokens.size());
   if (!session_ || session_->capacity() < tokens.size()) session_ = engine_->new_session(tokens.size());
-  for (RopeTable& rope : ropes_) rope.reserve(tokens.size());
+  for (RopeTable& rope : ropes_) rope.reserve(tokens.size(), session_->capacity());
   forget();
   for (size_t s = 0; s + 1 < cuts_.size(); ++s) forward_segment(s, tokens, false);
   const double sum = head(tokens, first, loss, &sink);
@@ -187,7 +223,7 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
     case OpKind::kAddPosition: {
       if (sink.wants_vectors()) {
         std::vector<TokenId> positions(n);
-        std::iota(positions.begin(), positions.end(), 0);
+        std::iota(positions.begin(), positions.end(), static_cast<TokenId>(op.offset));
         sink.on_rows(op, positions, g, w);
       }
       Buffer copy = take(n * w);
@@ -202,6 +238,11 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
       sink.on_linear(op, input(0), g, n, n_cols, w);
       Buffer gx = take(n * n_cols);
       linears_.input(weight(op.weight), g, n, gx.data(), pool_);
+      return add_gradient(op.inputs[0], std::move(gx), n);
+    }
+    case OpKind::kScale: {
+      Buffer gx = take(n * w);
+      for (size_t i = 0; i < n * w; ++i) gx[i] = g[i] * op.scale;
       return add_gradient(op.inputs[0], std::move(gx), n);
     }
     case OpKind::kSlice: {
@@ -250,6 +291,8 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
         add_gradient(v, std::move(copy), n);
       }
       return;
+    default:  // without_gradient
+      break;
   }
   fail(ExitCode::kUnsupported, "{}: block {} has an operation without a gradient", model_.path(), op.layer);
 }

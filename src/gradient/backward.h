@@ -37,9 +37,13 @@ class GradientSink {
 // Turns logits (n, n_vocab) of the window's tokens from `first` on into ∂loss/∂logits in place; returns their loss.
 using LogitLoss = std::function<double(size_t first, size_t n, float* logits)>;
 
+// What of the graph the backward pass does not know; empty when it knows all of it.
+std::string without_gradient(const Graph& graph);
+
 class Backward {
  public:
-  // model and pool must outlive it. Throws Error(kUnsupported) when the graph does not end with the linear of the logits.
+  // model and pool must outlive it. Throws Error(kUnsupported) when the graph does not end with the linear of the logits, or
+  // without_gradient says something.
   Backward(const Model& model, ThreadPool& pool);
 
   // The loss over tokens [first, n) of the window; `loss` is called for pieces of them in order.

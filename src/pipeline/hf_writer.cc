@@ -15,7 +15,7 @@ constexpr uint64_t kCopiedBytes = uint64_t{1} << 22;  // of the spill file betwe
 
 bool is_companion(const fs::path& file) {
   const std::string name = file.filename().string(), extension = file.extension().string();
-  for (const char* own : {"config.json", "quantize_config.json", "quant_config.json", "hf_quant_config.json", "tsubu.json",
+  for (const char* own : {"config.json", "quantize_config.json", "quant_config.json", "hf_quant_config.json", "tsubu.json", "tsubu_manifest.json",
                           "recipe.yaml"})
     if (name == own) return false;
   if (name.ends_with(".safetensors.index.json") || name.ends_with(".bin.index.json")) return false;

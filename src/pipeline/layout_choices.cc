@@ -42,12 +42,15 @@ void need_groups(std::string_view method) {
          method);
 }
 
+std::string describe(const LayoutChoice& choice) {
+  if (!choice.scheme) return "float";
+  if (choice.group_size == 0) return std::string(choice.scheme->name);
+  return fmt::format("{}:{}", choice.scheme->name, choice.group_size);
+}
+
 std::string describe(const LayoutChoices& choices, const std::string& name) {
   const auto it = choices.find(name);
-  if (it == choices.end()) return "the scheme of --to";
-  if (!it->second.scheme) return "float";
-  return std::string(it->second.scheme->name) +
-         (it->second.group_size > 0 ? fmt::format(":{}", it->second.group_size) : "");
+  return it == choices.end() ? "the scheme of --to" : describe(it->second);
 }
 
 }  // namespace
@@ -82,6 +85,22 @@ LayoutChoices choices_of_recipe(const Model& model, const Recipe& recipe, const 
            spec->name, recipe.name, type.name, method, names_of_equals());
     choices[spec->name] = equal->scheme.empty() ? LayoutChoice{}
                                                 : LayoutChoice{&layout_scheme(method, equal->scheme), equal->group_size};
+  }
+  return choices;
+}
+
+Json to_json(const LayoutChoices& choices) {
+  Json json = Json::object();
+  for (const auto& [name, choice] : choices) json[name] = describe(choice);
+  return json;
+}
+
+LayoutChoices choices_from_json(const Json& json, std::string_view method, const std::string& where) {
+  if (!json.is_object()) fail(ExitCode::kBadInput, "{}: expected an object of tensors", where);
+  LayoutChoices choices;
+  for (const auto& [name, text] : json.items()) {
+    if (!text.is_string()) fail(ExitCode::kBadInput, "{}: {}: expected a scheme's name", where, name);
+    choices[name] = parse_layout_choice(method, text.get<std::string>());
   }
   return choices;
 }

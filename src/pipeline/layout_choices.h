@@ -31,6 +31,10 @@ LayoutChoice parse_layout_choice(std::string_view method, std::string_view text)
 LayoutChoices choices_of_recipe(const Model& model, const Recipe& recipe, const PlanOptions& options,
                                 std::string_view method);
 
+// As kept in a manifest: {"blk.0.ffn_down.weight": "W8A16:32"}. Throws Error(kBadInput) when it is none of ours.
+Json to_json(const LayoutChoices& choices);
+LayoutChoices choices_from_json(const Json& json, std::string_view method, const std::string& where);
+
 // "PATTERN=SCHEME": PATTERN is an ECMAScript regular expression, searched in the linear's name in Hugging Face and in GGUF.
 // The first that matches wins, and wins over what is in choices. Throws Error(kUsage) when one matches no linear.
 void override_choices(const Model& model, std::span<const std::string> overrides, std::string_view method,

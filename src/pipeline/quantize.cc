@@ -25,6 +25,9 @@ namespace {
 constexpr uint64_t kPieceWeights = uint64_t{1} << 18;  // what one thread works on between hand-overs
 constexpr uint64_t kBatchWeights = uint64_t{1} << 14;  // rows decoded, encoded and compared while they are in cache
 
+constexpr const char* kSourceDigestKey = "tsubu.source.sha256";
+constexpr const char* kTreatmentDigestKey = "tsubu.treatment.sha256";
+
 struct Piece {
   size_t tensor;
   uint64_t first_row, n_rows;
@@ -205,6 +208,10 @@ GgufMetadata output_metadata(const Model& model, const Recipe& recipe, const Qua
   metadata.set("general.quantization_version", GgufValue::u32(2));
   metadata.set("tsubu.version", GgufValue::string(TSUBU_VERSION));
   metadata.set("tsubu.recipe", GgufValue::string(recipe.name));
+  if (!options.model_name.empty()) metadata.set("general.name", GgufValue::string(options.model_name));
+  // Known when the work is done; their length is.
+  metadata.set(kSourceDigestKey, GgufValue::string(std::string(64, '0')));
+  metadata.set(kTreatmentDigestKey, GgufValue::string(std::string(64, '0')));
   if (options.stats) {
     metadata.set("quantize.imatrix.file",
                  GgufValue::string(std::filesystem::path(options.stats_path).filename().string()));
@@ -264,6 +271,17 @@ GgufLayout output_layout(const Model& model, const std::vector<PlannedTensor>& p
 }
 
 }  // namespace
+
+std::shared_ptr<InputDigests> input_digests(const Model& model, const QuantizeOptions& options) {
+  std::vector<InputFile> files = model_inputs(model);
+  if (options.corpus)
+    for (const CorpusSource& source : options.corpus->sources) files.push_back({"text", source.path, 0, ""});
+  if (options.stats || options.statistics)
+    files.push_back({"statistics", options.stats ? options.stats_path : options.statistics->path(), 0, ""});
+  if (options.corpus && options.calibrated.start)
+    for (InputFile& file : model_inputs(*options.calibrated.start, "start")) files.push_back(std::move(file));
+  return std::make_shared<InputDigests>(std::move(files));
+}
 
 uint64_t quantized_bytes(const Model& model, const Recipe& recipe, const QuantizeOptions& given) {
   QuantizeOptions options = given;
@@ -335,6 +353,7 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
 
   check_output(model, options.output);
   check_space(options.output, result.size_bytes);
+  const std::shared_ptr<InputDigests> inputs = options.inputs ? options.inputs : input_digests(model, options);
   std::optional<RoundedStore> store;
   const WorkNote work_note{options.output, store};
   if (options.corpus || options.statistics) {
@@ -359,11 +378,12 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
         result.tensors[t].search_output_error = rounded->search_error;
       }
   }
-  GgufWriter writer(options.output, std::move(layout));
-  if (writer.found_leftover())
+  AtomicFile file(options.output);
+  if (file.found_leftover())
     result.notes.push_back(fmt::format("{}: an earlier run was interrupted here; its part was replaced",
                                        AtomicFile::temporary_name(options.output)));
-  writer.begin_data();
+  const std::string header = layout.header();
+  file.write(header);
 
   const std::vector<Piece> pieces = cut(plan);
   std::vector<ErrorSum> sums(pieces.size());
@@ -377,13 +397,25 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
         plan[piece.tensor].tensor->release_rows(piece.first_row, piece.n_rows);
       },
       [&](size_t i, const std::vector<std::byte>& bytes) {
-        writer.write(bytes);
+        file.write(bytes);
         const Piece& piece = pieces[i];
+        if (i + 1 == pieces.size() || pieces[i + 1].tensor != piece.tensor) file.pad_to(layout.alignment());
         const ModelTensor& tensor = *plan[piece.tensor].tensor;
         progress.advance(tensor.size_bytes() / tensor.n_rows() * piece.n_rows, tensor.name());
       });
+  result.inputs = inputs->wait();
+  result.treatment = treatment_json(recipe, options, result.inputs);
+  layout.metadata().set(kSourceDigestKey, GgufValue::string(combined_digest(result.inputs, "model")));
+  layout.metadata().set(kTreatmentDigestKey, GgufValue::string(treatment_digest(result.treatment)));
+  if (const GgufValue* name = layout.metadata().find("general.name"))
+    if (const auto* text = std::get_if<std::string>(&name->value)) result.model_name = *text;
+  const std::string finished = layout.header();
+  if (finished.size() != header.size() || file.size() != result.size_bytes)
+    fail(ExitCode::kIo, "{}: expected {} bytes to be written, found {}: this is a bug of tsubu", options.output, result.size_bytes,
+         file.size());
+  file.write_at(0, std::as_bytes(std::span(finished)));
   throw_if_interrupted(kNothingLeft);
-  writer.commit();
+  file.commit();
   progress.finish();
   if (store) store->remove();
 

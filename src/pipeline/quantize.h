@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "container/imatrix.h"
 #include "model/model.h"
 #include "pipeline/calibrated.h"
+#include "pipeline/manifest.h"
 #include "plan/recipe.h"
 
 namespace tsubu {
@@ -27,6 +29,8 @@ struct QuantizeOptions {
   bool measure_error = true;  // rel_rmse of each tensor (decodes what was encoded)
   bool dry_run = false;       // only the plan: sizes and an estimate of the time from a short measurement
   int n_threads = 0;
+  std::string model_name;     // general.name; empty: the model's own
+  std::shared_ptr<InputDigests> inputs;  // of input_digests(); nullptr: made when needed
 };
 
 struct QuantizedTensor {
@@ -48,7 +52,13 @@ struct QuantizeResult {
   double seconds = 0, estimated_seconds = 0;
   CalibrationDivergence divergence;           // with calibration text
   uint64_t peak_rss_bytes = 0;
+  std::vector<InputFile> inputs;              // what it was made of; empty after a dry run
+  Json treatment;                             // pipeline/manifest.h
+  std::string model_name;                     // general.name of the file
 };
+
+// Starts to compute the digests of all files that quantize() reads with these options.
+std::shared_ptr<InputDigests> input_digests(const Model& model, const QuantizeOptions& options);
 
 // Throws Error: kUsage (output equals input, bad plan), kBadInput (NaN or infinite weights: tensor, row, column;
 // statistics of the wrong size), kIo, kInterrupted.

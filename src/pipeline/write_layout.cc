@@ -13,7 +13,6 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/half.h"
 #include "base/progress.h"
 #include "calibrate/calibrate.h"
@@ -24,6 +23,7 @@
 #include "pipeline/fp8_blocks.h"
 #include "pipeline/hf_writer.h"
 #include "pipeline/layout_codes.h"
+#include "pipeline/manifest.h"
 
 namespace tsubu {
 namespace {
@@ -109,7 +109,10 @@ class LayoutWriting {
     result_.files = shards;
     for (const std::string& name : writer.copy_companions(base_)) result_.files.push_back(name);
     verify();
-    write_manifest(shards);
+    std::vector<std::string> written;
+    for (const auto& entry : fs::directory_iterator(writer.folder()))
+      if (entry.is_regular_file()) written.push_back(entry.path().filename().string());
+    write_manifest(written);
     for (const std::string& shard : shards) result_.size_bytes += fs::file_size(fs::path(writer.folder()) / shard);
     uint64_t data_bytes = 0;
     for (const WrittenTensor& t : result_.tensors) {
@@ -487,23 +490,31 @@ class LayoutWriting {
     }
   }
 
-  void write_manifest(const std::vector<std::string>& shards) {
-    Json manifest;
-    manifest["tsubu"] = TSUBU_VERSION;
-    manifest["source"] = fs::path(model_.path()).filename().string();
+  std::vector<InputFile> input_files() const {
+    std::vector<InputFile> files = model_inputs(model_);
+    for (const CorpusText& text : o_.corpus.texts) files.push_back({"text", text.path, 0, ""});
+    if (o_.corpus.texts.empty() && !o_.stats_path.empty()) files.push_back({"statistics", o_.stats_path, 0, ""});
+    return files;
+  }
+
+  // files: all that were written, by name.
+  void write_manifest(std::vector<std::string> files) {
+    std::sort(files.begin(), files.end());
+    Json manifest = manifest_json(o_.command, o_.given_options, fs::path(model_.path()).filename().string(), inputs_.wait(), writer_->folder(), files);
     manifest["source_layout"] = model_.layout();
     manifest["method"] = o_.scheme ? o_.scheme->method : "hf";
     if (o_.scheme) {
       manifest["scheme"] = joined([](const LayoutRecipe& r) { return std::string(r.scheme->name); });
       manifest["format"] = joined(format_name);
+      if (!o_.choices.empty()) manifest["choices"] = to_json(o_.choices);
     }
-    if (!o_.stats_path.empty()) manifest["statistics"] = {{"file", fs::path(o_.stats_path).filename().string()}, {"xxh3", hash_file(o_.stats_path)}};
-    for (const std::string& shard : shards)
-      manifest["files"].push_back(Json{{"name", shard}, {"xxh3", hash_file((fs::path(writer_->folder()) / shard).string())}});
-    for (const WrittenTensor& t : result_.tensors)
-      if (t.layout != "float")
-        manifest["tensors"].push_back(Json{{"name", t.name}, {"kind", t.kind}, {"method", t.method}, {"rel_rmse", t.rel_rmse}});
-    writer_->write_json("tsubu.json", manifest);
+    for (const WrittenTensor& t : result_.tensors) {
+      Json item{{"name", t.name}, {"shape", t.shape}, {"type", t.kind}, {"method", t.method}, {"size_bytes", t.size_bytes}};
+      if (t.layout != "float") item["rel_rmse"] = t.rel_rmse;
+      manifest["tensors"].push_back(std::move(item));
+    }
+    if (o_.write_manifest) writer_->write_json(kDirectoryManifest, manifest);
+    result_.manifest = std::move(manifest);
   }
 
   const Model& model_;
@@ -521,6 +532,7 @@ class LayoutWriting {
   std::optional<Curvature> curvature_;
   std::string curvature_owner_;
   HfWriter* writer_ = nullptr;
+  InputDigests inputs_{input_files()};
   WriteLayoutResult result_;
 };
 

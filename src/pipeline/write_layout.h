@@ -34,6 +34,9 @@ struct WriteLayoutOptions {
   bool keep_codes = true;               // a quantized source whose grid fits is carried over code by code
   uint64_t shard_bytes = uint64_t{5} << 30;
   int n_threads = 0;
+  std::string command = "quantize";     // for the manifest, with the options that were given
+  Json given_options = Json::object();
+  bool write_manifest = true;
 };
 
 struct WrittenTensor {
@@ -50,6 +53,7 @@ struct WriteLayoutResult {
   double bits_per_weight = 0;
   std::vector<WrittenTensor> tensors;
   std::vector<std::string> files, notes;
+  Json manifest;
   double seconds = 0;
   uint64_t peak_rss_bytes = 0;
 };
