@@ -20,7 +20,7 @@ constexpr size_t kShownMessage = 300;
 bool is_busy(int status) { return status == 408 || status == 429 || (status >= 500 && status != 501 && status != 505); }
 
 // Seconds; Retry-After may also be a date, which is taken as "not said".
-double retry_after(const HttpResponse& response) {
+double retry_after(const FetchResponse& response) {
   const std::string_view text = response.header("retry-after");
   unsigned seconds = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
@@ -29,7 +29,7 @@ double retry_after(const HttpResponse& response) {
 }
 
 // The hub's own explanation, made safe to show.
-std::string server_message(const HttpResponse& response) {
+std::string server_message(const FetchResponse& response) {
   std::string text(response.header("x-error-message"));
   if (text.empty()) return "";
   if (text.size() > kShownMessage) text.resize(kShownMessage);
@@ -57,7 +57,7 @@ HubClient::HubClient(const HubEnvironment& environment)
     warn(fmt::format("{}: the token goes there unencrypted (use https)", shown_url(environment.endpoint)));
 }
 
-void HubClient::fail_status(const HttpResponse& response, const std::string& subject, const std::string& url) const {
+void HubClient::fail_status(const FetchResponse& response, const std::string& subject, const std::string& url) const {
   const int status = response.status;
   const std::string_view code = response.header("x-error-code");
   const std::string said = server_message(response);
@@ -77,18 +77,18 @@ void HubClient::fail_status(const HttpResponse& response, const std::string& sub
   fail(ExitCode::kIo, "{}: expected {} to answer 200, found {}{}", subject, shown_url(url), status, said);
 }
 
-HttpResponse HubClient::follow(HttpRequest request, const std::string& subject, bool leave_hub,
-                               const std::function<void(const HttpResponse&)>& on_hub) {
+FetchResponse HubClient::follow(FetchRequest request, const std::string& subject, bool leave_hub,
+                               const std::function<void(const FetchResponse&)>& on_hub) {
   const std::vector<std::string> headers = request.headers;
   for (int hop = 0; hop <= kMaxRedirects; ++hop) {
     const bool on_own_origin = origin_of(request.url) == origin_;
     request.headers = headers;
     if (on_own_origin && !environment_.token.empty()) request.headers.push_back("Authorization: Bearer " + environment_.token);
-    HttpResponse response;
+    FetchResponse response;
     bool seen = false;
-    HttpRequest with_check = request;
+    FetchRequest with_check = request;
     if (request.sink)
-      with_check.sink = [&](const HttpResponse& so_far, std::span<const std::byte> bytes) {
+      with_check.sink = [&](const FetchResponse& so_far, std::span<const std::byte> bytes) {
         if (on_own_origin && on_hub && !std::exchange(seen, true)) on_hub(so_far);
         request.sink(so_far, bytes);
       };
@@ -130,7 +130,7 @@ void HubClient::wait_to_retry(int n, const Error& error) {
   sleep_seconds(seconds);
 }
 
-HttpResponse HubClient::with_retries(const std::function<HttpResponse()>& attempt) {
+FetchResponse HubClient::with_retries(const std::function<FetchResponse()>& attempt) {
   for (int n = 1;; ++n) {
     try {
       return attempt();
@@ -144,32 +144,32 @@ HttpResponse HubClient::with_retries(const std::function<HttpResponse()>& attemp
 }
 
 Json HubClient::get_json(const std::string& path, const std::string& subject) {
-  HttpRequest request;
+  FetchRequest request;
   request.url = environment_.endpoint + path;
   request.headers = {"Accept: application/json"};
-  const HttpResponse response = with_retries([&] { return follow(request, subject, false, nullptr); });
+  const FetchResponse response = with_retries([&] { return follow(request, subject, false, nullptr); });
   if (response.is_redirect())
     fail(ExitCode::kBadInput, "{}: {} redirects to another server: refused", subject, shown_url(request.url));
   return parse_json(response.body, shown_url(request.url));
 }
 
 std::string HubClient::get_text(const std::string& path, const std::string& subject) {
-  HttpRequest request;
+  FetchRequest request;
   request.url = environment_.endpoint + path;
   return with_retries([&] { return follow(request, subject, true, nullptr); }).body;
 }
 
-HttpResponse HubClient::head_file(const std::string& path, const std::string& subject) {
-  HttpRequest request;
+FetchResponse HubClient::head_file(const std::string& path, const std::string& subject) {
+  FetchRequest request;
   request.url = environment_.endpoint + path;
   request.head = true;
   return with_retries([&] { return follow(request, subject, false, nullptr); });
 }
 
 void HubClient::get_file(const std::string& path, const std::string& subject, uint64_t offset,
-                         const std::function<void(const HttpResponse&)>& on_hub,
-                         std::function<void(const HttpResponse&, std::span<const std::byte>)> sink) {
-  HttpRequest request;
+                         const std::function<void(const FetchResponse&)>& on_hub,
+                         std::function<void(const FetchResponse&, std::span<const std::byte>)> sink) {
+  FetchRequest request;
   request.url = environment_.endpoint + path;
   if (offset > 0) request.headers.push_back(fmt::format("Range: bytes={}-", offset));
   request.sink = std::move(sink);

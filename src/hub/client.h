@@ -24,14 +24,14 @@ class HubClient {
   std::string get_text(const std::string& path, const std::string& subject);
 
   // The head of a file's own answer, without following it to where its bytes lie.
-  HttpResponse head_file(const std::string& path, const std::string& subject);
+  FetchResponse head_file(const std::string& path, const std::string& subject);
 
   // A file's bytes from `offset` on, to the sink, by way of at most 5 redirects; the token goes to the hub's own origin and
   // nowhere else. on_hub: sees the hub's own answer before any byte. One try: throws TransportError when the connection
   // breaks, Error as get_json.
   void get_file(const std::string& path, const std::string& subject, uint64_t offset,
-                const std::function<void(const HttpResponse&)>& on_hub,
-                std::function<void(const HttpResponse&, std::span<const std::byte>)> sink);
+                const std::function<void(const FetchResponse&)>& on_hub,
+                std::function<void(const FetchResponse&, std::span<const std::byte>)> sink);
 
   // Waits before try number n (from 1) after a failure; says why. Throws when interrupted, or when there were too many.
   void wait_to_retry(int n, const Error& error);
@@ -40,10 +40,10 @@ class HubClient {
   int max_tries() const { return 5; }
 
  private:
-  HttpResponse follow(HttpRequest request, const std::string& subject, bool leave_hub,
-                      const std::function<void(const HttpResponse&)>& on_hub);
-  HttpResponse with_retries(const std::function<HttpResponse()>& attempt);
-  [[noreturn]] void fail_status(const HttpResponse& response, const std::string& subject, const std::string& url) const;
+  FetchResponse follow(FetchRequest request, const std::string& subject, bool leave_hub,
+                      const std::function<void(const FetchResponse&)>& on_hub);
+  FetchResponse with_retries(const std::function<FetchResponse()>& attempt);
+  [[noreturn]] void fail_status(const FetchResponse& response, const std::string& subject, const std::string& url) const;
 
   HubEnvironment environment_;
   std::string origin_;

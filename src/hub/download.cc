@@ -56,7 +56,7 @@ struct FileHead {
 };
 
 // What an answer of the hub says of a file: its linked (large) file's digest and size before those of the answer.
-FileHead head_of(const HttpResponse& response) {
+FileHead head_of(const FetchResponse& response) {
   FileHead head;
   std::string_view etag = response.header("x-linked-etag"), size = response.header("x-linked-size");
   if (etag.empty()) etag = response.header("etag");
@@ -190,7 +190,7 @@ DownloadedFile download_file(HubClient& client, const RepoCache& cache, const Re
   result.resumed_bytes = part.size();
   progress.advance(part.size(), file.name);
   check_space(cache.folder(), file.size_bytes - part.size());
-  const auto on_hub = [&](const HttpResponse& response) {
+  const auto on_hub = [&](const FetchResponse& response) {
     const std::string_view commit = response.header("x-repo-commit");
     const FileHead head = head_of(response);
     if (!commit.empty() && commit != repo.commit)
@@ -204,7 +204,7 @@ DownloadedFile download_file(HubClient& client, const RepoCache& cache, const Re
     try {
       if (part.size() < file.size_bytes) {
         bool is_first = true;
-        client.get_file(path, subject, part.size(), on_hub, [&](const HttpResponse& answer, std::span<const std::byte> bytes) {
+        client.get_file(path, subject, part.size(), on_hub, [&](const FetchResponse& answer, std::span<const std::byte> bytes) {
           if (std::exchange(is_first, false)) {
             const auto begin = first_of_range(answer.header("content-range"));
             if (answer.status == 206 && begin && *begin != part.size())

@@ -34,8 +34,8 @@ std::string_view trimmed(std::string_view text) {
 
 // What the callbacks of one transfer share. Exceptions must not pass through libcurl: they wait here.
 struct Transfer {
-  const HttpRequest& request;
-  HttpResponse response;
+  const FetchRequest& request;
+  FetchResponse response;
   size_t header_bytes = 0;
   std::exception_ptr error;
 };
@@ -120,7 +120,7 @@ bool is_transient(CURLcode code) {
 
 }  // namespace
 
-std::string_view HttpResponse::header(std::string_view lower_case_name) const {
+std::string_view FetchResponse::header(std::string_view lower_case_name) const {
   std::string_view value;
   for (const auto& [name, text] : headers)
     if (name == lower_case_name) value = text;
@@ -142,7 +142,7 @@ HttpClient::HttpClient(int stall_seconds) : state_(std::make_unique<State>()) {
 
 HttpClient::~HttpClient() = default;
 
-HttpResponse HttpClient::get(const HttpRequest& request) {
+FetchResponse HttpClient::get(const FetchRequest& request) {
   CURL* c = state_->handle;
   curl_easy_reset(c);  // options only: connections stay
   Transfer transfer{request, {}, 0, nullptr};

@@ -15,7 +15,7 @@
 
 namespace tsubu {
 
-struct HttpResponse {
+struct FetchResponse {
   int status = 0;
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case, in the server's order
   std::string body;                                          // what went to no sink
@@ -25,13 +25,13 @@ struct HttpResponse {
   bool is_redirect() const { return status == 301 || status == 302 || status == 303 || status == 307 || status == 308; }
 };
 
-struct HttpRequest {
+struct FetchRequest {
   std::string url;
   std::vector<std::string> headers;  // "Name: value"
   bool head = false;                 // the headers alone
   uint64_t max_body = uint64_t{64} << 20;  // of `body`, bytes
   // Takes the body of a 200 or 206 as it comes; an exception of its ends the request and is thrown on.
-  std::function<void(const HttpResponse& so_far, std::span<const std::byte> bytes)> sink;
+  std::function<void(const FetchResponse& so_far, std::span<const std::byte> bytes)> sink;
 };
 
 // No answer, or one that broke off. is_transient: trying again may help.
@@ -51,7 +51,7 @@ class HttpClient {
   HttpClient& operator=(const HttpClient&) = delete;
 
   // Throws TransportError, Error(kInterrupted), Error(kBadInput) for a body above max_body.
-  HttpResponse get(const HttpRequest& request);
+  FetchResponse get(const FetchRequest& request);
 
  private:
   struct State;
