@@ -61,6 +61,9 @@ class GgufModel : public Model {
     if (rope.short_factors.size() != rope.long_factors.size())
       fail(ExitCode::kBadInput, "{}: of the tensors rope_factors_short.weight and rope_factors_long.weight one is missing",
            path_);
+    if (rope.kind == "longrope" && rope.long_factors.empty())
+      fail(ExitCode::kBadInput, "{}: tensors rope_factors_short.weight and rope_factors_long.weight are missing: metadata "
+           "{}.rope.scaling.type says longrope", path_, architecture_->name());
     if (!rope.long_factors.empty()) {
       if (rope.original_context == 0)
         fail(ExitCode::kBadInput, "{}: metadata {}.rope.scaling.original_context_length is missing", path_,

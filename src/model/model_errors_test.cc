@@ -152,13 +152,31 @@ TEST(ModelErrors, Gguf) {
   gguf_refusal([](GgufDraft& d) { d.metadata.set("llama.rope.freq_base", GgufValue::f32(std::nanf(""))); });
   gguf_refusal([](GgufDraft& d) { d.metadata.set("llama.attention.head_count_kv", GgufValue::u32(0)); });
   gguf_refusal([](GgufDraft& d) { d.metadata.set("llama.attention.head_count_kv", GgufValue::u32(3)); });
-  gguf_refusal([](GgufDraft& d) { d.metadata.set("llama.expert_count", GgufValue::u32(8)); }, ExitCode::kUnsupported);
+  expect_all(gguf_refusal([](GgufDraft& d) { d.metadata.set("llama.expert_count", GgufValue::u32(8)); }),
+             {"llama.expert_used_count", "missing"});
+  expect_all(gguf_refusal([](GgufDraft& d) {
+               d.metadata.set("llama.expert_count", GgufValue::u32(4));
+               d.metadata.set("llama.expert_used_count", GgufValue::u32(5));
+             }),
+             {"5 of 4 experts"});
+  expect_all(gguf_refusal([](GgufDraft& d) {
+               d.metadata.set("llama.expert_count", GgufValue::u32(4));
+               d.metadata.set("llama.expert_used_count", GgufValue::u32(2));
+             }),
+             {"blk.0.ffn_gate_inp.weight", "missing"});
   gguf_refusal([](GgufDraft& d) { d.metadata.set("llama.rope.dimension_count", GgufValue::u32(2)); },
                ExitCode::kUnsupported);
   gguf_refusal([](GgufDraft& d) { d.metadata.set("general.type", GgufValue::string("adapter")); },
                ExitCode::kUnsupported);
-  gguf_refusal([](GgufDraft& d) { d.metadata.set("llama.rope.scaling.type", GgufValue::string("longrope")); },
+  expect_all(
+      gguf_refusal([](GgufDraft& d) { d.metadata.set("llama.rope.scaling.type", GgufValue::string("longrope")); }),
+      {"rope_factors_long.weight", "missing"});
+  gguf_refusal([](GgufDraft& d) { d.metadata.set("llama.rope.scaling.type", GgufValue::string("spiral")); },
                ExitCode::kUnsupported);
+  expect_all(gguf_refusal([](GgufDraft& d) {
+               d.tensors.emplace_back("rope_factors_long.weight", std::vector<uint64_t>{2});
+             }),
+             {"rope_factors_long.weight"});
   expect_all(gguf_refusal([](GgufDraft& d) {
                std::erase_if(d.tensors, [](auto& t) { return t.first == "blk.1.attn_k.weight"; });
              }),
@@ -177,6 +195,20 @@ TEST(ModelErrors, Gguf) {
   gguf_refusal([](GgufDraft& d) { d.tensors.emplace_back("rope_freqs.weight", std::vector<uint64_t>{3}); });
   gguf_refusal([](GgufDraft& d) { d.tensors.emplace_back("rope_freqs.weight", std::vector<uint64_t>{2}); });
   gguf_refusal([](GgufDraft& d) { d.tensors.clear(); });
+}
+
+TEST(ModelErrors, Experts) {
+  const auto refusal = [](const std::function<void(TinyModel&)>& change) {
+    TinyModel tiny = tiny_mixtral();
+    change(tiny);
+    const TemporaryFolder folder;
+    tiny.write(folder.path().string());
+    return error_of([&] { (void)Model::open(folder.path().string()); });
+  };
+  const std::string name = "model.layers.1.block_sparse_moe.experts.3.w2.weight";
+  expect_all(refusal([&](TinyModel& m) { m.remove(name); }), {name, "blk.1.ffn_down_exps.weight", "missing"});
+  expect_all(refusal([&](TinyModel& m) { m.tensor(name).shape = {24, 16}; }), {name, "(16, 24)", "(24, 16)"});
+  expect_all(refusal([](TinyModel& m) { m.config["num_local_experts"] = 5; }), {"block_sparse_moe.gate.weight", "(5, 16)"});
 }
 
 TEST(ModelErrors, UnknownTensorsAreLeftOutWithOneWarning) {

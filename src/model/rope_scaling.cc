@@ -160,6 +160,7 @@ void rope_from_gguf(const GgufReader& metadata, Hparams& h) {
       metadata.find_uint("rope.scaling.original_context_length", 0, kMaxContext).value_or(0));
   s.attention_factor = metadata.find_number("rope.scaling.attn_factor", 1e-6, kMaxFactor).value_or(0);
   const std::string kind = metadata.find_string("rope.scaling.type").value_or("linear");
+  if (kind == "longrope") s.kind = kind;
   if (kind == "none" || kind == "longrope") return;
   if (kind != "linear" && kind != "yarn")
     fail(ExitCode::kUnsupported, "{}: metadata {}: \"{}\" is not supported (none, linear, yarn are)", metadata.where(),

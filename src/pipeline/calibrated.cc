@@ -14,12 +14,12 @@
 #include "base/aligned.h"
 #include "base/error.h"
 #include "base/progress.h"
-#include "calibrate/collector.h"
 #include "calibrate/fisher.h"
 #include "calibrate/gram.h"
 #include "engine/engine.h"
 #include "evaluate/evaluate.h"
 #include "kernel/kernels.h"
+#include "pipeline/expert_inputs.h"
 #include "pipeline/kept_stream.h"
 #include "pipeline/rounding_groups.h"
 #include "pipeline/stream_metric.h"
@@ -239,35 +239,14 @@ class CalibratedRounding {
   // Experts see too few tokens each for error feedback: they are rounded by plain search, weighed by the mean squares of
   // the inputs that the router gives them in the float model, before the rest, which makes up for them.
   void quantize_experts() {
-    std::vector<StatisticsInput> inputs;
-    for (StatisticsInput& input : statistics_inputs(model_, 0, false))
-      if (input.n_experts > 0) inputs.push_back(std::move(input));
+    const std::vector<StatisticsInput> inputs = expert_inputs(model_);
     if (inputs.empty()) return;
-    std::vector<std::vector<float>> means(inputs.size());
-    uint64_t n_unseen = 0;
     bool any = false;
     for (const StatisticsInput& input : inputs)
       for (const std::string& name : input.linears) any |= rounds_expert(*planned_.at(name));
-    if (any) {
-      Collector collector(inputs, pool_);
-      collector.select(0, inputs.size(), false);
-      const auto engine = Engine::make(model_, pool_, {.observer = &collector});
-      const auto session = engine->new_session(corpus_.context);
-      Progress progress("experts", corpus_.chunks.size(), "chunks");
-      for (const auto& tokens : corpus_.chunks) {
-        session->truncate(0);
-        engine->forward(*session, tokens, 0, {});
-        progress.advance(1);
-      }
-      progress.finish();
-      for (size_t i = 0; i < inputs.size(); ++i)
-        for (size_t e = 0; e < inputs[i].n_experts; ++e) {
-          const ColumnMoments& m = collector.moments(i, e);
-          n_unseen += m.n_tokens() == 0;
-          for (double v : m.squares())
-            means[i].push_back(m.n_tokens() > 0 ? static_cast<float>(v / static_cast<double>(m.n_tokens())) : 1.0f);
-        }
-    }
+    uint64_t n_unseen = 0;
+    std::vector<std::vector<float>> means(inputs.size());
+    if (any) means = expert_mean_squares(model_, corpus_, inputs, pool_, n_unseen);
     for (size_t i = 0; i < inputs.size(); ++i)
       for (const std::string& name : inputs[i].linears) {
         const PlannedTensor& p = *planned_.at(name);
