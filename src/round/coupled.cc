@@ -39,6 +39,38 @@ class Columns {
   AlignedVector<float> data_;
 };
 
+// λ of coupled.h for rows [first, first + n) of h (n_rows × n_rows).
+float group_bound(std::span<const float> h, size_t n_rows, size_t first, size_t n) {
+  constexpr int kSteps = 40;
+  constexpr double kMargin = 1.02;
+  std::vector<double> c(n * n), v(n, 1.0), next(n);
+  const auto at = [&](size_t r, size_t s) { return static_cast<double>(h[(first + r) * n_rows + first + s]); };
+  double most = 1;
+  for (size_t r = 0; r < n; ++r) {
+    double sum = 0;
+    for (size_t s = 0; s < n; ++s) {
+      const double scale = std::sqrt(at(r, r) * at(s, s));
+      c[r * n + s] = scale > 0 ? at(r, s) / scale : 0;
+      sum += std::fabs(c[r * n + s]);
+    }
+    most = std::max(most, sum);
+    v[r] = 1 + 0.01 * static_cast<double>(r);  // along no symmetry
+  }
+  double lambda = 1;
+  for (int step = 0; step < kSteps; ++step) {
+    double square = 0;
+    for (size_t r = 0; r < n; ++r) {
+      next[r] = 0;
+      for (size_t s = 0; s < n; ++s) next[r] += c[r * n + s] * v[s];
+      square += next[r] * next[r];
+    }
+    lambda = std::sqrt(square);
+    if (!(lambda > 0)) return 1;
+    for (size_t r = 0; r < n; ++r) v[r] = next[r] / lambda;
+  }
+  return static_cast<float>(std::clamp(kMargin * lambda, 1.0, most));
+}
+
 }  // namespace
 
 void refine_coupled(const float* w, size_t n_rows, const TypeInfo& type, const Curvature& curvature,
@@ -66,11 +98,10 @@ void refine_coupled(const float* w, size_t n_rows, const TypeInfo& type, const C
     for (size_t first = 0; first < n_rows; first += group) {
       throw_if_interrupted();
       const size_t rows = std::min(group, n_rows - first);
+      const float lambda = group_bound(h_out, n_rows, first, rows);
       residuals.multiply(h_out.data() + first * n_rows, n_rows, rows, n_rows, target.data(), pool);
       pool.parallel_for(rows, [&](size_t r, int) {
-        const float* h = h_out.data() + (first + r) * n_rows + first;
-        float bound = 0;
-        for (size_t s = 0; s < rows; ++s) bound += std::fabs(h[s]);
+        const float bound = lambda * h_out[(first + r) * n_rows + first + r];
         float* t = target.data() + r * n;
         float* start = residual.data() + r * n;  // the encoded row
         kernels().decode[type.index](out + (first + r) * row_bytes, start, n);

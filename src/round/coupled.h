@@ -2,8 +2,9 @@
 // round.h) and H_O couples the rows by what the model's output feels of an error at each of them. Source of the curvature:
 // Tseng et al. 2505.22988 (YAQA). The descent: own.
 // Rows are taken in groups, in order. With Y = H_O Δ, a group G is moved towards t_r = ŵ_r + Y_r / m_r by the row-wise descent
-// of round.h, m_r = Σ_{s in G} |H_O,rs|. Since diag(m) - H_O,GG is diagonally dominant, the row-wise forms with weights m bound
-// the whole form from above and touch it where they start: no step ever raises it.
+// of round.h. With C the group's part of H_O scaled to ones on its diagonal, H_O,GG ≤ λ_max(C) diag(H_O,GG) as forms, so with
+// m_r = λ H_O,rr the row-wise forms bound the whole form from above and touch it where they start, and no step raises it. λ is the
+// power method's, 2 % up, at most the largest row sum of |C|. Small groups move further at once: λ grows with them.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +16,7 @@ namespace tsubu {
 
 struct CoupledOptions {
   int sweeps = 3;          // over all rows
-  size_t group_rows = 96;  // moved at once
+  size_t group_rows = 16;  // moved at once: the rows that lie in the lanes
 };
 
 // w: (n_rows, curvature.n()) targets; h_out: (n_rows, n_rows), symmetric; out: encoded rows, improved in place.
