@@ -96,6 +96,8 @@ void RepoCache::set_commit(const std::string& revision, const std::string& commi
   if (revision == commit || commit_of(revision) == commit) return;
   const fs::path ref = fs::path(folder_) / "refs" / revision;
   make_folder(ref.parent_path());
+  make_folder(locks_);
+  const FileLock lock((fs::path(locks_) / "refs.lock").string());  // writers share the name of their temporary file
   write_text_file(ref.string(), commit);
 }
 
@@ -124,6 +126,8 @@ void RepoCache::make_folders() const {
   make_folder(locks_);
   const fs::path tag = fs::path(cache_) / "CACHEDIR.TAG";
   std::error_code error;
+  if (fs::exists(tag, error)) return;
+  const FileLock lock((fs::path(locks_) / "tag.lock").string());
   if (!fs::exists(tag, error)) write_text_file(tag.string(), kCacheTag);
 }
 
