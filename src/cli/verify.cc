@@ -22,8 +22,11 @@ struct Options {
 std::string manifest_of(const std::string& path) {
   std::error_code error;
   if (fs::is_directory(path, error)) return (fs::path(path) / kDirectoryManifest).string();
-  if (!path.ends_with(".json") && fs::exists(manifest_path(path), error)) return manifest_path(path);
-  return path;
+  if (path.ends_with(".json") || !fs::exists(path, error)) return path;
+  if (!fs::exists(manifest_path(path), error))
+    fail(ExitCode::kIo, "{}: no manifest beside it: expected {} (name it, or quantize again without --no-manifest)", path,
+         manifest_path(path));
+  return manifest_path(path);
 }
 
 Action declare(CLI::App& app) {

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "base/error.h"
+#include "base/test_error_code.h"
 #include "engine/engine.h"
 #include "engine/random_model.h"
 
@@ -113,15 +113,6 @@ TEST_P(EveryBatch, ACopiedPrefixIsAComputedOne) {
     EXPECT_EQ(std::memcmp(logits.data(), all[0].alone.data() + 49 * engine->n_vocab(), logits.size() * sizeof(float)), 0)
         << n;
   }
-}
-
-ExitCode code_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.code();
-  }
-  return ExitCode::kDone;
 }
 
 TEST(Batch, RefusesWhatDoesNotFit) {

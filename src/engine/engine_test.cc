@@ -7,7 +7,7 @@
 #include <limits>
 #include <map>
 
-#include "base/error.h"
+#include "base/test_error_code.h"
 #include "engine/act_rounding.h"
 #include "engine/random_model.h"
 #include "kernel/kernels.h"
@@ -192,15 +192,6 @@ TEST(Engine, TruncatedSessionsForget) {
   EXPECT_EQ(session->n_past(), 4u);
   engine->forward(*session, std::span(tokens).subspan(4), 1, second);
   EXPECT_TRUE(same_bytes(first, second));
-}
-
-ExitCode code_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.code();
-  }
-  return ExitCode::kDone;
 }
 
 TEST(Engine, RefusesWhatDoesNotFit) {

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "base/error.h"
+#include "base/test_error_code.h"
 
 namespace tsubu {
 namespace {
@@ -84,15 +84,6 @@ TEST(Sampler, PenaltyMovesBothSignsDown) {
   // 2/1.9 is above 1 (token 4), 2/1.9² would be below: a token counts once.
   o.repeat_penalty = 1.9;
   EXPECT_EQ(Sampler(o).pick(kLogits, std::vector<TokenId>{1, 1, 3, 3}), 1);
-}
-
-ExitCode code_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.code();
-  }
-  return ExitCode::kDone;
 }
 
 TEST(Sampler, RefusesWhatMakesNoSense) {

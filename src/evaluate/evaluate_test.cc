@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/error.h"
+#include "base/test_error_code.h"
 #include "base/progress.h"
 #include "engine/random_model.h"
 
@@ -204,15 +204,6 @@ TEST_F(Evaluate, ChunksAreLimitedAndContextsClipped) {
   EXPECT_EQ(clipped.context, 16u);
   EXPECT_EQ(clipped.n_chunks, 6u);
   EXPECT_NE(protocol_line(clipped, options(20)).find("chunks of 16"), std::string::npos) << protocol_line(clipped, o);
-}
-
-ExitCode code_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.code();
-  }
-  return ExitCode::kDone;
 }
 
 TEST_F(Evaluate, RefusesWhatCannotBeMeasured) {

@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <functional>
 
-#include "base/error.h"
+#include "base/test_error_code.h"
 #include "base/file.h"
 #include "base/progress.h"
 #include "engine/engine.h"
@@ -86,15 +86,6 @@ TEST_F(Tasks, PublishedFormsBecomeQuestions) {
   EXPECT_EQ(
       read("l.jsonl", "{\"prompt\": \"a\", \"answer\": \"b\"}\n{\"prompt\": \"a\", \"answer\": \"b\"}", 1).items.size(),
       1u);
-}
-
-ExitCode code_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.code();
-  }
-  return ExitCode::kDone;
 }
 
 TEST_F(Tasks, WhatIsNoQuestionIsRefused) {

@@ -3,8 +3,7 @@
 // Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019).
 #include "base/error.h"
 #include "model/architecture_list.h"
-#include "model/config_reader.h"
-#include "model/tensor_list.h"
+#include "model/layer_norm_decoder.h"
 
 namespace tsubu {
 namespace {
@@ -22,7 +21,7 @@ void refuse_variants(const ConfigReader& config) {
          config.where());
 }
 
-class Gpt2 : public Architecture {
+class Gpt2 : public LayerNormDecoder {
  public:
   std::string_view name() const override { return "gpt2"; }
   std::span<const std::string_view> hf_architectures() const override {
@@ -49,31 +48,6 @@ class Gpt2 : public Architecture {
     h.norm_eps = config.find_number("layer_norm_epsilon", 1e-30, 1).value_or(1e-5);
     h.tied_embeddings = config.find_bool("tie_word_embeddings").value_or(true);
     return finish(std::move(h), where);
-  }
-
-  Hparams hparams_from_gguf(const GgufMetadata& metadata, const std::string& where) const override {
-    const GgufReader reader(metadata, std::string(name()), where);
-    Hparams h;
-    h.architecture = name();
-    h.n_layers = reader.uint("block_count", 1, kMaxLayers);
-    h.n_embd = reader.uint("embedding_length", 1, kMaxWidth);
-    h.n_ff = reader.uint("feed_forward_length", 1, kMaxFfn);
-    h.n_heads = h.n_kv_heads = reader.uint("attention.head_count", 1, kMaxHeads);
-    if (reader.find_uint("attention.head_count_kv", 1, kMaxHeads).value_or(h.n_heads) != h.n_heads)
-      fail(ExitCode::kUnsupported, "{}: architecture \"gpt2\" with fewer key/value heads than heads", where);
-    h.n_vocab = vocabulary_size_from_gguf(metadata, reader);
-    h.n_ctx = reader.uint("context_length", 1, kMaxFfn);
-    h.norm_eps = reader.find_number("attention.layer_norm_epsilon", 0, 1).value_or(1e-5);
-    return finish(std::move(h), where);
-  }
-
-  void hparams_to_gguf(const Hparams& h, GgufMetadata& metadata) const override {
-    metadata.set("gpt2.block_count", GgufValue::u32(h.n_layers));
-    metadata.set("gpt2.context_length", GgufValue::u32(h.n_ctx));
-    metadata.set("gpt2.embedding_length", GgufValue::u32(h.n_embd));
-    metadata.set("gpt2.feed_forward_length", GgufValue::u32(h.n_ff));
-    metadata.set("gpt2.attention.head_count", GgufValue::u32(h.n_heads));
-    metadata.set("gpt2.attention.layer_norm_epsilon", GgufValue::f32(static_cast<float>(h.norm_eps)));
   }
 
   std::vector<TensorSpec> tensors(const Hparams& h) const override {
@@ -129,16 +103,6 @@ class Gpt2 : public Architecture {
     prefix.clear();
     x = norm(x, "output_norm");
     return g.finish(g.linear(x, h.tied_embeddings ? "token_embd.weight" : "output.weight", h.n_vocab));
-  }
-
- private:
-  static Hparams finish(Hparams h, const std::string& where) {
-    if (h.n_embd % h.n_heads != 0)
-      fail(ExitCode::kBadInput, "{}: an embedding of {} is no multiple of {} heads", where, h.n_embd, h.n_heads);
-    h.head_dim = h.n_embd / h.n_heads;
-    h.qkv_bias = h.attn_output_bias = h.mlp_bias = true;
-    check_hparams(h, where);
-    return h;
   }
 };
 

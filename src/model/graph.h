@@ -117,7 +117,7 @@ struct AttentionSpec {
   float scale = 0;              // 0: head_dim^-1/2
   uint32_t sliding_window = 0;  // 0: none
   float softcap = 0, max_alibi_bias = 0;
-  std::string sinks;            // a vector, one score for each head that takes part in the softmax and has no value
+  std::string sinks = {};       // a vector, one score for each head that takes part in the softmax and has no value
 };
 
 struct RouteSpec {

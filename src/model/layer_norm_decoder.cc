@@ -39,6 +39,7 @@ Hparams LayerNormDecoder::finish(Hparams h, const std::string& where) {
     fail(ExitCode::kBadInput, "{}: an embedding of {} is no multiple of {} heads", where, h.n_embd, h.n_heads);
   h.head_dim = h.n_embd / h.n_heads;
   h.qkv_bias = h.attn_output_bias = h.mlp_bias = true;
+  check_hparams(h, where);
   return h;
 }
 

@@ -1,4 +1,4 @@
-// What OPT, BLOOM and GPT-NeoX share: blocks with LayerNorm, as many key as query heads, biases everywhere, a feed-forward
+// What GPT-2, OPT, BLOOM and GPT-NeoX share: blocks with LayerNorm, as many key as query heads, biases everywhere, a feed-forward
 // of two matrices around an activation. Each says for itself how positions enter and what is added to what.
 #pragma once
 

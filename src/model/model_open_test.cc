@@ -83,7 +83,9 @@ TEST_P(EveryArchitecture, DtypesAndShardsGiveTheSameValues) {
     EXPECT_EQ(other->weight_bytes() * 2, plain->weight_bytes() + 4 * n_computed);
     ASSERT_EQ(other->tensors().size(), plain->tensors().size());
     for (const ModelTensor& t : plain->tensors()) {
-      if (t.spec().computed.empty()) EXPECT_EQ(other->tensor(t.name()).type().name, safe_dtype_name(dtype));
+      if (t.spec().computed.empty()) {
+        EXPECT_EQ(other->tensor(t.name()).type().name, safe_dtype_name(dtype));
+      }
       EXPECT_EQ(all_rows(other->tensor(t.name())), all_rows(t)) << t.name();
     }
   }
