@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/elementwise.h"
 #include "kernel/kernels.h"
 
 namespace tsubu {
@@ -31,18 +32,14 @@ void weigh(float* scores, size_t start, size_t end, size_t low, size_t high, con
   std::fill(scores + (high + 1 - start), scores + (end - start), 0.0f);
 }
 
-// Soft cap and ALiBi on the scores of the keys [low, high], the query's own position being `high`.
-void adjust(const AttentionShape& shape, size_t head, float* scores, size_t start, size_t low, size_t high) {
-  const double cap = static_cast<double>(shape.softcap);
-  for (size_t key = low; shape.softcap != 0 && key <= high; ++key) {
-    float& score = scores[key - start];
-    score = static_cast<float>(cap * std::tanh(static_cast<double>(score) / cap));
-  }
-  for (size_t key = low; !shape.slopes.empty() && key <= high; ++key)
-    scores[key - start] -= shape.slopes[head] * static_cast<float>(high - key);
-}
-
 }  // namespace
+
+AttentionShape attention_shape(const Op& op, std::vector<float> sinks) {
+  AttentionShape shape = {op.n_heads, op.n_kv_heads, op.head_dim, op.attention_scale, op.sliding_window, op.softcap};
+  if (op.max_alibi_bias != 0) shape.slopes = alibi_slopes(op.n_heads, op.max_alibi_bias);
+  shape.sinks = std::move(sinks);
+  return shape;
+}
 
 std::vector<float> alibi_slopes(size_t n_heads, float max_bias) {
   const auto n = static_cast<double>(std::bit_floor(n_heads)), bias = static_cast<double>(max_bias);
@@ -53,6 +50,11 @@ std::vector<float> alibi_slopes(size_t n_heads, float max_bias) {
     slopes[h] = static_cast<float>(std::exp2(power));
   }
   return slopes;
+}
+
+void add_alibi(const AttentionShape& shape, size_t head, float* scores, size_t n) {
+  if (shape.slopes.empty()) return;
+  for (size_t i = 0; i < n; ++i) scores[i] -= shape.slopes[head] * static_cast<float>(n - 1 - i);
 }
 
 void AttentionScratch::reserve(int n_workers, const AttentionShape& shape, const CacheLayer& cache, size_t n_keys) {
@@ -103,7 +105,9 @@ void attend(const AttentionShape& shape, const CacheLayer& cache, size_t first, 
     for (size_t row = 0; row < n_rows; ++row) {
       const size_t position = first + begin + row / group;
       const size_t head = kv_head * group + row % group, low = lowest_key(position);
-      adjust(shape, head, scores.data() + row * ld, start, low, position);
+      float* seen = scores.data() + row * ld + (low - start);
+      if (shape.softcap != 0) soft_cap(shape.softcap, seen, position + 1 - low);
+      add_alibi(shape, head, seen, position + 1 - low);
       weigh(scores.data() + row * ld, start, end, low, position, shape.sinks.empty() ? nullptr : &shape.sinks[head]);
     }
     size_t stride = 0;

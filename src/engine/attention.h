@@ -6,6 +6,7 @@
 
 #include "base/threads.h"
 #include "engine/kv_cache.h"
+#include "model/graph.h"
 
 namespace tsubu {
 
@@ -18,9 +19,15 @@ struct AttentionShape {
   std::vector<float> sinks = {};   // by head: a score more in the softmax, without a value; empty: none
 };
 
+// Of an attention operation; sinks: the values of its `weight`.
+AttentionShape attention_shape(const Op& op, std::vector<float> sinks);
+
 // ALiBi's slopes: powers of 2^(-max_bias / n) for n heads, n a power of two; else the odd powers of the next such series
 // follow. Source: arXiv:2108.12409, its reference code.
 std::vector<float> alibi_slopes(size_t n_heads, float max_bias);
+
+// ALiBi, when the shape has it, on a head's scores of the n keys up to the query's own position.
+void add_alibi(const AttentionShape& shape, size_t head, float* scores, size_t n);
 
 // Scores, scaled queries and outputs of one block of queries, and what is decoded of one head of a compact cache, for
 // each worker.

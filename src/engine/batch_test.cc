@@ -22,7 +22,6 @@ T changed(const std::function<void(T&)>& change) {
   change(o);
   return o;
 }
-RandomModelOptions model_with(const std::function<void(RandomModelOptions&)>& f) { return changed(f); }
 EngineOptions cache_of(const char* formats) {
   EngineOptions o;
   o.numerics.cache = parse_kv_formats(formats);
@@ -31,14 +30,14 @@ EngineOptions cache_of(const char* formats) {
 
 const Case kCases[] = {
     {"f32", {}, {}},
-    {"int8_f16_cache", model_with([](auto& o) { o.type = "Q8_0"; o.n_embd = o.n_ff = 64; o.head_dim = 16; }),
+    {"int8_f16_cache", random_options([](auto& o) { o.type = "Q8_0"; o.n_embd = o.n_ff = 64; o.head_dim = 16; }),
      {.act_int8 = true, .kv_f16 = true}},
-    {"k_quant_int8", model_with([](auto& o) { o.type = "Q4_K"; o.n_embd = o.n_ff = 256; o.head_dim = 64; }),
+    {"k_quant_int8", random_options([](auto& o) { o.type = "Q4_K"; o.n_embd = o.n_ff = 256; o.head_dim = 64; }),
      {.act_int8 = true}},
-    {"k_quant_f32", model_with([](auto& o) { o.type = "Q4_K"; o.n_embd = o.n_ff = 256; o.head_dim = 64; }), {}},
-    {"compact_cache", model_with([](auto& o) { o.head_dim = 32; o.n_rope_pairs = 8; }), cache_of("q8_0/q4_0")},
-    {"sliding_window", model_with([](auto& o) { o.sliding_window = 7; }), {}},
-    {"learned_positions", model_with([](auto& o) { o.gpt2 = true; }), {}},
+    {"k_quant_f32", random_options([](auto& o) { o.type = "Q4_K"; o.n_embd = o.n_ff = 256; o.head_dim = 64; }), {}},
+    {"compact_cache", random_options([](auto& o) { o.head_dim = 32; o.n_rope_pairs = 8; }), cache_of("q8_0/q4_0")},
+    {"sliding_window", random_options([](auto& o) { o.sliding_window = 7; }), {}},
+    {"learned_positions", random_options([](auto& o) { o.gpt2 = true; }), {}},
 };
 
 class EveryBatch : public ::testing::TestWithParam<Case> {};

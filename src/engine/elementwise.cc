@@ -29,13 +29,12 @@ void gate(OpKind kind, const float* gate, const float* up, float* y, size_t n) {
     return;
   }
   // g · sigmoid(a g) · (u + 1) = silu(a g) · (u + 1) / a.
-  constexpr float kAlpha = 1.702f, kLimit = 7.0f;
   std::array<float, 256> g, u;
   for (size_t begin = 0; begin < n; begin += g.size()) {
     const size_t count = std::min(g.size(), n - begin);
     for (size_t i = 0; i < count; ++i) {
-      g[i] = kAlpha * std::min(gate[begin + i], kLimit);
-      u[i] = (std::clamp(up[begin + i], -kLimit, kLimit) + 1) / kAlpha;
+      g[i] = kOaiAlpha * std::min(gate[begin + i], kOaiLimit);
+      u[i] = (std::clamp(up[begin + i], -kOaiLimit, kOaiLimit) + 1) / kOaiAlpha;
     }
     kernels().silu_mul(g.data(), u.data(), y + begin, count);
   }

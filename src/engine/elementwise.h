@@ -9,6 +9,9 @@ namespace tsubu {
 
 // y = kind(x), kind one of kGelu, kGeluErf, kRelu.
 void activate(OpKind kind, const float* x, float* y, size_t n);
+// Of kSwigluOai.
+inline constexpr float kOaiAlpha = 1.702f, kOaiLimit = 7.0f;
+
 // y = kind(gate) · up, kind one of kSiluMul, kGeluMul, kSwigluOai. y may be neither of them.
 void gate(OpKind kind, const float* gate, const float* up, float* y, size_t n);
 // x becomes cap · tanh(x / cap).

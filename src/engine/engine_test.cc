@@ -9,75 +9,14 @@
 
 #include "base/test_error_code.h"
 #include "engine/act_rounding.h"
-#include "engine/random_model.h"
+#include "engine/random_shapes.h"
 #include "kernel/kernels.h"
 
 namespace tsubu {
 namespace {
 
-struct Shape {
-  const char* name;
-  RandomModelOptions options;
-};
-
-RandomModelOptions changed(const std::function<void(RandomModelOptions&)>& change) {
-  RandomModelOptions o;
-  change(o);
-  return o;
-}
-
-const Shape kShapes[] = {
-    {"plain", {}},
-    {"one_kv_head", changed([](auto& o) { o.n_kv_heads = 1; })},
-    {"half_split_head_norms", changed([](auto& o) {
-       o.rope = RopeSpec::Style::kHalfSplit;
-       o.head_norms = true;
-       o.head_dim = 6;  // 4 heads of 6 are not the embedding's 32
-       o.n_rope_pairs = 3;
-     })},
-    {"partly_rotated", changed([](auto& o) { o.n_rope_pairs = 2; })},
-    {"sliding_window", changed([](auto& o) { o.sliding_window = 7; })},
-    {"long_sliding_window", changed([](auto& o) { o.sliding_window = 20; })},
-    {"gpt2", changed([](auto& o) { o.gpt2 = true; })},
-    {"gemma", changed([](auto& o) {
-       o.gemma = true;
-       o.sliding_window = 7;
-     })},
-    {"opt", changed([](auto& o) {
-       o.gpt2 = true;
-       o.activation = OpKind::kRelu;
-       o.first_position = 2;
-     })},
-    {"exact_gelu", changed([](auto& o) {
-       o.gpt2 = true;
-       o.activation = OpKind::kGeluErf;
-     })},
-    {"alibi", changed([](auto& o) { o.max_alibi_bias = 8; })},
-    {"experts", changed([](auto& o) {
-       o.n_experts = 5;
-       o.n_used = 2;
-     })},
-    {"one_expert_q8_0", changed([](auto& o) {
-       o.n_experts = 3;
-       o.n_used = 1;
-       o.type = "Q8_0";
-       o.n_ff = 64;
-     })},
-    {"gpt_oss", changed([](auto& o) {
-       o.oai = true;
-       o.n_experts = 4;
-       o.n_used = 3;
-       o.sliding_window = 9;
-     })},
-    {"q8_0", changed([](auto& o) {
-       o.type = "Q8_0";
-       o.n_ff = 64;
-     })},
-    {"f16", changed([](auto& o) { o.type = "F16"; })},
-};
-
-class EveryShape : public ::testing::TestWithParam<Shape> {};
-INSTANTIATE_TEST_SUITE_P(Engine, EveryShape, ::testing::ValuesIn(kShapes), [](const auto& p) { return p.param.name; });
+class EveryShape : public ::testing::TestWithParam<RandomShape> {};
+INSTANTIATE_TEST_SUITE_P(Engine, EveryShape, ::testing::ValuesIn(random_shapes()), [](const auto& p) { return p.param.name; });
 
 // Logits of all tokens, given in pieces of the listed sizes (the rest at once).
 std::vector<float> run(const Model& model, const std::vector<TokenId>& tokens, const std::vector<size_t>& cuts = {},
@@ -145,7 +84,7 @@ TEST_P(EveryShape, ActivationRoundingDoesNotDependOnCutsEither) {
 // Rounding every factor to bfloat16 is a perturbation of at most 2^-8 of each product: logits move by about that, and they
 // do move.
 TEST(Engine, Bf16ProductsAreNearTheF32Ones) {
-  const RandomModel model(changed([](auto& o) { o.n_ff = 64; }));
+  const RandomModel model(random_options([](auto& o) { o.n_ff = 64; }));
   const std::vector<TokenId> tokens = random_tokens(100, 50, 3);
   const auto exact = run(model, tokens), rounded = run(model, tokens, {}, 2, {.bf16_products = true});
   EXPECT_TRUE(same_bytes(rounded, run(model, tokens, {}, 3, {.bf16_products = true})));
@@ -159,7 +98,7 @@ TEST(Engine, Bf16ProductsAreNearTheF32Ones) {
 }
 
 TEST(Engine, PromptsLongerThanABatchAreTheSameInPieces) {
-  const RandomModel model(changed([](auto& o) { o.n_layers = 1; }));
+  const RandomModel model(random_options([](auto& o) { o.n_layers = 1; }));
   const std::vector<TokenId> tokens = random_tokens(1030, 50, 7);
   EXPECT_TRUE(same_bytes(run(model, tokens), run(model, tokens, {3, 600, 40, 1})));
 }
@@ -195,7 +134,7 @@ TEST(Engine, TruncatedSessionsForget) {
 }
 
 TEST(Engine, RefusesWhatDoesNotFit) {
-  const RandomModel model(RandomModelOptions{}), gpt2(changed([](auto&o) {
+  const RandomModel model(RandomModelOptions{}), gpt2(random_options([](auto&o) {
     o.gpt2 = true;
     o.n_ctx = 8;
   }));

@@ -100,9 +100,7 @@ Step make_step(const Model& model, const Op& op, Program& program) {
       break;
     case OpKind::kAttention:
       check_heads(model, graph, op);
-      step.attention = {op.n_heads, op.n_kv_heads, op.head_dim, op.attention_scale, op.sliding_window, op.softcap};
-      if (op.max_alibi_bias != 0) step.attention.slopes = alibi_slopes(op.n_heads, op.max_alibi_bias);
-      step.attention.sinks = vector_tensor(model, op.weight, op.n_heads);
+      step.attention = attention_shape(op, vector_tensor(model, op.weight, op.n_heads));
       step.attention_index = program.caches.size();
       program.caches.push_back({op.n_kv_heads, op.head_dim});
       program.last_attention = program.steps.size();

@@ -32,6 +32,12 @@ struct RandomModelOptions {
   float head_scale = 1;  // 0: every token is equally likely
 };
 
+inline RandomModelOptions random_options(const std::function<void(RandomModelOptions&)>& change) {
+  RandomModelOptions o;
+  change(o);
+  return o;
+}
+
 class RandomModel : public Model {
  public:
   explicit RandomModel(const RandomModelOptions& o) : random_(o.seed) {
@@ -106,9 +112,11 @@ class RandomModel : public Model {
       linear_weight(p + "attn_k", kv, o.n_embd, o.type, 2);
       linear_weight(p + "attn_v", kv, o.n_embd, o.type);
       linear_weight(p + "attn_output", o.n_embd, q, o.type);
-      linear_weight(p + "ffn_gate", o.n_ff, o.n_embd, o.type);
-      linear_weight(p + "ffn_up", o.n_ff, o.n_embd, o.type);
-      linear_weight(p + "ffn_down", o.n_embd, o.n_ff, o.type);
+      if (o.n_experts == 0) {
+        linear_weight(p + "ffn_gate", o.n_ff, o.n_embd, o.type);
+        linear_weight(p + "ffn_up", o.n_ff, o.n_embd, o.type);
+        linear_weight(p + "ffn_down", o.n_embd, o.n_ff, o.type);
+      }
       const ValueId n = g.rms_norm(x, p + "attn_norm.weight", 1e-5f);
       ValueId query = g.linear(n, p + "attn_q.weight", q), key = g.linear(n, p + "attn_k.weight", kv);
       if (o.head_norms) {

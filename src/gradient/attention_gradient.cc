@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/elementwise.h"
 #include "gradient/linear_gradient.h"
 #include "kernel/kernels.h"
 
@@ -34,6 +35,8 @@ void AttentionGradient::head(const AttentionShape& s, size_t head, const float* 
   for (auto* block : {&w.q, &w.gy}) grow(*block, kBlock * dim);
   for (auto* block : {&w.q_transposed, &w.gy_transposed}) grow(*block, dim * block_stride);
   for (auto* block : {&w.scores, &w.gradient}) grow(*block, kBlock * stride);
+  grow(w.slopes, n);
+  double sink_sum = 0;
   grow(w.transposed, n * block_stride);
   copy_head(k, width_kv, kv_head, dim, 0, n, 1, w.keys.data());
   copy_head(v, width_kv, kv_head, dim, 0, n, 1, w.values.data());
@@ -57,10 +60,20 @@ void AttentionGradient::head(const AttentionShape& s, size_t head, const float* 
       float* g = w.gradient.data() + r * stride;
       const size_t begin = lowest_key(first + r) - low, count = first + r + 1 - low - begin;
       std::fill(p, p + begin, 0.0f);
+      if (s.softcap != 0) {
+        soft_cap(s.softcap, p + begin, count);
+        for (size_t j = 0; j < count; ++j) w.slopes[j] = 1.0f - p[begin + j] / s.softcap * (p[begin + j] / s.softcap);
+      }
+      add_alibi(s, head, p + begin, count);
+      const bool sinks = !s.sinks.empty();
+      if (sinks) p[begin + count] = s.sinks[head];  // rows have room for one score more
+      kernel.softmax(p + begin, sinks ? count + 1 : count);
+      const float sink = sinks ? p[begin + count] : 0.0f;
       std::fill(p + begin + count, p + m, 0.0f);
-      kernel.softmax(p + begin, count);
       const float mean = kernel.dot(p + begin, g + begin, count);
       for (size_t j = 0; j < m; ++j) g[j] = p[j] * (g[j] - mean);
+      for (size_t j = 0; s.softcap != 0 && j < count; ++j) g[begin + j] *= w.slopes[j];
+      sink_sum -= static_cast<double>(sink) * static_cast<double>(mean);
     }
     // The queries carry the scale already, the keys do not.
     float* out = w.product.data();
@@ -77,6 +90,7 @@ void AttentionGradient::head(const AttentionShape& s, size_t head, const float* 
     add_product(w.gradient.data(), w.q_transposed.data(), gk + low * dim);
     add_product(w.scores.data(), w.gy_transposed.data(), gv + low * dim);
   }
+  if (!s.sinks.empty()) sinks_[head] = static_cast<float>(sink_sum);
 }
 
 void AttentionGradient::run(const AttentionShape& s, const float* q, const float* k, const float* v, const float* gy,
@@ -85,6 +99,7 @@ void AttentionGradient::run(const AttentionShape& s, const float* q, const float
   workers_.resize(static_cast<size_t>(pool.size()));
   grow(key_sums_, s.n_heads * n * dim);
   grow(value_sums_, s.n_heads * n * dim);
+  sinks_.assign(s.sinks.size(), 0.0f);
   pool.parallel_for(s.n_heads, [&](size_t h, int worker) {
     head(s, h, q, k, v, gy, n, gq, workers_[static_cast<size_t>(worker)]);
   });
@@ -104,7 +119,7 @@ uint64_t AttentionGradient::size_bytes() const {
   uint64_t floats = key_sums_.size() + value_sums_.size();
   for (const Worker& w : workers_)
     for (const auto* v : {&w.keys, &w.keys_transposed, &w.values, &w.q, &w.q_transposed, &w.gy, &w.gy_transposed, &w.scores,
-                          &w.gradient, &w.transposed, &w.product})
+                          &w.gradient, &w.transposed, &w.product, &w.slopes})
       floats += v->size();
   return floats * sizeof(float);
 }

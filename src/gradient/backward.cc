@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "engine/elementwise.h"
 #include "engine/linear.h"
 #include "gradient/elementwise_gradient.h"
 #include "kernel/kernels.h"
@@ -17,44 +18,8 @@ constexpr size_t kTokens = 16;                    // of one item of elementwise 
 
 }  // namespace
 
-std::string without_gradient(const Graph& graph) {
-  for (const Op& op : graph.ops) {
-    switch (op.kind) {
-      case OpKind::kEmbed:
-      case OpKind::kAddPosition:
-      case OpKind::kScale:
-      case OpKind::kRmsNorm:
-      case OpKind::kLayerNorm:
-      case OpKind::kSlice:
-      case OpKind::kRope:
-      case OpKind::kSiluMul:
-      case OpKind::kGelu:
-      case OpKind::kAdd:
-        continue;
-      case OpKind::kLinear:
-        if (op.softcap == 0) continue;
-        return "capped logits";
-      case OpKind::kAttention:
-        if (op.softcap == 0 && op.max_alibi_bias == 0 && op.weight.empty()) continue;
-        return "attention with capped scores, ALiBi or sinks";
-      case OpKind::kGeluMul:
-      case OpKind::kSwigluOai:
-      case OpKind::kGeluErf:
-      case OpKind::kRelu:
-        return "an activation other than SiLU and the tanh form of GELU";
-      case OpKind::kRoute:
-      case OpKind::kExpertLinear:
-      case OpKind::kExpertSum:
-        return "a mixture of experts";
-    }
-  }
-  return {};
-}
-
 Backward::Backward(const Model& model, ThreadPool& pool)
     : model_(model), graph_(model.graph()), pool_(pool), engine_(Engine::make(model, pool)) {
-  if (const std::string what = without_gradient(graph_); !what.empty())
-    fail(ExitCode::kUnsupported, "{}: the backward pass does not know {}", model.path(), what);
   for (const RopeSpec& spec : graph_.ropes) ropes_.emplace_back(spec);
   const size_t head = graph_.ops.size() - 1;  // the engine has checked that there is one
   for (size_t i = 0; i < head; ++i)
@@ -72,6 +37,7 @@ const ModelTensor& Backward::weight(const std::string& name) const {
 void Backward::replace_weight(const std::string& name, const ModelTensor& tensor) {
   engine_->replace_weight(name, tensor);
   replaced_[name] = &tensor;
+  vectors_.erase(name);
 }
 
 Backward::Buffer Backward::take(size_t n_floats) {
@@ -161,6 +127,8 @@ double Backward::head(std::span<const TokenId> tokens, size_t first, const Logit
   for (auto& tile : tiles_)
     if (tile.size() < linear.scratch_floats()) tile.resize(linear.scratch_floats());
   Buffer logits = take(std::min(head_tokens_, n - first) * n_vocab);
+  Buffer capped;
+  if (sink && op.softcap != 0) capped = take(std::min(head_tokens_, n - first) * n_vocab);
   Buffer g;
   if (sink) {
     g = take(n * n_cols);
@@ -171,12 +139,22 @@ double Backward::head(std::span<const TokenId> tokens, size_t first, const Logit
     const size_t count = std::min(head_tokens_, n - begin);
     const float* x = values_.at(input).data() + begin * n_cols;
     linear.run(x, logits.data(), count, tiles_, pool_);
+    if (op.softcap != 0) {
+      each_token(count, [&](size_t t, size_t some) { soft_cap(op.softcap, logits.data() + t * n_vocab, some * n_vocab); });
+      if (sink) std::copy_n(logits.data(), count * n_vocab, capped.data());
+    }
     sum += loss(begin, count, logits.data());
     if (!sink) continue;
+    if (op.softcap != 0)
+      each_token(count, [&](size_t t, size_t some) {
+        float* at = logits.data() + t * n_vocab;
+        soft_cap_gradient(op.softcap, capped.data() + t * n_vocab, at, some * n_vocab, at);
+      });
     sink->on_linear(op, x, logits.data(), count, n_cols, n_vocab);
     linears_.input(weight(op.weight), logits.data(), count, g.data() + begin * n_cols, pool_);
   }
   give(std::move(logits));
+  if (!capped.empty()) give(std::move(capped));
   if (sink) gradients_[input] = std::move(g);
   return sum;
 }
@@ -235,6 +213,13 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
       return norm(op, n, sink);
     case OpKind::kLinear: {
       const size_t n_cols = width(op.inputs[0]);
+      if (op.softcap != 0) {
+        const float* y = values_.at(op.output).data();
+        float* own = gradients_.at(op.output).data();
+        each_token(n, [&](size_t first, size_t count) {
+          soft_cap_gradient(op.softcap, y + first * w, own + first * w, count * w, own + first * w);
+        });
+      }
       sink.on_linear(op, input(0), g, n, n_cols, w);
       Buffer gx = take(n * n_cols);
       linears_.input(weight(op.weight), g, n, gx.data(), pool_);
@@ -267,20 +252,24 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
       return add_gradient(op.inputs[0], std::move(gx), n);
     }
     case OpKind::kAttention:
-      return attention(op, n);
-    case OpKind::kSiluMul: {
+      return attention(op, n, sink);
+    case OpKind::kSiluMul:
+    case OpKind::kGeluMul:
+    case OpKind::kSwigluOai: {
       Buffer g_gate = take(n * w), g_up = take(n * w);
       each_token(n, [&](size_t first, size_t count) {
         const size_t at = first * w;
-        silu_mul_gradient(input(0) + at, input(1) + at, g + at, count * w, g_gate.data() + at, g_up.data() + at);
+        gate_gradient(op.kind, input(0) + at, input(1) + at, g + at, count * w, g_gate.data() + at, g_up.data() + at);
       });
       add_gradient(op.inputs[0], std::move(g_gate), n);
       return add_gradient(op.inputs[1], std::move(g_up), n);
     }
-    case OpKind::kGelu: {
+    case OpKind::kGelu:
+    case OpKind::kGeluErf:
+    case OpKind::kRelu: {
       Buffer gx = take(n * w);
       each_token(n, [&](size_t first, size_t count) {
-        gelu_gradient(input(0) + first * w, g + first * w, count * w, gx.data() + first * w);
+        activation_gradient(op.kind, input(0) + first * w, g + first * w, count * w, gx.data() + first * w);
       });
       return add_gradient(op.inputs[0], std::move(gx), n);
     }
@@ -291,21 +280,25 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
         add_gradient(v, std::move(copy), n);
       }
       return;
-    default:  // without_gradient
-      break;
+    case OpKind::kRoute:
+      return route(op, n);
+    case OpKind::kExpertLinear:
+      return expert_linear(op, n, sink);
+    case OpKind::kExpertSum:
+      return expert_sum(op, n);
   }
-  fail(ExitCode::kUnsupported, "{}: block {} has an operation without a gradient", model_.path(), op.layer);
+}
+
+const std::vector<float>& Backward::vector_of(const std::string& name) {
+  std::vector<float>& vector = vectors_[name];
+  if (vector.empty()) vector = read_vector(weight(name));
+  return vector;
 }
 
 void Backward::norm(const Op& op, size_t n, GradientSink& sink) {
   const size_t w = width(op.output), slice = op.head_dim > 0 ? op.head_dim : w;
   const bool is_rms = op.kind == OpKind::kRmsNorm, wants = sink.wants_vectors();
-  const float* gains = nullptr;
-  if (!op.weight.empty()) {
-    std::vector<float>& vector = vectors_[op.weight];
-    if (vector.empty()) vector = read_vector(weight(op.weight));
-    gains = vector.data();
-  }
+  const float* gains = op.weight.empty() ? nullptr : vector_of(op.weight).data();
   const float* x = values_.at(op.inputs[0]).data();
   const float* g = gradients_.at(op.output).data();
   Buffer gx = take(n * w);
@@ -326,19 +319,57 @@ void Backward::norm(const Op& op, size_t n, GradientSink& sink) {
     for (auto* parts : {&gain_parts, &shift_parts})
       for (size_t i = slice; i < parts->size(); ++i) (*parts)[i % slice] += (*parts)[i];
     const bool has_shift = !is_rms && !op.bias.empty();
-    sink.on_norm(op, std::span(gain_parts).first(gains ? slice : 0), std::span(shift_parts).first(has_shift ? slice : 0));
+    sink.on_vectors(op, std::span(gain_parts).first(gains ? slice : 0), std::span(shift_parts).first(has_shift ? slice : 0));
   }
   add_gradient(op.inputs[0], std::move(gx), n);
 }
 
-void Backward::attention(const Op& op, size_t n) {
-  const AttentionShape shape = {op.n_heads, op.n_kv_heads, op.head_dim, op.attention_scale, op.sliding_window};
+void Backward::attention(const Op& op, size_t n, GradientSink& sink) {
+  const AttentionShape shape = attention_shape(op, op.weight.empty() ? std::vector<float>() : vector_of(op.weight));
   Buffer g[3];
   for (size_t i = 0; i < 3; ++i) g[i] = take(n * width(op.inputs[i]));
   attentions_.run(shape, values_.at(op.inputs[0]).data(), values_.at(op.inputs[1]).data(),
                   values_.at(op.inputs[2]).data(), gradients_.at(op.output).data(), n, g[0].data(), g[1].data(),
                   g[2].data(), pool_);
+  if (sink.wants_vectors() && !shape.sinks.empty()) sink.on_vectors(op, attentions_.sink_gradients(), {});
   for (size_t i = 0; i < 3; ++i) add_gradient(op.inputs[i], std::move(g[i]), n);
+}
+
+void Backward::route(const Op& op, size_t n) {
+  const size_t n_scores = width(op.inputs[0]), w = width(op.output);
+  const float *scores = values_.at(op.inputs[0]).data(), *route = values_.at(op.output).data();
+  const float* g = gradients_.at(op.output).data();
+  Buffer gx = take(n * n_scores);
+  each_token(n, [&](size_t first, size_t count) {
+    for (size_t t = first; t < first + count; ++t)
+      route_gradient(op, scores + t * n_scores, route + t * w, g + t * w, gx.data() + t * n_scores);
+  });
+  add_gradient(op.inputs[0], std::move(gx), n);
+}
+
+void Backward::expert_linear(const Op& op, size_t n, GradientSink& sink) {
+  const size_t w = width(op.inputs[0]), n_cols = op.by_slots ? w / op.n_used : w, n_rows = width(op.output) / op.n_used;
+  Buffer gx = take(n * w);
+  const auto visit = [&](size_t expert, const float* x, const float* g, size_t n_routed) {
+    sink.on_expert(op, expert, x, g, n_routed, n_cols, n_rows);
+  };
+  experts_.run(op, weight(op.weight), values_.at(op.inputs[0]).data(), values_.at(op.inputs[1]).data(),
+               gradients_.at(op.output).data(), n, gx.data(), visit, pool_);
+  add_gradient(op.inputs[0], std::move(gx), n);
+}
+
+void Backward::expert_sum(const Op& op, size_t n) {
+  const size_t w = width(op.output), w_x = width(op.inputs[0]), w_route = width(op.inputs[1]);
+  const float *x = values_.at(op.inputs[0]).data(), *route = values_.at(op.inputs[1]).data();
+  const float* g = gradients_.at(op.output).data();
+  Buffer gx = take(n * w_x), g_route = take(n * w_route);
+  each_token(n, [&](size_t first, size_t count) {
+    for (size_t t = first; t < first + count; ++t)
+      expert_sum_gradient(op, x + t * w_x, route + t * w_route, g + t * w, w, gx.data() + t * w_x,
+                          g_route.data() + t * w_route);
+  });
+  add_gradient(op.inputs[0], std::move(gx), n);
+  add_gradient(op.inputs[1], std::move(g_route), n);
 }
 
 uint64_t Backward::scratch_bytes() const {
@@ -346,7 +377,7 @@ uint64_t Backward::scratch_bytes() const {
   for (const Buffer& b : free_) floats += b.size();
   for (const auto* buffers : {&values_, &gradients_})
     for (const auto& [value, buffer] : *buffers) floats += buffer.size();
-  return floats * sizeof(float) + linears_.size_bytes() + attentions_.size_bytes();
+  return floats * sizeof(float) + linears_.size_bytes() + attentions_.size_bytes() + experts_.size_bytes();
 }
 
 }  // namespace tsubu

@@ -16,6 +16,7 @@
 #include "engine/engine.h"
 #include "engine/rope.h"
 #include "gradient/attention_gradient.h"
+#include "gradient/expert_gradient.h"
 #include "gradient/linear_gradient.h"
 
 namespace tsubu {
@@ -26,24 +27,24 @@ class GradientSink {
   virtual ~GradientSink() = default;
   // Linear y = x Wᵀ + b: x is (n_tokens, n_cols), g = ∂loss/∂y (n_tokens, n_rows). The head's come in pieces of tokens.
   virtual void on_linear(const Op& op, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows) = 0;
-  // Whether gradients of tables and norms are wanted.
+  // Whether gradients of tables and vectors are wanted.
   virtual bool wants_vectors() const { return false; }
   // Rows `ids` of a table were looked up or added: g is (n_tokens, width).
   virtual void on_rows(const Op& /*op*/, std::span<const TokenId> /*ids*/, const float* /*g*/, size_t /*width*/) {}
-  // Gradients of a norm's gains and bias (empty where it has none), summed over the window.
-  virtual void on_norm(const Op& /*op*/, std::span<const float> /*gains*/, std::span<const float> /*bias*/) {}
+  // Gradients of the vectors `weight` (a norm's gains, attention's sinks) and `bias` of a norm, summed over the window; empty
+  // where there is none.
+  virtual void on_vectors(const Op& /*op*/, std::span<const float> /*weight*/, std::span<const float> /*bias*/) {}
+  // As on_linear, of one expert's matrix and the tokens that were routed to it; experts without tokens do not come.
+  virtual void on_expert(const Op& /*op*/, size_t /*expert*/, const float* /*x*/, const float* /*g*/, size_t /*n_tokens*/,
+                         size_t /*n_cols*/, size_t /*n_rows*/) {}
 };
 
 // Turns logits (n, n_vocab) of the window's tokens from `first` on into ∂loss/∂logits in place; returns their loss.
 using LogitLoss = std::function<double(size_t first, size_t n, float* logits)>;
 
-// What of the graph the backward pass does not know; empty when it knows all of it.
-std::string without_gradient(const Graph& graph);
-
 class Backward {
  public:
-  // model and pool must outlive it. Throws Error(kUnsupported) when the graph does not end with the linear of the logits, or
-  // without_gradient says something.
+  // model and pool must outlive it. Throws Error(kUnsupported) when the graph does not end with the linear of the logits.
   Backward(const Model& model, ThreadPool& pool);
 
   // The loss over tokens [first, n) of the window; `loss` is called for pieces of them in order.
@@ -69,7 +70,11 @@ class Backward {
   void backward_segment(size_t segment, std::span<const TokenId> tokens, GradientSink& sink);
   void backward_op(const Op& op, std::span<const TokenId> tokens, GradientSink& sink);
   void norm(const Op& op, size_t n_tokens, GradientSink& sink);
-  void attention(const Op& op, size_t n_tokens);
+  void attention(const Op& op, size_t n_tokens, GradientSink& sink);
+  void route(const Op& op, size_t n_tokens);
+  void expert_linear(const Op& op, size_t n_tokens, GradientSink& sink);
+  void expert_sum(const Op& op, size_t n_tokens);
+  const std::vector<float>& vector_of(const std::string& name);
   void add_gradient(ValueId value, Buffer&& g, size_t n_tokens);
   void each_token(size_t n_tokens, const std::function<void(size_t first, size_t n)>& f);
   void forget();
@@ -84,10 +89,11 @@ class Backward {
   std::vector<size_t> cuts_;                     // segment s: ops [cuts_[s], cuts_[s + 1]); the head follows the last
   size_t head_tokens_ = 0;
   std::map<ValueId, Buffer> values_, gradients_;  // values at boundaries, and of the segment at work
-  std::map<std::string, std::vector<float>> vectors_;  // norms
+  std::map<std::string, std::vector<float>> vectors_;  // of norms, sinks
   std::vector<Buffer> free_;
   LinearGradient linears_;
   AttentionGradient attentions_;
+  ExpertLinearGradient experts_;
   std::vector<AlignedVector<float>> tiles_;
 };
 

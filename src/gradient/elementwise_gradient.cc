@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
+#include "engine/elementwise.h"
 #include "kernel/kernels.h"
 
 namespace tsubu {
@@ -48,6 +50,9 @@ void layer_norm_gradient(const float* x, const float* weight, const float* gy, s
   }
 }
 
+namespace {
+
+// y = gate · sigmoid(gate) · up.
 void silu_mul_gradient(const float* gate, const float* up, const float* gy, size_t n, float* g_gate, float* g_up) {
   float ones[kPiece], silu[kPiece];
   std::fill(ones, ones + kPiece, 1.0f);
@@ -63,18 +68,77 @@ void silu_mul_gradient(const float* gate, const float* up, const float* gy, size
   }
 }
 
-// y = x · sigmoid(2u), u = √(2/π)·(x + 0.044715 x³).
-void gelu_gradient(const float* x, const float* gy, size_t n, float* gx) {
+// gelu and its derivative at up to kPiece values: y = x · sigmoid(2u), u = √(2/π)·(x + 0.044715 x³).
+void gelu_with_slope(const float* x, size_t n, float* gelu, float* slope) {
   constexpr float kTwice = 1.5957691216057308f, kCubic = 0.044715f;
-  float gelu[kPiece];
+  kernels().gelu(x, gelu, n);
+  for (size_t i = 0; i < n; ++i) {
+    const float sigmoid = sigmoid_of(x[i], gelu[i]);
+    slope[i] = sigmoid + gelu[i] * (1.0f - sigmoid) * kTwice * (1.0f + 3 * kCubic * x[i] * x[i]);
+  }
+}
+
+void gelu_mul_gradient(const float* gate, const float* up, const float* gy, size_t n, float* g_gate, float* g_up) {
+  float gelu[kPiece], slope[kPiece];
   for (size_t begin = 0; begin < n; begin += kPiece) {
     const size_t count = std::min(kPiece, n - begin);
-    kernels().gelu(x + begin, gelu, count);
+    gelu_with_slope(gate + begin, count, gelu, slope);
     for (size_t i = 0; i < count; ++i) {
-      const float v = x[begin + i], sigmoid = sigmoid_of(v, gelu[i]);
-      gx[begin + i] = gy[begin + i] * (sigmoid + gelu[i] * (1.0f - sigmoid) * kTwice * (1.0f + 3 * kCubic * v * v));
+      g_gate[begin + i] = gy[begin + i] * up[begin + i] * slope[i];
+      g_up[begin + i] = gy[begin + i] * gelu[i];
     }
   }
+}
+
+// y = silu(a min(gate, l)) · (clamp(up, ±l) + 1) / a; beyond the limits l nothing moves.
+void swiglu_oai_gradient(const float* gate, const float* up, const float* gy, size_t n, float* g_gate, float* g_up) {
+  float g[kPiece], u[kPiece];
+  for (size_t begin = 0; begin < n; begin += kPiece) {
+    const size_t count = std::min(kPiece, n - begin);
+    for (size_t i = 0; i < count; ++i) {
+      g[i] = kOaiAlpha * std::min(gate[begin + i], kOaiLimit);
+      u[i] = (std::clamp(up[begin + i], -kOaiLimit, kOaiLimit) + 1) / kOaiAlpha;
+    }
+    silu_mul_gradient(g, u, gy + begin, count, g_gate + begin, g_up + begin);
+    for (size_t i = 0; i < count; ++i) {
+      g_gate[begin + i] *= gate[begin + i] < kOaiLimit ? kOaiAlpha : 0.0f;
+      g_up[begin + i] *= std::fabs(up[begin + i]) < kOaiLimit ? 1 / kOaiAlpha : 0.0f;
+    }
+  }
+}
+
+}  // namespace
+
+void gate_gradient(OpKind kind, const float* gate, const float* up, const float* gy, size_t n, float* g_gate, float* g_up) {
+  if (kind == OpKind::kSiluMul) return silu_mul_gradient(gate, up, gy, n, g_gate, g_up);
+  if (kind == OpKind::kGeluMul) return gelu_mul_gradient(gate, up, gy, n, g_gate, g_up);
+  swiglu_oai_gradient(gate, up, gy, n, g_gate, g_up);
+}
+
+void activation_gradient(OpKind kind, const float* x, const float* gy, size_t n, float* gx) {
+  if (kind == OpKind::kGelu) {
+    float gelu[kPiece], slope[kPiece];
+    for (size_t begin = 0; begin < n; begin += kPiece) {
+      const size_t count = std::min(kPiece, n - begin);
+      gelu_with_slope(x + begin, count, gelu, slope);
+      for (size_t i = 0; i < count; ++i) gx[begin + i] = gy[begin + i] * slope[i];
+    }
+    return;
+  }
+  for (size_t i = 0; i < n; ++i) {
+    if (kind == OpKind::kRelu) {
+      gx[i] = x[i] > 0 ? gy[i] : 0.0f;
+    } else {  // Φ(x) + x φ(x)
+      const auto v = static_cast<double>(x[i]);
+      const double share = 0.5 * (1 + std::erf(v / std::numbers::sqrt2));
+      const double density = std::exp(-v * v / 2) * std::numbers::inv_sqrtpi / std::numbers::sqrt2;
+      gx[i] = static_cast<float>(static_cast<double>(gy[i]) * (share + v * density));
+    }
+  }
+}
+
+void soft_cap_gradient(float cap, const float* y, const float* gy, size_t n, float* gx) {
+  for (size_t i = 0; i < n; ++i) gx[i] = gy[i] * (1.0f - y[i] / cap * (y[i] / cap));
 }
 
 }  // namespace tsubu

@@ -12,12 +12,22 @@ AlignedVector<float>& WeightGradients::sum(const std::string& name) {
   return sum;
 }
 
+void WeightGradients::add(const Op& op, size_t index, const float* x, const float* g, size_t n_tokens, size_t n_cols,
+                          size_t n_rows) {
+  linears_.weight(x, g, n_tokens, n_cols, n_rows, sum(op.weight).data() + index * n_rows * n_cols, pool_);
+  if (op.bias.empty()) return;
+  float* bias = sum(op.bias).data() + index * n_rows;
+  for (size_t t = 0; t < n_tokens; ++t) kernels().add(bias, g + t * n_rows, bias, n_rows);
+}
+
 void WeightGradients::on_linear(const Op& op, const float* x, const float* g, size_t n_tokens, size_t n_cols,
                                 size_t n_rows) {
-  linears_.weight(x, g, n_tokens, n_cols, n_rows, sum(op.weight).data(), pool_);
-  if (op.bias.empty()) return;
-  float* bias = sum(op.bias).data();
-  for (size_t t = 0; t < n_tokens; ++t) kernels().add(bias, g + t * n_rows, bias, n_rows);
+  add(op, 0, x, g, n_tokens, n_cols, n_rows);
+}
+
+void WeightGradients::on_expert(const Op& op, size_t expert, const float* x, const float* g, size_t n_tokens, size_t n_cols,
+                                size_t n_rows) {
+  add(op, expert, x, g, n_tokens, n_cols, n_rows);
 }
 
 void WeightGradients::on_rows(const Op& op, std::span<const TokenId> ids, const float* g, size_t width) {
@@ -28,8 +38,8 @@ void WeightGradients::on_rows(const Op& op, std::span<const TokenId> ids, const 
   }
 }
 
-void WeightGradients::on_norm(const Op& op, std::span<const float> gains, std::span<const float> bias) {
-  if (!gains.empty()) kernels().add(sum(op.weight).data(), gains.data(), sum(op.weight).data(), gains.size());
+void WeightGradients::on_vectors(const Op& op, std::span<const float> weight, std::span<const float> bias) {
+  if (!weight.empty()) kernels().add(sum(op.weight).data(), weight.data(), sum(op.weight).data(), weight.size());
   if (!bias.empty()) kernels().add(sum(op.bias).data(), bias.data(), sum(op.bias).data(), bias.size());
 }
 

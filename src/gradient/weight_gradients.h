@@ -15,7 +15,9 @@ class WeightGradients : public GradientSink {
   void on_linear(const Op& op, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows) override;
   bool wants_vectors() const override { return true; }
   void on_rows(const Op& op, std::span<const TokenId> ids, const float* g, size_t width) override;
-  void on_norm(const Op& op, std::span<const float> gains, std::span<const float> bias) override;
+  void on_vectors(const Op& op, std::span<const float> weight, std::span<const float> bias) override;
+  void on_expert(const Op& op, size_t expert, const float* x, const float* g, size_t n_tokens, size_t n_cols,
+                 size_t n_rows) override;
 
   // In the tensor's shape; a weight that is used twice (a tied head) has the sum.
   const std::map<std::string, AlignedVector<float>>& all() const { return sums_; }
@@ -23,6 +25,8 @@ class WeightGradients : public GradientSink {
 
  private:
   AlignedVector<float>& sum(const std::string& name);
+  // Of matrix `index` of a stack of them, and of its row of a bias for each.
+  void add(const Op& op, size_t index, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows);
   const Model& model_;
   ThreadPool& pool_;
   LinearGradient linears_;

@@ -25,14 +25,7 @@ class GptNeoX : public LayerNormDecoder {
 
   Hparams hparams_from_config(const Json& json, const std::string& where) const override {
     const ConfigReader config(json, where);
-    Hparams h;
-    h.architecture = name();
-    h.n_layers = config.uint({"num_hidden_layers"}, 1, kMaxLayers);
-    h.n_embd = config.uint({"hidden_size"}, 1, kMaxWidth);
-    h.n_ff = config.uint({"intermediate_size"}, 1, kMaxFfn);
-    h.n_heads = h.n_kv_heads = config.uint({"num_attention_heads"}, 1, kMaxHeads);
-    h.n_vocab = config.uint({"vocab_size"}, 1, kMaxVocab);
-    h.n_ctx = config.uint({"max_position_embeddings"}, 1, kMaxFfn);
+    Hparams h = common_from_config(config, "intermediate_size");
     h.norm_eps = config.find_number("layer_norm_eps", 1e-30, 1).value_or(1e-5);
     h.tied_embeddings = config.find_bool("tie_word_embeddings").value_or(false);
     h.parallel_residual = config.find_bool("use_parallel_residual").value_or(true);

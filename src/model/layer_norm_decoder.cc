@@ -34,6 +34,18 @@ void LayerNormDecoder::hparams_to_gguf(const Hparams& h, GgufMetadata& metadata)
   add_to_gguf(h, metadata);
 }
 
+Hparams LayerNormDecoder::common_from_config(const ConfigReader& config, std::string_view ffn) const {
+  Hparams h;
+  h.architecture = name();
+  h.n_layers = config.uint({"num_hidden_layers"}, 1, kMaxLayers);
+  h.n_embd = config.uint({"hidden_size"}, 1, kMaxWidth);
+  h.n_ff = config.uint({ffn}, 1, kMaxFfn);
+  h.n_heads = h.n_kv_heads = config.uint({"num_attention_heads"}, 1, kMaxHeads);
+  h.n_vocab = config.uint({"vocab_size"}, 1, kMaxVocab);
+  h.n_ctx = config.uint({"max_position_embeddings"}, 1, kMaxFfn);
+  return h;
+}
+
 Hparams LayerNormDecoder::finish(Hparams h, const std::string& where) {
   if (h.n_embd % h.n_heads != 0)
     fail(ExitCode::kBadInput, "{}: an embedding of {} is no multiple of {} heads", where, h.n_embd, h.n_heads);

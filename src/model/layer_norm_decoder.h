@@ -16,6 +16,8 @@ class LayerNormDecoder : public Architecture {
  protected:
   virtual void add_from_gguf(const GgufReader&, Hparams&) const {}
   virtual void add_to_gguf(const Hparams&, GgufMetadata&) const {}
+  // What OPT, GPT-NeoX and their like call alike in config.json; ffn: the key of the feed-forward's width.
+  Hparams common_from_config(const ConfigReader& config, std::string_view ffn) const;
   // Derives what follows from the rest and checks it. Throws Error(kBadInput).
   static Hparams finish(Hparams h, const std::string& where);
 };

@@ -23,14 +23,7 @@ class Opt : public LayerNormDecoder {
 
   Hparams hparams_from_config(const Json& json, const std::string& where) const override {
     const ConfigReader config(json, where);
-    Hparams h;
-    h.architecture = name();
-    h.n_layers = config.uint({"num_hidden_layers"}, 1, kMaxLayers);
-    h.n_embd = config.uint({"hidden_size"}, 1, kMaxWidth);
-    h.n_ff = config.uint({"ffn_dim"}, 1, kMaxFfn);
-    h.n_heads = h.n_kv_heads = config.uint({"num_attention_heads"}, 1, kMaxHeads);
-    h.n_vocab = config.uint({"vocab_size"}, 1, kMaxVocab);
-    h.n_ctx = config.uint({"max_position_embeddings"}, 1, kMaxFfn);
+    Hparams h = common_from_config(config, "ffn_dim");
     h.norm_eps = 1e-5;
     h.tied_embeddings = config.find_bool("tie_word_embeddings").value_or(true);
     h.activation = config.find_string("activation_function").value_or("relu");

@@ -154,10 +154,6 @@ class CalibratedRounding {
       for (const auto& l : g.linears) any |= rounds(*l.plan) && !store_.find(l.plan->tensor->name());
     const size_t n_chunks = corpus_.chunks.size(), period = held_out_period();
     if (options_.fisher_tokens == 0 || !any) return;
-    if (const std::string what = without_gradient(graph_); !what.empty()) {
-      notes_.push_back(fmt::format("the output side is left out: the backward pass does not know {}", what));
-      return;
-    }
     const size_t wanted = std::clamp<size_t>(options_.fisher_tokens / corpus_.context, 1, n_chunks);
     const size_t rows = fisher_block_rows(graph_, options_.fisher_rows, period > 0 ? 2 : 1, options_.fisher_memory);
     fisher_.emplace(graph_, rows, pool_);
