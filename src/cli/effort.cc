@@ -6,7 +6,7 @@ namespace tsubu {
 namespace {
 
 constexpr CalibrationEffort kEfforts[] = {
-    {"fast", 0, 0, 0}, {"default", uint64_t{1} << 16, 2, 0}, {"best", uint64_t{1} << 18, 4, uint64_t{1} << 16}};
+    {"fast", 0, 0, 0, 0}, {"default", uint64_t{1} << 16, 2, 0, 0}, {"best", uint64_t{1} << 18, 4, uint64_t{1} << 16, 2}};
 
 }  // namespace
 

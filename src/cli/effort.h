@@ -13,6 +13,7 @@ struct CalibrationEffort {
   uint64_t tokens;     // at most, unless --chunks says otherwise; 0: no text is used for rounding
   int descent_passes;
   uint64_t fisher_tokens;  // of those, from which the output side of the curvature is learned
+  int scale_epochs;        // of tuning scales and gains end to end
   uint32_t chunks(uint32_t context) const {
     return static_cast<uint32_t>(std::max<uint64_t>(1, (tokens > 0 ? tokens : uint64_t{1} << 16) / context));
   }

@@ -26,6 +26,8 @@ struct Options {
   bool no_measure = false;
   int passes = -1;  // of descent; -1: as the effort says
   int64_t fisher_tokens = -1;  // the same
+  int scale_epochs = -1;       // the same
+  ScaleDescentOptions scales;
   TargetChoice target;
   QuantizeOptions quantize;
   LayoutOutputOptions layout;
@@ -185,6 +187,10 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 
   calibrated.fisher_tokens = o.fisher_tokens < 0 ? effort.fisher_tokens : static_cast<uint64_t>(o.fisher_tokens);
   calibrated.products = products_named(o.products);
+  if (const int epochs = o.scale_epochs < 0 ? effort.scale_epochs : o.scale_epochs; epochs > 0) {
+    calibrated.scales = o.scales;
+    calibrated.scales->epochs = epochs;
+  }
 
   std::optional<Imatrix> stats;
   std::optional<Statistics> statistics;
@@ -323,6 +329,10 @@ std::shared_ptr<Options> declare_options(CLI::App& app) {
   app.add_option("--fisher-rows", c.fisher_rows, "")->group("");
   app.add_option("--fisher-damping", c.fisher_damping, "")->group("");
   app.add_option("--fisher-seed", c.fisher_seed, "")->group("");
+  app.add_option("--scale-epochs", o->scale_epochs, "")->group("");
+  app.add_option("--scale-rate", o->scales.rate, "")->group("");
+  app.add_option("--scale-tokens", o->scales.max_tokens, "")->group("");
+  app.add_option("--scale-step", o->scales.tokens_per_step, "")->group("");
   app.add_option("--coupled-sweeps", c.coupled.sweeps, "")->group("");
   app.add_option("--coupled-group", c.coupled.group_rows, "")->check(CLI::Range(1, 1 << 20))->group("");
   app.add_option("--held-out", c.held_out, "")->group("");

@@ -140,6 +140,8 @@ class GraphEngine : public Engine {
       if (step.op->weight != name) continue;
       found = true;
       if (step.table) step.table = &tensor;
+      if (!step.weight.empty()) step.weight = read_vector(tensor);
+      if (!step.attention.sinks.empty()) step.attention.sinks = read_vector(tensor);
       if (step.experts) {
         step.experts =
             std::make_unique<ExpertLinear>(tensor, step.op->bias.empty() ? nullptr : &model_.tensor(step.op->bias));

@@ -65,8 +65,8 @@ void LinearGradient::input(const ModelTensor& weight, const float* g, size_t n_t
   }
 }
 
-void LinearGradient::weight(const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows, float* sum,
-                            ThreadPool& pool) {
+void LinearGradient::weight_rows(const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows,
+                                 const VisitRows& visit, ThreadPool& pool) {
   const size_t stride = padded_stride(n_tokens);
   transpose(x, n_tokens, n_cols, transposed_, pool);
   transpose(g, n_tokens, n_rows, other_, pool);
@@ -77,8 +77,18 @@ void LinearGradient::weight(const float* x, const float* g, size_t n_tokens, siz
     const size_t row = item * kTile, n = std::min(kTile, n_rows - row);
     kernels().gemm_nt(transposed_.data(), stride, other_.data() + row * stride, stride, product.data(), n_cols, n_cols,
                       n, n_tokens);
-    kernels().add(sum + row * n_cols, product.data(), sum + row * n_cols, n * n_cols);
+    visit(row, n, product.data());
   });
+}
+
+void LinearGradient::weight(const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows, float* sum,
+                            ThreadPool& pool) {
+  weight_rows(
+      x, g, n_tokens, n_cols, n_rows,
+      [&](size_t first, size_t n, const float* product) {
+        kernels().add(sum + first * n_cols, product, sum + first * n_cols, n * n_cols);
+      },
+      pool);
 }
 
 uint64_t LinearGradient::size_bytes() const {

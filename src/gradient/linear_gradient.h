@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <vector>
 
 #include "base/aligned.h"
@@ -25,6 +26,10 @@ class LinearGradient {
   // sum (n_rows, n_cols) += gᵀ x; x is (n_tokens, n_cols), g (n_tokens, n_rows).
   void weight(const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows, float* sum,
               ThreadPool& pool);
+  // The same product, rows [first, first + n) of it (n, n_cols) at a time, on all threads; rows come once.
+  using VisitRows = std::function<void(size_t first, size_t n, const float* product)>;
+  void weight_rows(const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows, const VisitRows& visit,
+                   ThreadPool& pool);
   uint64_t size_bytes() const;
 
  private:

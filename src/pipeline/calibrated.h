@@ -16,6 +16,7 @@
 #include "plan/recipe.h"
 #include "round/coupled.h"
 #include "round/round.h"
+#include "tune/scale_descent.h"
 
 namespace tsubu {
 
@@ -39,6 +40,8 @@ struct CalibratedOptions {
   uint64_t fisher_rows = 4096;                 // of a block at most
   double fisher_damping = 0.01;                // share of the mean diagonal, added to it
   CoupledOptions coupled;
+  // Afterwards, scales and norm gains of the whole model go down the gradient of its divergence.
+  std::optional<ScaleDescentOptions> scales;
   const Model* start = nullptr;  // refine: an encoding of the same types to start from, instead of error feedback
 };
 

@@ -46,6 +46,7 @@ Work work_of(const Model& model, const std::vector<PlannedTensor>& plan, const C
       work.rounding += weights * (block * (options.coupled.sweeps + 2) + n * (options.coupled.sweeps + 2));
     }
   }
+  if (options.scales) work.rounding += scale_descent_products(model, corpus, *options.scales);
   if (options.fisher_tokens > 0)
     work.rounding += std::min(tokens, static_cast<double>(options.fisher_tokens)) * 2 *
                      static_cast<double>(graph.widths[static_cast<size_t>(graph.logits)]) * model.hparams().n_embd;

@@ -185,6 +185,14 @@ Json treatment_json(const Recipe& recipe, const QuantizeOptions& o, const std::v
       r["embedding_damping"] = c.embedding_damping;
       r["held_out"] = c.held_out;
       r["products"] = c.products == Products::kBf16 ? fmt::format("bf16 {}", kernels().isa) : "f32";
+      if (c.fisher_tokens > 0)
+        r["coupled"] = {{"tokens", c.fisher_tokens},      {"seed", c.fisher_seed},        {"memory", c.fisher_memory},
+                        {"rows", c.fisher_rows},          {"damping", c.fisher_damping},  {"sweeps", c.coupled.sweeps},
+                        {"group_rows", c.coupled.group_rows}};
+      if (c.scales)
+        r["scales"] = {{"epochs", c.scales->epochs},         {"rate", c.scales->rate},
+                       {"step_tokens", c.scales->tokens_per_step}, {"tokens", c.scales->max_tokens},
+                       {"judged_tokens", c.scales->judged_tokens}};
       if (c.start) r["start"] = combined_digest(inputs, "start");
     }
     json["rounding"] = std::move(r);

@@ -254,6 +254,39 @@ std::string run_key(const Model& model, const std::vector<PlannedTensor>& plan, 
   return key;
 }
 
+// Tunes what is left free when everything is rounded; the jobs and the result get what is kept.
+ScaleDescentResult tune(const Model& model, const std::vector<PlannedTensor>& plan, const QuantizeOptions& options,
+                        ThreadPool& pool, std::vector<Job>& jobs, QuantizeResult& result) {
+  if (!options.corpus || !options.calibrated.scales) return {};
+  std::map<std::string, EncodedTensor> encoded;
+  ScaleDescentOptions scales = *options.calibrated.scales;
+  for (size_t t = 0; t < plan.size(); ++t) {
+    if (plan[t].tensor->spec().shape.size() < 2 && plan[t].type->name != "F32") scales.gains = false;
+    if (!plan[t].type->is_quantized || jobs[t].copies) continue;
+    if (jobs[t].encoded.empty()) {
+      result.notes.push_back(fmt::format("scales are left as they are: {} is not among what was calibrated",
+                                         plan[t].tensor->name()));
+      return {};
+    }
+    encoded[plan[t].tensor->name()] = {plan[t].type, jobs[t].encoded};
+  }
+  ScaleDescentResult tuned = tune_scales(model, encoded, *options.corpus, scales, pool);
+  for (size_t t = 0; t < plan.size(); ++t) {
+    const auto found = tuned.tensors.find(plan[t].tensor->name());
+    if (found == tuned.tensors.end()) continue;
+    jobs[t].encoded = found->second;
+    jobs[t].copies = false;
+    result.tensors[t].method = result.tensors[t].method == "copy" || result.tensors[t].method == "convert"
+                                   ? "tuned"
+                                   : result.tensors[t].method + "+scales";
+  }
+  if (tuned.n_steps > 0)
+    result.notes.push_back(fmt::format(
+        "{} scales and gains {}: mean KL divergence on {} held-out tokens {:.3g}, before {:.3g}", tuned.n_parameters,
+        tuned.tensors.empty() ? "were tuned and not kept" : "tuned", tuned.n_judged, tuned.after, tuned.before));
+  return tuned;
+}
+
 std::vector<PlannedTensor> planned_tensors(const Model& model, const Recipe& recipe, QuantizeOptions& options) {
   PlanOptions plan_options = options.plan;
   plan_options.has_stats = options.stats || options.corpus || options.statistics;
@@ -378,6 +411,7 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
         result.tensors[t].search_output_error = rounded->search_error;
       }
   }
+  const ScaleDescentResult tuned = tune(model, plan, options, pool, jobs, result);
   AtomicFile file(options.output);
   if (file.found_leftover())
     result.notes.push_back(fmt::format("{}: an earlier run was interrupted here; its part was replaced",

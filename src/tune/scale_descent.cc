@@ -1,0 +1,261 @@
+#include "tune/scale_descent.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numbers>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "codec/codec.h"
+#include "engine/linear.h"
+#include "gradient/backward.h"
+#include "gradient/loss.h"
+#include "kernel/kernels.h"
+#include "tune/scale_fields.h"
+
+namespace tsubu {
+namespace {
+
+constexpr float kFirstDecay = 0.9f, kSecondDecay = 0.95f, kTiny = 1e-12f;  // Adam's
+constexpr double kWarmUp = 0.05;                                          // share of the steps
+
+// Numbers in a row of a tensor that move: start · (1 + s).
+struct Parameters {
+  std::vector<float> start, s, gradient, first, second;
+
+  explicit Parameters(std::vector<float> from = {}) : start(std::move(from)) {
+    for (auto* v : {&s, &gradient, &first, &second}) v->assign(start.size(), 0.0f);
+  }
+  float value(size_t i) const { return start[i] * (1 + s[i]); }
+
+  // One step of Adam, number `step` from 1; the gradient of the values becomes that of s, and zero afterwards.
+  void move(float rate, int step) {
+    const float one = 1 - std::pow(kFirstDecay, static_cast<float>(step));
+    const float two = 1 - std::pow(kSecondDecay, static_cast<float>(step));
+    for (size_t i = 0; i < s.size(); ++i) {
+      const float g = gradient[i] * start[i];
+      first[i] = kFirstDecay * first[i] + (1 - kFirstDecay) * g;
+      second[i] = kSecondDecay * second[i] + (1 - kSecondDecay) * g * g;
+      s[i] -= rate * (first[i] / one) / (std::sqrt(second[i] / two) + kTiny);
+      gradient[i] = 0;
+    }
+  }
+};
+
+// A matrix of blocks whose scales move; parameters block by block, field by field.
+struct Blocks {
+  const TypeInfo* type = nullptr;
+  std::span<const uint32_t> fields;
+  std::vector<std::byte> bytes;
+  ModelTensor tensor;
+  Parameters p;
+  size_t n_cols = 0;
+
+  std::byte* field(size_t i) { return bytes.data() + i / fields.size() * type->block_bytes + fields[i % fields.size()]; }
+  void store() {
+    for (size_t i = 0; i < p.s.size(); ++i) {
+      const Half half = Half::of(p.value(i));
+      std::memcpy(field(i), half.bytes, sizeof half.bytes);
+    }
+  }
+};
+
+// A norm's gains.
+struct Gains {
+  std::vector<float> values;
+  ModelTensor tensor;
+  Parameters p;
+};
+
+class ScaleDescent : public GradientSink {
+ public:
+  ScaleDescent(const Model& model, const std::map<std::string, EncodedTensor>& encoded, const Corpus& corpus,
+               const ScaleDescentOptions& options, ThreadPool& pool)
+      : model_(model), corpus_(corpus), options_(options), pool_(pool), teacher_(model, pool), student_(model, pool) {
+    std::map<std::string, bool> used;  // by an operation whose parameters move
+    for (const Op& op : model.graph().ops)
+      if (op.kind == OpKind::kLinear || op.kind == OpKind::kRmsNorm || op.kind == OpKind::kLayerNorm)
+        if (!op.weight.empty()) used[op.weight] = op.kind == OpKind::kLinear;
+    for (const Op& op : model.graph().ops)  // of a table that is the head as well, rows seldom looked up say little
+      if (op.kind == OpKind::kEmbed) used.erase(op.weight);
+    for (const auto& [name, e] : encoded) {
+      const ModelTensor& source = model.tensor(name);
+      Blocks& b = blocks_[name];
+      b.type = e.type;
+      b.bytes.assign(e.bytes.begin(), e.bytes.end());
+      b.tensor = ModelTensor(source.spec(), *e.type, b.bytes);
+      b.n_cols = source.n_cols();
+      student_.replace_weight(name, b.tensor);
+      if (!used.contains(name)) continue;
+      b.fields = scale_fields(*e.type);
+      std::vector<float> start(b.bytes.size() / e.type->block_bytes * b.fields.size());
+      for (size_t i = 0; i < start.size(); ++i) {
+        Half half;
+        std::memcpy(half.bytes, b.field(i), sizeof half.bytes);
+        start[i] = half.value();
+      }
+      b.p = Parameters(std::move(start));
+    }
+    for (const auto& [name, is_linear] : used) {
+      if (!options.gains || is_linear || encoded.contains(name)) continue;
+      const ModelTensor& source = model.tensor(name);
+      Gains& g = gains_[name];
+      g.values = read_vector(source);
+      g.tensor = ModelTensor(source.spec(), type_named("F32"), std::as_bytes(std::span(g.values)));
+      g.p = Parameters(g.values);
+      student_.replace_weight(name, g.tensor);
+    }
+  }
+
+  ScaleDescentResult run() {
+    ScaleDescentResult result;
+    const auto [learned, judged] = windows();
+    if (learned.empty() || judged.empty()) return result;
+    for (const auto& [name, b] : blocks_) result.n_parameters += b.p.s.size();
+    for (const auto& [name, g] : gains_) result.n_parameters += g.p.s.size();
+    result.n_judged = judged.size() * corpus_.context;
+    result.before = judge(judged);
+    const size_t per_step = std::max<size_t>(1, options_.tokens_per_step / corpus_.context);
+    const size_t n_steps = (learned.size() * static_cast<size_t>(options_.epochs) + per_step - 1) / per_step;
+    Progress progress("tune scales", n_steps * per_step * corpus_.context, "tokens");
+    for (size_t step = 0, at = 0; step < n_steps; ++step) {
+      for (size_t i = 0; i < per_step; ++i, ++at) {
+        throw_if_interrupted();
+        divergence(corpus_.chunks[learned[at % learned.size()]], this);
+        progress.advance(corpus_.context);
+      }
+      move(static_cast<int>(step + 1), n_steps);
+    }
+    progress.finish();
+    result.n_steps = n_steps;
+    result.after = judge(judged);
+    if (!(result.after < result.before)) return result;
+    for (auto& [name, b] : blocks_)
+      if (!b.p.s.empty()) result.tensors[name] = std::move(b.bytes);
+    for (const auto& [name, g] : gains_) {
+      const auto bytes = std::as_bytes(std::span(g.values));
+      result.tensors[name].assign(bytes.begin(), bytes.end());
+    }
+    return result;
+  }
+
+  void on_linear(const Op& op, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows) override {
+    const auto found = blocks_.find(op.weight);
+    if (found == blocks_.end() || found->second.p.s.empty()) return;
+    Blocks& b = found->second;
+    const size_t per_row = n_cols / b.type->block_len, row_bytes = per_row * b.type->block_bytes, n = b.fields.size();
+    linears_.weight_rows(
+        x, g, n_tokens, n_cols, n_rows,
+        [&](size_t first, size_t count, const float* product) {
+          std::vector<std::byte> unit(row_bytes);
+          std::vector<float> values(n_cols);
+          const Half one = Half::of(1), zero = Half::of(0);
+          for (size_t r = 0; r < count; ++r)
+            for (size_t f = 0; f < n; ++f) {
+              // The weights for one field at 1 and the others at 0: their derivative by that field.
+              std::copy_n(b.bytes.data() + (first + r) * row_bytes, row_bytes, unit.data());
+              for (size_t k = 0; k < per_row; ++k)
+                for (size_t other = 0; other < n; ++other)
+                  std::memcpy(unit.data() + k * b.type->block_bytes + b.fields[other], (other == f ? one : zero).bytes, 2);
+              kernels().decode[b.type->index](unit.data(), values.data(), n_cols);
+              for (size_t k = 0; k < per_row; ++k)
+                b.p.gradient[((first + r) * per_row + k) * n + f] +=
+                    kernels().dot(values.data() + k * b.type->block_len, product + r * n_cols + k * b.type->block_len,
+                                  b.type->block_len);
+            }
+        },
+        pool_);
+  }
+  bool wants_vectors() const override { return true; }
+  void on_vectors(const Op& op, std::span<const float> weight, std::span<const float>) override {
+    const auto found = gains_.find(op.weight);
+    if (found == gains_.end()) return;
+    kernels().add(found->second.p.gradient.data(), weight.data(), found->second.p.gradient.data(), weight.size());
+  }
+
+ private:
+  struct Windows {
+    std::vector<size_t> learned, judged;
+  };
+  // Every so many windows one judges, as in pipeline/calibrated.cc; both kinds are spread over the text.
+  Windows windows() const {
+    Windows all, w;
+    if (options_.held_out <= 0) return w;
+    const auto period = static_cast<size_t>(std::max(2.0, std::round(1 / options_.held_out)));
+    for (size_t c = 0; c < corpus_.chunks.size(); ++c) (c % period == period - 1 ? all.judged : all.learned).push_back(c);
+    const auto spread = [&](const std::vector<size_t>& from, uint64_t tokens) {
+      const size_t n = std::min<size_t>(from.size(), std::max<uint64_t>(1, tokens / corpus_.context));
+      std::vector<size_t> to;
+      for (size_t i = 0; i < n; ++i) to.push_back(from[i * from.size() / n]);
+      return to;
+    };
+    if (all.judged.empty()) return w;
+    return {spread(all.learned, options_.max_tokens), spread(all.judged, options_.judged_tokens)};
+  }
+
+  // Summed over the window's tokens.
+  double divergence(const std::vector<TokenId>& tokens, GradientSink* sink) {
+    const size_t n_vocab = teacher_.n_vocab();
+    base_.resize(tokens.size() * n_vocab);
+    teacher_.forward(tokens, 0, [&](size_t first, size_t n, float* logits) {
+      std::copy_n(logits, n * n_vocab, base_.data() + first * n_vocab);
+      return 0.0;
+    });
+    const LogitLoss loss = [&](size_t first, size_t n, float* logits) {
+      return divergence_loss(std::span(base_).subspan(first * n_vocab, n * n_vocab), 1, logits, n_vocab, pool_);
+    };
+    return sink ? student_.run(tokens, 0, loss, *sink) : student_.forward(tokens, 0, loss);
+  }
+
+  double judge(const std::vector<size_t>& judged) {
+    double sum = 0;
+    for (size_t c : judged) sum += divergence(corpus_.chunks[c], nullptr);
+    return sum / static_cast<double>(judged.size() * corpus_.context);
+  }
+
+  void move(int step, size_t n_steps) {
+    const double done = static_cast<double>(step - 1) / static_cast<double>(n_steps);
+    const double share = done < kWarmUp ? (done + 1 / static_cast<double>(n_steps)) / kWarmUp
+                                        : 0.5 * (1 + std::cos(std::numbers::pi * (done - kWarmUp) / (1 - kWarmUp)));
+    const auto rate = static_cast<float>(options_.rate * std::min(1.0, share));
+    for (auto& [name, b] : blocks_) {
+      if (b.p.s.empty()) continue;
+      b.p.move(rate, step);
+      b.store();
+    }
+    for (auto& [name, g] : gains_) {
+      g.p.move(rate, step);
+      for (size_t i = 0; i < g.values.size(); ++i) g.values[i] = g.p.value(i);
+      student_.replace_weight(name, g.tensor);
+    }
+  }
+
+  const Model& model_;
+  const Corpus& corpus_;
+  const ScaleDescentOptions& options_;
+  ThreadPool& pool_;
+  Backward teacher_, student_;
+  std::map<std::string, Blocks> blocks_;
+  std::map<std::string, Gains> gains_;
+  LinearGradient linears_;
+  AlignedVector<float> base_;
+};
+
+}  // namespace
+
+ScaleDescentResult tune_scales(const Model& model, const std::map<std::string, EncodedTensor>& encoded, const Corpus& corpus,
+                               const ScaleDescentOptions& options, ThreadPool& pool) {
+  return ScaleDescent(model, encoded, corpus, options, pool).run();
+}
+
+double scale_descent_products(const Model& model, const Corpus& corpus, const ScaleDescentOptions& options) {
+  constexpr double kPasses = 5;  // the teacher, the student twice, the gradients of inputs and of weights
+  double weights = 0;
+  for (const Op& op : model.graph().ops)
+    if (op.kind == OpKind::kLinear) weights += static_cast<double>(model.tensor(op.weight).n_elements());
+  const double tokens = static_cast<double>(std::min<uint64_t>(corpus.n_tokens(), options.max_tokens)) * options.epochs;
+  return weights * (tokens * kPasses + 4 * static_cast<double>(std::min(corpus.n_tokens(), options.judged_tokens)));
+}
+
+}  // namespace tsubu

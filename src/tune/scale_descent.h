@@ -1,0 +1,52 @@
+// Tuning what a format leaves free: the scales of blocks and the gains of norms of a quantized model go down the gradient of
+// the KL divergence from the float model's next-token distribution, end to end; codes, integer scales and the layout stay.
+// Every parameter is a share of its start, p = p0 (1 + s); steps of s are Adam's, with a cosine schedule. Scales are rounded
+// to the f16 of the block before each forward pass, so what is judged is what is written.
+// Sources: Chen et al. 2407.11062 (EfficientQAT, its end-to-end phase); Kingma and Ba 1412.6980 (Adam).
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/threads.h"
+#include "calibrate/corpus.h"
+#include "model/model.h"
+
+namespace tsubu {
+
+struct ScaleDescentOptions {
+  int epochs = 2;                  // over the windows that are learned from
+  double rate = 2e-3;              // of s, at the top of the schedule
+  uint64_t tokens_per_step = 512;  // at least a window
+  uint64_t max_tokens = 1 << 16;   // of an epoch: windows spread over the text
+  double held_out = 0.125;         // share of the windows that only judge
+  uint64_t judged_tokens = 1 << 13;
+  bool gains = true;               // of norms too
+};
+
+// A tensor of the quantized model: bytes in GGUF's order, of another type than the float model's.
+struct EncodedTensor {
+  const TypeInfo* type = nullptr;
+  std::span<const std::byte> bytes;
+};
+
+struct ScaleDescentResult {
+  std::map<std::string, std::vector<std::byte>> tensors;  // those that changed, whole; norms in F32. Empty: nothing was kept
+  double before = 0, after = 0;                           // mean KL divergence on the held-out windows, nats a token
+  size_t n_parameters = 0, n_steps = 0;
+  uint64_t n_judged = 0;  // tokens
+};
+
+// The tuned tensors where they lower the divergence on held-out windows, else none. `encoded` must outlive the call; the
+// rest of the model is float. Fewer than two windows for each held-out one: nothing is tuned. Same bytes for any number of
+// threads.
+ScaleDescentResult tune_scales(const Model& model, const std::map<std::string, EncodedTensor>& encoded, const Corpus& corpus,
+                               const ScaleDescentOptions& options, ThreadPool& pool);
+
+// Multiplications of tune_scales.
+double scale_descent_products(const Model& model, const Corpus& corpus, const ScaleDescentOptions& options);
+
+}  // namespace tsubu
