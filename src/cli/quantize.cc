@@ -331,6 +331,7 @@ std::shared_ptr<Options> declare_options(CLI::App& app) {
   app.add_option("--fisher-seed", c.fisher_seed, "")->group("");
   app.add_option("--scale-epochs", o->scale_epochs, "")->group("");
   app.add_option("--scale-rate", o->scales.rate, "")->group("");
+  app.add_option("--code-rate", o->scales.code_rate, "")->group("");
   app.add_option("--scale-tokens", o->scales.max_tokens, "")->group("");
   app.add_option("--scale-step", o->scales.tokens_per_step, "")->group("");
   app.add_option("--coupled-sweeps", c.coupled.sweeps, "")->group("");

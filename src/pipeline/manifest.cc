@@ -190,7 +190,8 @@ Json treatment_json(const Recipe& recipe, const QuantizeOptions& o, const std::v
                         {"rows", c.fisher_rows},          {"damping", c.fisher_damping},  {"sweeps", c.coupled.sweeps},
                         {"group_rows", c.coupled.group_rows}};
       if (c.scales)
-        r["scales"] = {{"epochs", c.scales->epochs},         {"rate", c.scales->rate},
+        r["scales"] = {{"epochs", c.scales->epochs},         {"rate", c.scales->rate}, {"code_rate", c.scales->code_rate},
+                       {"code_memory", c.scales->code_memory},
                        {"step_tokens", c.scales->tokens_per_step}, {"tokens", c.scales->max_tokens},
                        {"judged_tokens", c.scales->judged_tokens}};
       if (c.start) r["start"] = combined_digest(inputs, "start");

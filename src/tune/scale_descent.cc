@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
-#include "codec/codec.h"
+#include "codec/grid.h"
 #include "engine/linear.h"
 #include "gradient/backward.h"
 #include "gradient/loss.h"
@@ -18,6 +18,7 @@ namespace tsubu {
 namespace {
 
 constexpr float kFirstDecay = 0.9f, kSecondDecay = 0.95f, kTiny = 1e-12f;  // Adam's
+constexpr uint64_t kPlaceBytes = 17;  // of a weight whose code moves
 constexpr double kWarmUp = 0.05;                                          // share of the steps
 
 // Numbers in a row of a tensor that move: start · (1 + s).
@@ -43,6 +44,31 @@ struct Parameters {
   }
 };
 
+// The place of each weight among the levels of its grid: the code it started with + u; the code is the nearest.
+struct Places {
+  std::vector<uint8_t> start;
+  std::vector<float> u, gradient, first, second;  // the gradient is that of the weights
+
+  // Moves the places of block b by one step and writes its codes.
+  void move(const GridAccess& grid, size_t b, std::byte* bytes, float rate, float one, float two) {
+    GridBlock block;
+    grid.unpack(bytes, block);
+    const GridSpec& spec = grid.spec;
+    const float gap = (spec.levels[spec.n_levels - 1] - spec.levels[0]) / static_cast<float>(spec.n_levels - 1);
+    for (int i = 0; i < spec.block_len; ++i) {
+      const size_t at = b * static_cast<size_t>(spec.block_len) + static_cast<size_t>(i);
+      const float cell = block.d.value() * static_cast<float>(block.scale[i / spec.sub_len]) * gap, g = gradient[at] * cell;
+      gradient[at] = 0;
+      first[at] = kFirstDecay * first[at] + (1 - kFirstDecay) * g;
+      second[at] = kSecondDecay * second[at] + (1 - kSecondDecay) * g * g;
+      u[at] -= rate * (first[at] / one) / (std::sqrt(second[at] / two) + kTiny);
+      const float place = std::round(static_cast<float>(start[at]) + u[at]);
+      block.codes[i] = static_cast<uint8_t>(std::clamp(place, 0.0f, static_cast<float>(spec.n_levels - 1)));
+    }
+    grid.pack(block, bytes);
+  }
+};
+
 // A matrix of blocks whose scales move; parameters block by block, field by field.
 struct Blocks {
   const TypeInfo* type = nullptr;
@@ -51,6 +77,7 @@ struct Blocks {
   ModelTensor tensor;
   Parameters p;
   size_t n_cols = 0;
+  Places places;  // when codes move
 
   std::byte* field(size_t i) { return bytes.data() + i / fields.size() * type->block_bytes + fields[i % fields.size()]; }
   void store() {
@@ -79,6 +106,10 @@ class ScaleDescent : public GradientSink {
         if (!op.weight.empty()) used[op.weight] = op.kind == OpKind::kLinear;
     for (const Op& op : model.graph().ops)  // of a table that is the head as well, rows seldom looked up say little
       if (op.kind == OpKind::kEmbed) used.erase(op.weight);
+    uint64_t n_weights = 0;
+    for (const auto& [name, e] : encoded)
+      if (used.contains(name) && e.type->grid) n_weights += model.tensor(name).n_elements();
+    const bool moves_codes = options.code_rate > 0 && n_weights * kPlaceBytes <= options.code_memory;
     for (const auto& [name, e] : encoded) {
       const ModelTensor& source = model.tensor(name);
       Blocks& b = blocks_[name];
@@ -96,6 +127,14 @@ class ScaleDescent : public GradientSink {
         start[i] = half.value();
       }
       b.p = Parameters(std::move(start));
+      if (!moves_codes || !e.type->grid) continue;
+      for (auto* v : {&b.places.u, &b.places.gradient, &b.places.first, &b.places.second})
+        v->assign(source.n_elements(), 0.0f);
+      for (size_t at = 0; at < b.bytes.size(); at += e.type->block_bytes) {
+        GridBlock block;
+        e.type->grid->unpack(b.bytes.data() + at, block);
+        b.places.start.insert(b.places.start.end(), block.codes, block.codes + e.type->block_len);
+      }
     }
     for (const auto& [name, is_linear] : used) {
       if (!options.gains || is_linear || encoded.contains(name)) continue;
@@ -148,6 +187,10 @@ class ScaleDescent : public GradientSink {
     linears_.weight_rows(
         x, g, n_tokens, n_cols, n_rows,
         [&](size_t first, size_t count, const float* product) {
+          if (!b.places.u.empty()) {
+            float* sum = b.places.gradient.data() + first * n_cols;
+            kernels().add(sum, product, sum, count * n_cols);
+          }
           std::vector<std::byte> unit(row_bytes);
           std::vector<float> values(n_cols);
           const Half one = Half::of(1), zero = Half::of(0);
@@ -221,6 +264,7 @@ class ScaleDescent : public GradientSink {
     const auto rate = static_cast<float>(options_.rate * std::min(1.0, share));
     for (auto& [name, b] : blocks_) {
       if (b.p.s.empty()) continue;
+      if (!b.places.u.empty()) move_codes(b, static_cast<float>(options_.code_rate * std::min(1.0, share)), step);
       b.p.move(rate, step);
       b.store();
     }
@@ -229,6 +273,17 @@ class ScaleDescent : public GradientSink {
       for (size_t i = 0; i < g.values.size(); ++i) g.values[i] = g.p.value(i);
       student_.replace_weight(name, g.tensor);
     }
+  }
+
+  void move_codes(Blocks& b, float rate, int step) {
+    constexpr size_t kBlocks = 64;  // of one item
+    const float one = 1 - std::pow(kFirstDecay, static_cast<float>(step));
+    const float two = 1 - std::pow(kSecondDecay, static_cast<float>(step));
+    const size_t bytes = b.type->block_bytes, n_blocks = b.bytes.size() / bytes;
+    pool_.parallel_for((n_blocks + kBlocks - 1) / kBlocks, [&](size_t item, int) {
+      for (size_t i = item * kBlocks; i < std::min(n_blocks, (item + 1) * kBlocks); ++i)
+        b.places.move(*b.type->grid, i, b.bytes.data() + i * bytes, rate, one, two);
+    });
   }
 
   const Model& model_;

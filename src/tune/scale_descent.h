@@ -1,8 +1,10 @@
-// Tuning what a format leaves free: the scales of blocks and the gains of norms of a quantized model go down the gradient of
-// the KL divergence from the float model's next-token distribution, end to end; codes, integer scales and the layout stay.
-// Every parameter is a share of its start, p = p0 (1 + s); steps of s are Adam's, with a cosine schedule. Scales are rounded
-// to the f16 of the block before each forward pass, so what is judged is what is written.
-// Sources: Chen et al. 2407.11062 (EfficientQAT, its end-to-end phase); Kingma and Ba 1412.6980 (Adam).
+// Tuning a quantized model within its format, end to end: the scales of blocks, the gains of norms and, where memory allows,
+// the codes go down the gradient of the KL divergence from the float model's next-token distribution. Integer scales and
+// the layout stay. Scales and gains are shares of their start, p = p0 (1 + s), rounded to the f16 of the block before each
+// forward pass; a code is the nearest to start + u, straight through. Steps of s and u are Adam's, with a cosine schedule.
+// What is judged is what is written.
+// Sources: Chen et al. 2407.11062 (EfficientQAT, its end-to-end phase); Cheng et al. 2309.05516 (SignRound, places of codes);
+// Kingma and Ba 1412.6980 (Adam).
 #pragma once
 
 #include <cstddef>
@@ -19,7 +21,9 @@ namespace tsubu {
 
 struct ScaleDescentOptions {
   int epochs = 2;                  // over the windows that are learned from
-  double rate = 2e-3;              // of s, at the top of the schedule
+  double rate = 1e-3;              // of s, at the top of the schedule
+  double code_rate = 0.02;         // of u; 0: codes stay
+  uint64_t code_memory = uint64_t{4} << 30;  // bytes that moving codes may take; beyond it they stay
   uint64_t tokens_per_step = 512;  // at least a window
   uint64_t max_tokens = 1 << 16;   // of an epoch: windows spread over the text
   double held_out = 0.125;         // share of the windows that only judge

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "codec/codec.h"
+#include "codec/grid.h"
 #include "engine/random_model.h"
 #include "kernel/kernels.h"
 #include "tune/scale_fields.h"
@@ -93,6 +93,7 @@ TEST_P(EveryField, ScalesThatAreOffAreFoundAndNothingElseChanges) {
   const Rounded rounded(GetParam());
   ScaleDescentOptions options;
   options.gains = false;
+  options.code_rate = 0;
   const ScaleDescentResult result = rounded.tuned(2, options);
   EXPECT_GT(result.before, 0);
   EXPECT_LT(result.after, result.before / 2);
@@ -110,6 +111,29 @@ TEST_P(EveryField, ScalesThatAreOffAreFoundAndNothingElseChanges) {
     }
     EXPECT_GT(n_changed, 0u) << name;
   }
+}
+
+// Codes that are off by one are found again, where scales cannot make up for them.
+TEST(ScaleDescent, CodesMoveToo) {
+  Rounded rounded("Q4_0");
+  std::mt19937 random(5);
+  for (auto& [name, bytes] : rounded.bytes)
+    for (size_t block = 0; block < bytes.size(); block += rounded.encoded.at(name).type->block_bytes) {
+      const GridAccess& grid = *rounded.encoded.at(name).type->grid;
+      GridBlock b;
+      grid.unpack(bytes.data() + block, b);
+      b.d = Half::of(b.d.value() / kWrong);
+      for (int i = 0; i < grid.spec.block_len; ++i)
+        if (random() % 8 == 0) b.codes[i] = static_cast<uint8_t>(b.codes[i] > 0 ? b.codes[i] - 1 : 1);
+      grid.pack(b, bytes.data() + block);
+    }
+  ScaleDescentOptions scales_alone;
+  scales_alone.code_rate = 0;
+  const ScaleDescentResult without = rounded.tuned(2, scales_alone), with = rounded.tuned(2);
+  EXPECT_LT(with.after, 0.9 * without.after);
+  ScaleDescentOptions small;
+  small.code_memory = 1000;
+  EXPECT_EQ(rounded.tuned(2, small).after, without.after);
 }
 
 TEST(ScaleDescent, DoesNotDependOnThreads) {
