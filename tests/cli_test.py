@@ -214,6 +214,36 @@ class Fixtures:
         scale_of(variant("gptq", "nan-scale"), module + ".scales", 0x7e00)
         scale_of(variant("w4a16", "zero-scale"), module + ".weight_scale", 0)
 
+    def mixtures(self):
+        """The bundled model as a Mixtral of four equal experts, which says what the model says, whatever is routed where."""
+        folder = copy_model(self.model, self.work / "mixture")
+        set_json(folder / "config.json", architectures=["MixtralForCausalLM"], model_type="mixtral", num_local_experts=4,
+                 num_experts_per_tok=2)
+        data = (folder / "model.safetensors").read_bytes()
+        (size,) = struct.unpack_from("<Q", data)
+        names = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}
+        tensors = {}
+        for name, entry in json.loads(data[8:8 + size]).items():
+            if name == "__metadata__":
+                continue
+            begin, end = (8 + size + o for o in entry["data_offsets"])
+            values = data[begin:end]
+            layer, _, rest = name.partition(".mlp.")
+            if not rest:
+                tensors[name] = (entry["shape"], values)
+                continue
+            for expert in range(4):
+                tensors[f"{layer}.block_sparse_moe.experts.{expert}.{names[rest.split('.')[0]]}.weight"] = (entry["shape"], values)
+            router = b"".join(struct.pack("<H", 0x3c00 + (i * 7919) % 512) for i in range(4 * 256))  # bfloat16 around 0.01
+            tensors[f"{layer}.block_sparse_moe.gate.weight"] = ([4, 256], router)
+        header, at = {}, 0
+        for name, (shape, values) in tensors.items():
+            header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + len(values)]}
+            at += len(values)
+        head = json.dumps(header).encode()
+        head += b" " * (-len(head) % 8)
+        (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + b"".join(v for _, v in tensors.values()))
+
     def spoiled(self):
         """good.gguf (Q4_0), and copies of it that are damaged in one place each."""
         subprocess.run([self.tsubu, "quantize", self.work / "base.gguf", "-o", self.work / "good.gguf", "--to", "Q4_0", "--quiet"], check=True,

@@ -140,6 +140,15 @@ std::vector<StoredPart> store_mxfp4(const LayoutMatrix& w) {
   return {nibbles_of(w), part_of(".weight_scale", SafeDtype::kU8, {w.n_rows, w.n_cols / 32}, scales)};
 }
 
+// The rows of one expert; who writes puts the experts of a tensor together.
+std::vector<StoredPart> store_gpt_oss(const LayoutMatrix& w) {
+  std::vector<StoredPart> parts = store_mxfp4(w);
+  parts[0].suffix = "_blocks";
+  parts[0].shape = {w.n_rows, w.n_cols / 32, 16};
+  parts[1].suffix = "_scales";
+  return parts;
+}
+
 }  // namespace
 
 const Layout kNvfp4Layout = {"nvfp4-pack-quantized",
@@ -169,6 +178,6 @@ const Layout kGptOssLayout = {"mxfp4",
                               "P_blocks U8 [E, N, K/32, 16], P_scales U8 [E, N, K/32]",
                               "MXFP4 experts as gpt-oss publishes them",
                               open_gpt_oss,
-                              nullptr};
+                              store_gpt_oss};
 
 }  // namespace tsubu

@@ -25,8 +25,15 @@ struct Options {
   std::string protocol = "llama.cpp", spec, output;
   std::optional<uint32_t> context;
   std::map<std::string, std::string> limits;  // as given, by the gate's name
+  std::vector<std::string> templates;         // of the questions, as given
   bool no_weights = false, no_speed = false;
 };
+
+// "\\n" as people write it on a command line.
+std::string with_new_lines(std::string text) {
+  for (size_t at; (at = text.find("\\n")) != std::string::npos;) text.replace(at, 2, "\n");
+  return text;
+}
 
 std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
 
@@ -150,6 +157,13 @@ void print_verdict(const CertifyResult& r) {
   print_out(r.same_under_seeds
                 ? fmt::format("same verdict under {} seeds of the bootstrap\n", r.n_seeds)
                 : "another seed of the bootstrap changes the verdict: too close to call, give more text\n");
+  for (const TemplateResult& t : r.by_template) {
+    std::string changed;
+    for (size_t c = 0; c < r.candidates.size(); ++c)
+      if (t.pass[c] != r.pass(r.candidates[c].path))
+        changed += fmt::format("{}{} {}", changed.empty() ? "" : ", ", r.candidates[c].path, t.pass[c] ? "passes" : "fails");
+    print_out(fmt::format("questions as \"{}\": {}\n", printable(t.text), changed.empty() ? "same verdict" : "another verdict: " + changed));
+  }
   print_out("protocol: " + protocol_line(r) + "\n");
   for (const CandidateResult& c : r.candidates) {
     std::string failed;
@@ -189,6 +203,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.eval.protocol = o.protocol == "paper" ? EvalProtocol::kPaper : EvalProtocol::kLlamaCpp;
   options.eval.context = o.context.value_or(options.eval.protocol == EvalProtocol::kPaper ? 2048 : 512);
   options.limits = limits_of(o);
+  for (const std::string& text : o.templates) options.templates.push_back(with_new_lines(text));
   options.weights = !o.no_weights;
   options.base = model_path(options.base);
   for (std::string& candidate : options.candidates) candidate = model_path(candidate);
@@ -250,6 +265,10 @@ Action declare(CLI::App& app) {
   app.add_option("--tokens", c.n_generate, "Tokens to write for each prompt (default 64)")
       ->check(CLI::Range(1, 1 << 20))
       ->type_name("N");
+  app.add_option("--template", o->templates,
+                 "Another wording of the questions, {} for the question, \\n for a new line: is the verdict the same? Repeatable")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
   app.add_option("--expect-flips", c.expected_flips,
                  "Share of answers expected to change, for the stated power (default 0.1)")
       ->check(number_between(0, 1))

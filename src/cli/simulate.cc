@@ -1,13 +1,16 @@
 // tsubu simulate: what a format that is no GGUF type would do to a model, as a float GGUF.
 #include "pipeline/simulate.h"
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 
+#include "base/file.h"
 #include "base/progress.h"
 #include "base/size.h"
 #include "cli/checks.h"
 #include "cli/command.h"
+#include "cli/manifest_options.h"
 #include "cli/output.h"
 #include "cli/table.h"
 #include "hub/model.h"
@@ -19,6 +22,7 @@ namespace {
 struct Options {
   std::string model, format, method = "search", stats;
   int passes = 8;
+  bool no_manifest = false;
   SimulateOptions simulate;
 };
 
@@ -37,7 +41,23 @@ void print_result(const SimulateResult& r, const Options& o, const SimFormat& fo
   for (const std::string& text : r.notes) note(text);
 }
 
-ExitCode run(const Options& o, const CommonOptions& common) {
+void write_manifest(const Options& o, const Json& given, const Model& model, const SimulateResult& result) {
+  std::vector<InputFile> files = model_inputs(model);
+  if (!o.stats.empty()) files.push_back({"statistics", o.stats, 0, ""});
+  InputDigests digests(std::move(files));
+  const std::filesystem::path output(o.simulate.output), source(model.path());
+  Json manifest = manifest_json("simulate", given, source.filename().string(), digests.wait(),
+                                output.has_parent_path() ? output.parent_path().string() : ".", {output.filename().string()});
+  const Json json = to_json(result);
+  manifest["treatment"] = {{"format", SimFormat::parse(o.format).name()}, {"method", o.method}, {"passes", o.passes},
+                           {"damping", o.simulate.damping}, {"all", o.simulate.all}, {"type", o.simulate.type}};
+  manifest["treatment_sha256"] = treatment_digest(manifest["treatment"]);
+  manifest["bits_per_weight"] = json.at("bits_per_weight");
+  manifest["tensors"] = json.at("tensors");
+  write_text_file(manifest_path(o.simulate.output), dump_json(manifest));
+}
+
+ExitCode run(const Options& o, const Json& given, const CommonOptions& common) {
   SimulateOptions options = o.simulate;
   options.format = SimFormat::parse(o.format);
   options.method = parse_sim_method(o.method, o.passes);
@@ -47,6 +67,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.stats = stats ? &*stats : nullptr;
   const auto model = Model::open(model_path(o.model));
   const SimulateResult result = simulate(*model, options);
+  if (!o.no_manifest) write_manifest(o, given, *model, result);
   if (common.json) {
     Json json = to_json(result);
     json["model"] = o.model;
@@ -81,7 +102,8 @@ Action declare(CLI::App& app) {
       ->check(CLI::Range(1, 1000))
       ->type_name("N");
   app.add_flag("--all", o->simulate.all, "The head and the token embedding too");
-  return [o](const CommonOptions& common) { return run(*o, common); };
+  app.add_flag("--no-manifest", o->no_manifest, "Write no manifest (how the output was made)");
+  return [o, &app](const CommonOptions& common) { return run(*o, given_options(app), common); };
 }
 
 }  // namespace

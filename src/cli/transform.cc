@@ -3,8 +3,10 @@
 #include <memory>
 #include <optional>
 
+#include "base/file.h"
 #include "cli/checks.h"
 #include "cli/command.h"
+#include "cli/manifest_options.h"
 #include "cli/output.h"
 #include "cli/quantize_report.h"
 #include "cli/table.h"
@@ -18,7 +20,7 @@ namespace {
 struct Options {
   std::string model, output, dtype = "F32", to, stats, alpha;
   std::map<std::string, bool> chosen;
-  bool rotate = false, no_importance = false, pure = false;
+  bool rotate = false, no_importance = false, pure = false, no_manifest = false;
   std::vector<std::string> texts;
   CorpusOptions corpus;
   uint64_t seed = 1;
@@ -42,7 +44,20 @@ std::string report_text(const TransformReport& report) {
   return text;
 }
 
-ExitCode run(const Options& o, const CommonOptions& common) {
+// How the output was made: the source's digests (not those of the model in memory), what was done, and to what.
+void write_manifest(const Options& o, const Json& given, const Model& model, const TransformResult& result, const QuantizeResult& written) {
+  std::vector<InputFile> files = model_inputs(model);
+  for (const std::string& text : o.texts) files.push_back({"text", parse_corpus_text(text).path, 0, ""});
+  if (!o.stats.empty()) files.push_back({"statistics", o.stats, 0, ""});
+  InputDigests digests(std::move(files));
+  QuantizeResult shown = written;
+  shown.inputs = digests.wait();
+  Json manifest = manifest_json("transform", given, model, shown, o.output);
+  for (const TransformReport& report : result.reports) manifest["transforms"].push_back(to_json(report));
+  write_text_file(manifest_path(o.output), dump_json(manifest));
+}
+
+ExitCode run(const Options& o, const Json& given, const CommonOptions& common) {
   std::vector<std::string> names;
   bool needs_activations = false, needs_types = false;
   for (const Transform& t : transforms()) {
@@ -86,6 +101,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   ThreadPool pool(common.threads);
   const TransformResult result = apply_transforms(*model, names, options, pool);
   const QuantizeResult written = convert(*result.model, o.output, o.dtype, common.threads);
+  if (!o.no_manifest) write_manifest(o, given, *model, result, written);
   if (common.json) {
     Json json = to_json(written);
     for (const TransformReport& report : result.reports) json["transforms"].push_back(to_json(report));
@@ -128,7 +144,8 @@ Action declare(CLI::App& app) {
   app.add_option("--dtype", o->dtype, "F32, F16 or BF16 for the matrices (default F32: nothing is lost)")
       ->type_name("TYPE")
       ->transform(CLI::IsMember({"F32", "F16", "BF16"}, CLI::ignore_case).description(""));
-  return [o](const CommonOptions& common) { return run(*o, common); };
+  app.add_flag("--no-manifest", o->no_manifest, "Write no manifest (how the output was made)");
+  return [o, &app](const CommonOptions& common) { return run(*o, given_options(app), common); };
 }
 
 }  // namespace

@@ -291,6 +291,44 @@ void check_seeds(const std::vector<AllScores>& text_scores, CertifyResult& r) {
   }
 }
 
+// A template's text around the context of every choice. The continuation begins with the space that parts them.
+Task worded(const Task& task, const std::string& text) {
+  const size_t at = text.find("{}");
+  Task other = task;
+  for (TaskItem& item : other.items)
+    for (TaskChoice& choice : item.choices) choice.context = text.substr(0, at) + choice.context + text.substr(at + 2);
+  return other;
+}
+
+// The verdict again with the questions in other words.
+void check_templates(const std::vector<std::unique_ptr<Model>>& models, const Model& base, CertifyResult& r, ThreadPool& pool) {
+  for (const std::string& text : r.options.templates) {
+    CertifyResult other = r;
+    other.base_tasks.clear();
+    for (Task& task : other.tasks) task = worded(task, text);
+    for (CandidateResult& c : other.candidates) c.tasks.clear();
+    run_tasks(models, base, other, pool);
+    TemplateResult result;
+    result.text = text;
+    result.base_tasks = std::move(other.base_tasks);
+    for (CandidateResult& c : other.candidates) result.tasks.push_back(std::move(c.tasks));
+    r.by_template.push_back(std::move(result));
+  }
+}
+
+// When everything was measured: the gates with each template's answers.
+void judge_templates(CertifyResult& r) {
+  for (TemplateResult& t : r.by_template) {
+    CertifyResult other = r;
+    for (size_t c = 0; c < r.candidates.size(); ++c) other.candidates[c].tasks = t.tasks[c];
+    judge(other);
+    for (const CandidateResult& c : r.candidates) {
+      t.pass.push_back(other.pass(c.path));
+      t.same_verdict = t.same_verdict && t.pass.back() == r.pass(c.path);
+    }
+  }
+}
+
 uint32_t common_context(const Model& base, const std::vector<std::unique_ptr<Model>>& models, uint32_t wanted) {
   const auto clip = [&](const Model& m) {
     if (m.hparams().n_ctx == 0 || m.hparams().n_ctx >= wanted) return;
@@ -329,6 +367,11 @@ CertifyResult certify(const CertifyOptions& options, ThreadPool& pool) {
   check_limits(options);
   CertifyResult r;
   r.options = options;
+  for (const std::string& text : options.templates)
+    if (text.find("{}") == std::string::npos)
+      fail(ExitCode::kUsage, "--template \"{}\": expected {{}} where the question stands, such as \"Question: {{}}\\nAnswer:\"", text);
+  if (!options.templates.empty() && options.tasks.empty())
+    fail(ExitCode::kUsage, "--template: there are no questions to put in other words (give --tasks)");
   for (const std::string& path : options.tasks) r.tasks.push_back(read_task(path, options.task_limit));
   for (const std::string& path : options.prompts)
     for (Prompt& p : read_prompts(path)) r.prompts.push_back(std::move(p));
@@ -398,6 +441,7 @@ CertifyResult certify(const CertifyOptions& options, ThreadPool& pool) {
     }
   }
   run_tasks(models, *base, r, pool);
+  check_templates(models, *base, r, pool);
   run_prompts(models, *base, r, pool);
   if (options.weights)
     for (size_t c = 0; c < models.size(); ++c) r.candidates[c].weights = compare_weights(*base, *models[c], pool);
@@ -408,6 +452,7 @@ CertifyResult certify(const CertifyOptions& options, ThreadPool& pool) {
   }
   judge(r);
   check_seeds(text_scores, r);
+  judge_templates(r);
   r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return r;
 }

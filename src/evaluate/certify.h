@@ -31,6 +31,7 @@ struct CertifyOptions {
   uint32_t n_generate = 64;              // tokens for each prompt
   double expected_flips = 0.10;          // share of questions that change; for the effect that can be detected
   double alpha = 0.05;                   // of the tests
+  std::vector<std::string> templates;    // other wordings of the questions: "{}" is the question's own context
   bool weights = true;                   // compare tensor by tensor
   std::map<std::string, double> limits;  // by the gate's name
   // Speed of a model as `bench` measures it (its JSON), in a process of its own; none: not measured.
@@ -112,6 +113,15 @@ struct TextSource {
   uint32_t n_chunks = 0;
 };
 
+// The questions in another wording: what the candidates' answers and verdicts are then.
+struct TemplateResult {
+  std::string text;
+  std::vector<TaskScores> base_tasks;
+  std::vector<std::vector<TaskResult>> tasks;  // of each candidate
+  std::vector<bool> pass;                      // each candidate
+  bool same_verdict = true;                    // as with the questions as they are, of every candidate
+};
+
 struct CertifyResult {
   CertifyOptions options;
   std::vector<std::string> base_hashes;
@@ -134,6 +144,7 @@ struct CertifyResult {
   std::vector<GateResult> gates;
   uint32_t n_seeds = 0;          // bootstrap seeds under which the gates were looked at
   bool same_under_seeds = true;  // the verdict of every candidate
+  std::vector<TemplateResult> by_template;
   double seconds = 0;
   bool pass() const;
   bool pass(const std::string& candidate) const;

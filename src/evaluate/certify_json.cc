@@ -143,6 +143,17 @@ Json to_json(const CertifyResult& r) {
   json["power"] = power_statement(r.options, r.tasks);
   if (r.n_chunks > 0) json["noise_floor"] = {{"repeat", r.floor_repeat}, {"runtime", r.floor_runtime}};
   json["stability"] = {{"bootstrap_seeds", r.n_seeds}, {"same_verdict", r.same_under_seeds}};
+  json["stability"]["threads"] = "no number depends on them";
+  json["stability"]["templates"] = Json::array();
+  for (const TemplateResult& t : r.by_template) {
+    Json item = {{"template", t.text}, {"same_verdict", t.same_verdict}, {"candidates", Json::array()}};
+    for (size_t c = 0; c < r.candidates.size(); ++c) {
+      Json one = {{"path", r.candidates[c].path}, {"verdict", t.pass[c] ? "pass" : "fail"}, {"tasks", Json::array()}};
+      for (const TaskResult& result : t.tasks[c]) one["tasks"].push_back(task_result_json(r, result));
+      item["candidates"].push_back(std::move(one));
+    }
+    json["stability"]["templates"].push_back(std::move(item));
+  }
   json["seed"] = r.options.eval.seed;
   json["context"] = r.context;
   json["chunks"] = r.n_chunks;

@@ -132,7 +132,7 @@ void clipping(const Study& study, std::vector<std::string>& out) {
   const CellResult* acts = cell_named(study, "activations clip=0.001");
   const CellResult* weights = cell_named(study, "weights clip=0.001");
   const CellResult* q4 = cell_named(study, "weights Q4_K");
-  if (acts && q4)
+  if (acts && q4 && acts->kld > 0)  // tokens of few channels have no 0.1 %
     out.push_back(fmt::format("clipping the largest 0.1 % of each token's activations costs {} nats, {} than Q4_K weights ({})", short_number(acts->kld),
                               acts->kld > q4->kld ? fmt::format("{:.1f} times more", acts->kld / q4->kld) : fmt::format("{:.1f} times less", q4->kld / acts->kld),
                               short_number(q4->kld)));

@@ -178,8 +178,11 @@ class Running {
       if (fits(codec) && cells.size() < kFirstCells - 2) add(What::kWeights, codec, 0, 1, "codecs");
     add(What::kActivations, "gaussian", kMiddle, 1, "curves");
     add(What::kActivations, "gaussian", kMiddle / 4, 1, "curves");
+    // Which way noise should go with the value is the study's oldest question, and differences of a tenth need every seed.
+    for (uint64_t seed = 1; seed <= o_.n_seeds; ++seed)
+      for (What what : {What::kWeights, What::kActivations})
+        for (const char* kind : {"gaussian", "M+", "M-"}) add(what, kind, kMiddle, seed, "curves");
     for (uint64_t seed = 1; seed <= o_.n_seeds; ++seed) {
-      for (const char* kind : {"M+", "M-"}) add(What::kWeights, kind, kMiddle, seed, "curves");
       if (seed == 1) {
         for (double p : kShares) add(What::kActivations, fmt::format("clip={:g}", p), 0, 1, "clipping");
         for (double p : kShares) add(What::kWeights, fmt::format("clip={:g}", p), 0, 1, "clipping");

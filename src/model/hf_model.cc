@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "checkpoint/gguf_vocabulary.h"
 #include "checkpoint/hf_directory.h"
+#include "checkpoint/quant_rows.h"
 #include "model/config_reader.h"
 #include "model/model_sources.h"
 
@@ -104,6 +105,14 @@ class HfModel : public Model {
     return nullptr;
   }
 
+  // The quantized matrix of all experts, which gpt-oss keeps under the tensor's own name.
+  const QuantizedModule* find_quantized_stack(const TensorSpec& spec) const {
+    if (spec.shape.size() != 3) return nullptr;
+    for (const std::string& name : names_of(spec.hf_name))
+      if (const QuantizedModule* found = directory_.quantized.find(name)) return found;
+    return nullptr;
+  }
+
   void check_quantized(const TensorSpec& spec, const QuantMatrix& matrix) const {
     const std::vector<uint64_t> found = {matrix.n_rows(), matrix.n_cols()};
     if (found == spec.shape) return;
@@ -153,6 +162,7 @@ class HfModel : public Model {
       for (const SafeTensor* part : module->matrix->parts()) used.insert(part->name);
       return bind(spec, module->matrix);
     }
+    if (const QuantizedModule* module = find_quantized_stack(spec)) return bind_quantized_stack(spec, *module, used);
     const SafeTensor* source = find_source(spec.hf_name);
     if (!source && spec.optional) return;
     if (!source)
@@ -167,6 +177,24 @@ class HfModel : public Model {
     const size_t bytes = source->data.size() / spec.shape.front();
     for (uint64_t i = 0; i < spec.shape.front(); ++i) bind(part, type, source->data.subspan(i * bytes, bytes));
     bind_stack(spec, spec.shape.front());
+  }
+
+  // Rows (expert, output · step): a quantized tensor is the logical one, never transposed.
+  void bind_quantized_stack(const TensorSpec& spec, const QuantizedModule& module, std::set<std::string_view>& used) {
+    const uint64_t n = spec.shape[0], rows = spec.shape[1], step = spec.hf_step;
+    const QuantMatrix& matrix = *module.matrix;
+    if (matrix.n_rows() != n * rows * step || matrix.n_cols() != spec.shape[2])
+      fail(ExitCode::kBadInput, "{}: tensor {}: config.json makes it {} experts of {} x {}, found {} x {} in all ({})",
+           file_of(*matrix.parts().front()), matrix.parts().front()->name, n, rows * step, spec.shape[2], matrix.n_rows(),
+           matrix.n_cols(), matrix.kind());
+    for (const SafeTensor* tensor : matrix.parts()) used.insert(tensor->name);
+    TensorSpec part = spec;
+    part.shape.erase(part.shape.begin());
+    part.transform = HfTransform::kNone;
+    part.hf_first = 0;
+    part.hf_step = 1;
+    for (uint64_t e = 0; e < n; ++e) bind(part, quant_rows(module.matrix, e * rows * step + spec.hf_first, step, rows));
+    bind_stack(spec, n);
   }
 
   // A matrix for each expert, which GGUF keeps as one tensor.

@@ -36,7 +36,11 @@ HfWriter::HfWriter(const std::string& output) : output_(output), folder_(output)
   if (fs::exists(output_, error) && !(fs::is_directory(output_, error) && fs::is_empty(output_, error)))
     fail(ExitCode::kUsage, "{}: is there already: expected a new directory (choose another -o, or remove it)", output_);
   fs::remove_all(folder_, error);
-  if (!fs::create_directories(folder_, error) || error)
+  // As for a GGUF file: a folder that is not there is a wrong name more often than a wish.
+  const fs::path parent = fs::path(output_).parent_path();
+  if (!parent.empty() && !fs::is_directory(parent, error))
+    fail(ExitCode::kIo, "{}: cannot create: there is no folder {} (make it first)", output_, parent.string());
+  if (!fs::create_directory(folder_, error) || error)
     fail(ExitCode::kIo, "{}: cannot be made: {}", folder_, error ? error.message() : "it is there");
   spill_ = std::make_unique<AtomicFile>((fs::path(folder_) / "parts").string());
 }

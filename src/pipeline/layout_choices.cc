@@ -1,11 +1,13 @@
 #include "pipeline/layout_choices.h"
 
+#include <algorithm>
 #include <charconv>
 #include <regex>
 
 #include "base/error.h"
 #include "codec/type_info.h"
 #include "model/graph.h"
+#include "pipeline/hf_tensors.h"
 
 namespace tsubu {
 namespace {
@@ -29,11 +31,21 @@ std::string names_of_equals() {
 std::vector<const TensorSpec*> linears_of(const Model& model, const std::vector<TensorSpec>& specs) {
   const std::string head = head_weight_name(model);
   std::vector<const TensorSpec*> linears;
-  for (const LinearGroup& group : linear_groups(model.graph()))
-    for (const std::string& name : group.linears)
-      for (const TensorSpec& spec : specs)
-        if (spec.name == name && name != head && !spec.hf_name.empty()) linears.push_back(&spec);
+  const auto add = [&](const std::vector<std::string>& names) {
+    for (const std::string& name : names)
+      for (const TensorSpec& spec : specs) {
+        if (spec.name != name || name == head || !spec.quantizable) continue;
+        // Not the experts that are one tensor in Hugging Face: no layout with several schemes holds them.
+        if (!spec.hf_parts.empty() || (!spec.hf_name.empty() && spec.shape.size() == 2)) linears.push_back(&spec);
+      }
+  };
+  for (const LinearGroup& group : linear_groups(model.graph())) add(group.linears);
+  for (const ExpertGroup& group : expert_groups(model.graph())) add(group.linears);
   return linears;
+}
+
+bool matches_any(const std::vector<std::string>& names, const std::regex& pattern) {
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return std::regex_search(name, pattern); });
 }
 
 void need_groups(std::string_view method) {
@@ -125,27 +137,30 @@ void override_choices(const Model& model, std::span<const std::string> overrides
     }
     bool any = false;
     for (const TensorSpec* spec : linears)
-      if (std::regex_search(spec->name, pattern) || std::regex_search(spec->hf_name, pattern)) {
+      if (std::regex_search(spec->name, pattern) || matches_any(hf_modules(*spec), pattern)) {
         chosen.emplace(spec->name, choice);
         any = true;
       }
     if (!any)
-      fail(ExitCode::kUsage, "--tensor-type {}: no linear's name matches (such as {} or {})", text, linears.front()->hf_name,
-           linears.front()->name);
+      fail(ExitCode::kUsage, "--tensor-type {}: no linear's name matches (such as {} or {})", text,
+           hf_modules(*linears.front()).front(), linears.front()->name);
   }
   for (const auto& [name, choice] : chosen) choices[name] = choice;
 }
 
 void check_fused(const Model& model, const LayoutChoices& choices) {
-  for (const LinearGroup& group : linear_groups(model.graph()))
-    for (const std::string& name : group.linears) {
-      const std::string &first = group.linears.front(), here = describe(choices, name), there = describe(choices, first);
+  const auto check = [&](const std::vector<std::string>& linears) {
+    for (const std::string& name : linears) {
+      const std::string &first = linears.front(), here = describe(choices, name), there = describe(choices, first);
       if (here != there)
         fail(ExitCode::kUsage,
              "{} would get {} and {} {}: runtimes multiply them together and need one scheme (plan with --fused, or let the "
              "pattern match both)",
              first, there, name, here);
     }
+  };
+  for (const LinearGroup& group : linear_groups(model.graph())) check(group.linears);
+  for (const ExpertGroup& group : expert_groups(model.graph())) check(group.linears);
 }
 
 std::vector<LayoutConfigGroup> config_groups(std::span<const ChosenLinear> linears) {
@@ -171,18 +186,20 @@ Json choices_config(const Model& model, const LayoutChoices& choices, std::strin
   std::vector<ChosenLinear> chosen;
   std::vector<std::string> ignored;
   for (const TensorSpec* spec : linears_of(model, specs)) {
-    const std::string module = spec->hf_name.substr(0, spec->hf_name.rfind('.'));
     const LayoutChoice& choice = choices.at(spec->name);
+    const std::vector<std::string> modules = hf_modules(*spec);
     if (!choice.scheme) {
-      ignored.push_back(module);
+      ignored.insert(ignored.end(), modules.begin(), modules.end());
       continue;
     }
     LayoutRecipe recipe;
     recipe.scheme = choice.scheme;
     recipe.group_size = choice.group_size;
     recipe.model_dtype = dtype;
-    chosen.push_back({module, recipe, true});
+    for (const std::string& module : modules) chosen.push_back({module, recipe, true});
   }
+  for (const TensorSpec& spec : specs)  // routers
+    if (!spec.quantizable && spec.shape.size() == 2 && spec.role == Role::kOther) ignored.push_back(hf_module(spec.hf_name));
   ignored.emplace_back("lm_head");
   return quantization_config(config_groups(chosen), ignored);
 }

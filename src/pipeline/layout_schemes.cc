@@ -43,6 +43,7 @@ constexpr LayoutScheme kSchemes[] = {
     {kBnb, "FP4_DOUBLE", kBnb4, "bnb_fp4:group=64:double", A::kNone, "the same with the scales in 8 bits"},
     {kBnb, "INT8", "bitsandbytes-int8", "int8:channel", A::kNone, "8-bit integers by rows (LLM.int8)"},
     {"fp8", "FP8_BLOCK", "fp8-block", "fp8_block", A::kFp8Group, "8-bit floats in blocks of 128 x 128, as DeepSeek's"},
+    {"mxfp4", "MXFP4", "mxfp4", "mxfp4", A::kNone, "4-bit floats in groups of 32, the experts of gpt-oss"},
 };
 
 std::string upper(std::string_view text) {
@@ -125,6 +126,23 @@ Json compressed_tensors_config(const std::vector<LayoutConfigGroup>& groups, con
           {"quantization_status", "compressed"}};
 }
 
+// Loaders of GPTQ and AWQ leave the head alone by themselves.
+std::vector<std::string> without_head(std::vector<std::string> modules) {
+  std::erase(modules, "lm_head");
+  return modules;
+}
+
+// GPTQModel's "dynamic": "-:" and a regular expression names modules that stay floats (routers of experts).
+Json gptq_exceptions(const std::vector<std::string>& ignored) {
+  Json exceptions = Json::object();
+  for (const std::string& module : without_head(ignored)) {
+    std::string pattern = "-:^";
+    for (char c : module) pattern += c == '.' ? std::string("\\.") : std::string(1, c);
+    exceptions[pattern + "$"] = Json::object();
+  }
+  return exceptions;
+}
+
 }  // namespace
 
 std::span<const LayoutScheme> layout_schemes() { return kSchemes; }
@@ -191,8 +209,9 @@ Json quantization_config(const std::vector<LayoutConfigGroup>& groups, const std
   if (groups.size() > 1) fail(ExitCode::kUsage, "{} has one scheme for all linears, {} were chosen", scheme->method, groups.size());
   const SimFormat f = recipe.format();
   const std::string quantizer = fmt::format("tsubu:{}", TSUBU_VERSION);
-  if (scheme->method == "gptq")
-    return {{"bits", f.code_bits},
+  if (scheme->method == "mxfp4") return {{"quant_method", "mxfp4"}, {"modules_to_not_convert", ignored}};
+  if (scheme->method == "gptq") {
+    Json config{{"bits", f.code_bits},
             {"group_size", f.group},
             {"desc_act", false},
             {"sym", recipe.is_symmetric()},
@@ -204,9 +223,14 @@ Json quantization_config(const std::vector<LayoutConfigGroup>& groups, const std
             {"static_groups", false},
             {"damp_percent", 0.01},
             {"meta", {{"quantizer", {quantizer}}}}};
-  if (scheme->method == "awq")
-    return {{"quant_method", "awq"}, {"bits", 4},           {"group_size", f.group},
-            {"zero_point", true},    {"version", "gemm"},   {"modules_to_not_convert", nullptr}};
+    if (Json exceptions = gptq_exceptions(ignored); !exceptions.empty()) config["dynamic"] = std::move(exceptions);
+    return config;
+  }
+  if (scheme->method == "awq") {
+    const std::vector<std::string> kept = without_head(ignored);
+    return {{"quant_method", "awq"}, {"bits", 4},         {"group_size", f.group},
+            {"zero_point", true},    {"version", "gemm"}, {"modules_to_not_convert", kept.empty() ? Json(nullptr) : Json(kept)}};
+  }
   if (scheme->method == "fp8")
     return {{"quant_method", "fp8"},
             {"fmt", "e4m3"},

@@ -23,6 +23,7 @@ struct LayoutScheme {
   std::string_view summary;
 
   bool is_block() const { return format == "fp8_block"; }
+  bool is_stacked() const { return layout == "mxfp4"; }  // holds tensors of all experts and nothing else
 };
 
 // The first of a method is its default.

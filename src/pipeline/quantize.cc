@@ -287,6 +287,25 @@ ScaleDescentResult tune(const Model& model, const std::vector<PlannedTensor>& pl
   return tuned;
 }
 
+// The layout's matrix behind a tensor, of experts that of the first; nullptr: not in such a layout.
+const QuantMatrix* quantized_source(const ModelTensor& t) {
+  if (t.quantized() || t.n_matrices() == 1 || !t.raw().empty()) return t.quantized();
+  return t.matrix(0).quantized();  // lives as long as the model
+}
+
+// A GGUF type with the very blocks that the source has.
+const TypeInfo* kept_type(const ModelTensor& t) {
+  const TypeInfo& type = type_named("MXFP4");
+  const QuantMatrix* source = quantized_source(t);
+  return source && source->kind() == "mxfp4" && can_carry_codes(t, type) ? &type : nullptr;
+}
+
+std::string exactly(const std::string& name) {
+  std::string pattern = "^";
+  for (char c : name) pattern += c == '.' ? std::string("\\.") : std::string(1, c);
+  return pattern + "$";
+}
+
 std::vector<PlannedTensor> planned_tensors(const Model& model, const Recipe& recipe, QuantizeOptions& options) {
   PlanOptions plan_options = options.plan;
   plan_options.has_stats = options.stats || options.corpus || options.statistics;
@@ -348,17 +367,17 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
     t.name = p.tensor->name();
     t.role = role_name(p.tensor->spec().role);
     t.type = p.type->name;
-    t.source_type = p.tensor->quantized() ? p.tensor->quantized()->kind() : std::string(p.tensor->type().name);
+    const QuantMatrix* packed = quantized_source(*p.tensor);
+    t.source_type = packed ? packed->kind() : std::string(p.tensor->type().name);
     t.reason = p.reason;
     t.shape = p.tensor->spec().shape;
     t.size_bytes = p.size_bytes;
     t.used_stats = job.importance != nullptr;
     t.method = job.copies ? "copy" : job.carries ? "codes" : p.type->is_quantized ? "search" : "convert";
     if (p.type != p.wanted) result.notes.push_back(fmt::format("{}: {}, now {}", t.name, t.reason, t.type));
-    const bool again = p.tensor->type().is_quantized || p.tensor->quantized();
+    const bool again = p.tensor->type().is_quantized || packed;
     if (again && !job.copies && !job.carries && p.type->is_quantized)
-      result.notes.push_back(fmt::format("{}: quantized again from {}: its loss adds up", t.name,
-                                         p.tensor->quantized() ? p.tensor->quantized()->kind() : t.source_type));
+      result.notes.push_back(fmt::format("{}: quantized again from {}: its loss adds up", t.name, t.source_type));
     result.n_weights += p.tensor->n_elements();
     weight_bytes += p.size_bytes;
     result.tensors.push_back(std::move(t));
@@ -490,6 +509,10 @@ QuantizeResult convert(const Model& model, const std::string& output, const std:
   const TypeInfo& wanted = type_named(type);
   if (std::find(std::begin(kDtypes), std::end(kDtypes), wanted.name) == std::end(kDtypes))
     fail(ExitCode::kUsage, "--dtype {}: expected F32, F16 or BF16 (`tsubu quantize` makes the other types)", dtype);
+  // Matrices that lie in a layout whose blocks GGUF has as they are stay so: the values are the same, in a fourth of the bytes.
+  if (dtype.empty())
+    for (const ModelTensor& t : model.tensors())
+      if (kept_type(t)) options.plan.overrides.push_back({exactly(t.name()), std::string(kept_type(t)->name)});
   return quantize(model, recipe_named(wanted.name), options);
 }
 

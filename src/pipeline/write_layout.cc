@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -21,6 +22,8 @@
 #include "kernel/kernels.h"
 #include "pipeline/code_book.h"
 #include "pipeline/fp8_blocks.h"
+#include "pipeline/hf_stack.h"
+#include "pipeline/hf_tensors.h"
 #include "pipeline/hf_writer.h"
 #include "pipeline/layout_codes.h"
 #include "pipeline/manifest.h"
@@ -32,20 +35,6 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kReadRows = 64;
 constexpr float kE4m3Largest = 448, kE2m1Largest = 6;
-
-std::string module_of(const std::string& hf_name) { return hf_name.substr(0, hf_name.rfind('.')); }
-
-// Where the row of Hugging Face lies among interleaved ones.
-uint64_t interleaved_row(uint64_t row, uint64_t head_dim) {
-  const uint64_t head = row / head_dim, at = row % head_dim, half = head_dim / 2;
-  return head * head_dim + (at < half ? 2 * at : 2 * (at - half) + 1);
-}
-
-// Where a row (head, one of q k v, dimension) of Hugging Face lies among rows (one of q k v, head, dimension).
-uint64_t split_row(uint64_t row, uint64_t head_dim, uint64_t n_heads) {
-  const uint64_t head = row / (3 * head_dim), part = row / head_dim % 3;
-  return (part * n_heads + head) * head_dim + row % head_dim;
-}
 
 const char* dtype_name(const TypeInfo& type) {
   return type.name == "F16" ? "float16" : type.name == "BF16" ? "bfloat16" : "float32";
@@ -65,13 +54,7 @@ class LayoutWriting {
     config_path_ = (fs::path(base_) / "config.json").string();
     config_ = parse_json(read_text_file(config_path_, uint64_t{1} << 26), config_path_);
     if (!config_.is_object()) fail(ExitCode::kBadInput, "{}: expected a JSON object", config_path_);
-    for (const TensorSpec& spec : model.architecture().tensors(model.hparams())) {
-      if (spec.shape.size() > 2)
-        fail(ExitCode::kUnsupported,
-             "{}: a mixture of experts is not written as a Hugging Face directory yet (leave --format out for GGUF)",
-             model.path());
-      specs_.emplace(spec.name, spec);
-    }
+    tensors_ = hf_tensors(model);
     recipe_.scheme = o_.scheme;
     recipe_.group_size = o_.group_size;
     choose_dtype();
@@ -93,16 +76,25 @@ class LayoutWriting {
     uint64_t total = 0;
     for (const ModelTensor& t : model_.tensors()) total += t.n_elements();
     Progress progress("write", total, "w");
-    for (const ModelTensor& t : model_.tensors()) {
+    for (const HfTensor& item : tensors_) {
       throw_if_interrupted();
-      const auto spec = specs_.find(t.name());
-      if (spec == specs_.end() || spec->second.hf_name.empty()) continue;
-      if (quantized_.contains(t.name()))
-        quantize(t, spec->second);
-      else
-        copy(t, spec->second);
-      t.release_rows(0, t.n_rows());
-      progress.advance(t.n_elements(), t.name());
+      uint64_t n = 0;
+      if (item.is_stack) {
+        write_stack(item);
+        for (const ModelTensor* t : item.sources) {
+          n += t->n_elements();
+          t->release_rows(0, t->n_rows());
+        }
+      } else {
+        const ModelTensor t = item.tensor();
+        if (quantized_.contains(item.gguf_name()))
+          quantize(item, t);
+        else
+          copy(t, item.spec);
+        t.release_rows(0, t.n_rows());
+        n = t.n_elements();
+      }
+      progress.advance(n, item.gguf_name());
     }
     const std::vector<std::string> shards = writer.write_shards(o_.shard_bytes, TSUBU_VERSION);
     write_configuration();
@@ -156,10 +148,11 @@ class LayoutWriting {
   }
 
   std::vector<LayoutConfigGroup> groups() const {
+    if (recipe_.scheme->is_stacked()) return {{recipe_, {}}};
     std::vector<ChosenLinear> linears;
-    for (const ModelTensor& t : model_.tensors())
-      if (quantized_.contains(t.name()))
-        linears.push_back({module_of(specs_.at(t.name()).hf_name), recipe_of(t.name()), own_.contains(t.name())});
+    for (const HfTensor& t : tensors_)
+      if (quantized_.contains(t.gguf_name()))
+        linears.push_back({hf_module(t.spec.hf_name), recipe_of(t.gguf_name()), own_.contains(t.gguf_name())});
     return config_groups(linears);
   }
 
@@ -193,38 +186,57 @@ class LayoutWriting {
   }
 
   void choose_linears() {
+    if (recipe_.scheme->is_stacked()) return choose_stacks();
     std::set<std::string> linears;
     const std::string head = head_weight_name(model_);
     for (const Op& op : model_.graph().ops)
-      if (op.kind == OpKind::kLinear && op.weight != head) linears.insert(op.weight);
-    for (const ModelTensor& t : model_.tensors()) {
-      const auto spec = specs_.find(t.name());
-      if (spec == specs_.end() || spec->second.hf_name.empty()) continue;
-      if (!linears.contains(t.name())) {
-        if (t.name() == head && t.name() != "token_embd.weight") ignored_.push_back(module_of(spec->second.hf_name));
+      if (is_linear(op) && op.weight != head) linears.insert(op.weight);
+    bool any_stack = false;
+    for (const HfTensor& t : tensors_) {
+      const std::string& name = t.gguf_name();
+      any_stack = any_stack || (t.is_stack && linears.contains(name));
+      if (t.is_stack) continue;
+      const std::string module = hf_module(t.spec.hf_name);
+      if (!linears.contains(name)) {
+        if (name == head && name != "token_embd.weight") ignored_.push_back(module);
         continue;
       }
-      if (spec->second.transform == HfTransform::kTranspose && o_.scheme->method != "gptq")
+      if (t.spec.transform == HfTransform::kTranspose && o_.scheme->method != "gptq")
         fail(ExitCode::kUnsupported,
              "{}: the linears of architecture \"{}\" are Conv1D layers in transformers, which {} does not quantize (gptq "
              "does)",
              model_.path(), model_.architecture().name(), o_.scheme->method);
-      const auto choice = o_.choices.find(t.name());
-      if (choice != o_.choices.end() && !choice->second.scheme) {
-        ignored_.push_back(module_of(spec->second.hf_name));
+      const auto choice = o_.choices.find(name);
+      if (!t.spec.quantizable || (choice != o_.choices.end() && !choice->second.scheme)) {  // routers, or as asked for
+        ignored_.push_back(module);
         continue;
       }
-      quantized_.insert(t.name());
+      quantized_.insert(name);
       if (choice == o_.choices.end()) continue;
-      LayoutRecipe& own = own_[t.name()] = recipe_;
+      LayoutRecipe& own = own_[name] = recipe_;
       own.scheme = choice->second.scheme;
       own.group_size = choice->second.group_size;
       own.format();
     }
+    if (any_stack)
+      result_.notes.push_back(fmt::format("the experts stay floats: {} has no place for tensors of all experts (mxfp4 has)", o_.scheme->method));
     if (ignored_.empty()) ignored_.push_back("lm_head");
     for (const LayoutScheme& scheme : layout_schemes()) choose_static_inputs(scheme);
     for (const LinearGroup& group : linear_groups(model_.graph()))
       for (const std::string& name : group.linears) group_of_[name] = group.linears;
+    for (const ExpertGroup& group : expert_groups(model_.graph()))
+      for (const std::string& name : group.linears) group_of_[name] = group.linears;
+  }
+
+  // Experts in tensors of their own: nothing else is quantized. The modules that stay are named as gpt-oss names them.
+  void choose_stacks() {
+    for (const HfTensor& t : tensors_) stacked_ = stacked_ || (t.is_stack && t.spec.shape.size() == 3);
+    if (!stacked_)
+      fail(ExitCode::kUnsupported,
+           "{}: {} holds tensors of all experts, which architecture \"{}\" does not have (--format compressed-tensors --to "
+           "MXFP4A16 has the same numbers)",
+           model_.path(), o_.scheme->method, model_.architecture().name());
+    ignored_ = {"model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"};
   }
 
   void choose_static_inputs(const LayoutScheme& scheme) {
@@ -250,32 +262,7 @@ class LayoutWriting {
 
   // ---- reading
 
-  // All rows in Hugging Face's order.
-  std::vector<float> read(const ModelTensor& t, const TensorSpec& spec) {
-    const uint64_t rows = t.n_rows(), n = t.n_cols();
-    std::vector<float> w(rows * n);
-    pool_.parallel_for((rows + kReadRows - 1) / kReadRows, [&](size_t item, int) {
-      const uint64_t first = item * kReadRows;
-      t.read_rows(first, std::min(kReadRows, rows - first), w.data() + first * n);
-    });
-    for (uint64_t i = 0; i < rows * n; ++i)
-      if (!std::isfinite(w[i]))
-        fail(ExitCode::kBadInput,
-             "tensor {}: row {}, column {}: expected a finite weight, found {} (the checkpoint is damaged; get it again)",
-             spec.hf_name, i / n, i % n, w[i]);
-    if (spec.transform == HfTransform::kAddOne)
-      for (float& v : w) v -= 1;
-    const bool is_split = spec.transform == HfTransform::kSplitHeads;
-    if (spec.transform != HfTransform::kRopeInterleave && !is_split) return w;
-    const uint64_t width = spec.shape.size() < 2 ? 1 : n, count = w.size() / width;
-    const uint64_t head_dim = count / spec.n_heads / (is_split ? 3 : 1);
-    std::vector<float> ordered(w.size());
-    for (uint64_t row = 0; row < count; ++row) {
-      const uint64_t from = is_split ? split_row(row, head_dim, spec.n_heads) : interleaved_row(row, head_dim);
-      std::copy_n(w.data() + from * width, width, ordered.data() + row * width);
-    }
-    return ordered;
-  }
+  std::vector<float> read(const ModelTensor& t, const TensorSpec& spec) { return read_hf_rows(t, spec, pool_); }
 
   // ---- float tensors
 
@@ -298,18 +285,33 @@ class LayoutWriting {
     result_.tensors.push_back(std::move(written));
   }
 
+  // ---- tensors of all experts
+
+  void write_stack(const HfTensor& item) {
+    const bool packs = stacked_ && item.spec.shape.size() == 3;
+    const TypeInfo& type = float_type_of(*item.sources.front());
+    const StackWritten w = packs ? write_mxfp4_stack(item, o_.stats, *writer_, pool_) : write_float_stack(item, type, *writer_, pool_);
+    WrittenTensor written{item.spec.hf_name, packs ? "mxfp4" : "float", packs ? "mxfp4" : std::string(type.name), w.method, item.spec.shape, w.size_bytes, 0, -1};
+    if (item.spec.shape.size() == 3)
+      written.shape[1] *= item.sources.size();
+    else
+      written.shape.back() *= item.sources.size();
+    result_.tensors.push_back(std::move(written));
+  }
+
   // ---- quantized ones
 
-  void quantize(const ModelTensor& t, const TensorSpec& spec) {
+  void quantize(const HfTensor& item, const ModelTensor& t) {
+    const TensorSpec& spec = item.spec;
     const LayoutRecipe& recipe = recipe_of(t.name());
     WrittenTensor written{spec.hf_name, std::string(recipe.scheme->layout), "", "", spec.shape, 0, 0, -1};
     std::optional<LayoutMatrix> q = o_.keep_codes ? carried_codes(t, recipe) : std::nullopt;
     if (q) {
       written.method = "codes";
     } else {
-      q = recipe.scheme->is_block() ? round_blocks(t, spec, recipe, written) : round(t, spec, recipe, written);
+      q = recipe.scheme->is_block() ? round_blocks(t, spec, recipe, written) : round(item, t, recipe, written);
     }
-    const std::string module = module_of(spec.hf_name);
+    const std::string module = hf_module(spec.hf_name);
     std::vector<StoredPart> parts;
     try {
       parts = layout_named(recipe.scheme->layout).store(*q);
@@ -332,7 +334,8 @@ class LayoutWriting {
     result_.tensors.push_back(std::move(written));
   }
 
-  LayoutMatrix round(const ModelTensor& t, const TensorSpec& spec, const LayoutRecipe& recipe, WrittenTensor& written) {
+  LayoutMatrix round(const HfTensor& item, const ModelTensor& t, const LayoutRecipe& recipe, WrittenTensor& written) {
+    const TensorSpec& spec = item.spec;
     const SimFormat format = recipe.format();
     const uint64_t rows = t.n_rows(), n = t.n_cols();
     if ((format.family == "nvfp4" || format.family == "mxfp4") && n % format.group != 0)
@@ -341,6 +344,9 @@ class LayoutWriting {
     const std::vector<float> w = read(t, spec);
     std::vector<float> importance;
     if (o_.stats && o_.stats->has(t.name())) importance = o_.stats->mean_squares(t.name());
+    if (item.expert && importance.size() == item.sources.front()->n_matrices() * n)
+      importance = {importance.begin() + static_cast<std::ptrdiff_t>(*item.expert * n),
+                    importance.begin() + static_cast<std::ptrdiff_t>((*item.expert + 1) * n)};
     if (!importance.empty() && importance.size() != n)
       fail(ExitCode::kBadInput,
            "{}: {}: expected {} columns as in the model, found {} (were these statistics made with another model?)",
@@ -349,12 +355,13 @@ class LayoutWriting {
     const Curvature* curvature = has_gram(t.name()) ? &curvature_of(t.name(), n) : nullptr;
     if (method.needs_curvature() && !curvature) {
       method = {SimStart::kSearch, 0};
-      result_.notes.push_back(fmt::format("{}: no Gram matrix of its input: rounded by search", spec.hf_name));
+      if (!item.expert) result_.notes.push_back(fmt::format("{}: no Gram matrix of its input: rounded by search", spec.hf_name));
+      else if (!std::exchange(told_of_experts_, true)) result_.notes.push_back("experts have no Gram matrices: rounded by search");
     }
     std::vector<float> values(w.size());
     SimStored stored;
     sim_round(w.data(), rows, n, format, method, importance, curvature, values.data(), pool_, &stored,
-              format.tensor_scale ? shared_absmax(t, w) : 0);
+              format.tensor_scale ? shared_absmax(item, w) : 0);
     if (curvature) {
       const std::vector<float> none(w.size());
       const double form = sim_form_error(w.data(), values.data(), rows, *curvature, pool_);
@@ -395,19 +402,22 @@ class LayoutWriting {
   }
 
   // The largest magnitude of all linears that a runtime fuses with this one: those that read the same value.
-  float shared_absmax(const ModelTensor& t, const std::vector<float>& w) {
-    const auto group = group_of_.find(t.name());
-    const std::string key = group == group_of_.end() || group->second.empty() ? t.name() : group->second.front();
+  float shared_absmax(const HfTensor& item, const std::vector<float>& w) {
+    const std::string& name = item.gguf_name();
+    const auto group = group_of_.find(name);
+    std::string key = group == group_of_.end() || group->second.empty() ? name : group->second.front();
+    if (item.expert) key += fmt::format("/{}", *item.expert);
     const auto known = absmax_of_.find(key);
     if (known != absmax_of_.end()) return known->second;
     float absmax = 0;
     for (float v : w) absmax = std::max(absmax, std::fabs(v));
-    if (group != group_of_.end())
-      for (const std::string& name : group->second) {
-        if (name == t.name() || !quantized_.contains(name)) continue;
-        const ModelTensor& other = model_.tensor(name);
-        for (float v : read(other, specs_.at(name))) absmax = std::max(absmax, std::fabs(v));
-      }
+    for (const HfTensor& other : tensors_) {
+      if (group == group_of_.end() || other.is_stack || other.expert != item.expert || other.gguf_name() == name) continue;
+      if (!quantized_.contains(other.gguf_name()) ||
+          std::find(group->second.begin(), group->second.end(), other.gguf_name()) == group->second.end())
+        continue;
+      for (float v : read(other.tensor(), other.spec)) absmax = std::max(absmax, std::fabs(v));
+    }
     return absmax_of_[key] = absmax;
   }
 
@@ -451,21 +461,23 @@ class LayoutWriting {
   // Opens what was written and compares its values with the model's.
   void verify() {
     const HfDirectory written = HfDirectory::open(writer_->folder());
+    std::map<std::string_view, const HfTensor*> source_of;
+    for (const HfTensor& t : tensors_) source_of[t.spec.hf_name] = &t;
     for (WrittenTensor& t : result_.tensors) {
       if (t.layout == "float") continue;
-      const QuantizedModule* module = written.quantized.find(module_of(t.name));
-      if (!module || module->layout->name != t.layout || std::vector{module->matrix->n_rows(), module->matrix->n_cols()} != t.shape)
+      const HfTensor& source = *source_of.at(t.name);
+      const QuantizedModule* module = written.quantized.find(source.is_stack ? t.name : hf_module(t.name));
+      std::vector<uint64_t> shape = t.shape;
+      if (source.is_stack) shape = {t.shape[0] * t.shape[1], t.shape[2]};
+      if (!module || module->layout->name != t.layout || std::vector{module->matrix->n_rows(), module->matrix->n_cols()} != shape)
         fail(ExitCode::kNumeric, "{}: {} was written as {} and reads as {}: this is a bug of tsubu", writer_->folder(),
              t.name, t.layout, module ? module->layout->name : "nothing");
       t.kind = module->matrix->kind();
-      const ModelTensor* source = nullptr;
-      const TensorSpec* spec = nullptr;
-      for (const auto& [name, s] : specs_)
-        if (s.hf_name == t.name) {
-          source = model_.find(name);
-          spec = &s;
-        }
-      const std::vector<float> w = read(*source, *spec);
+      if (source.is_stack) {
+        t.rel_rmse = stack_error(source, *module->matrix, pool_);
+        continue;
+      }
+      const std::vector<float> w = read(source.tensor(), source.spec);
       const uint64_t rows = t.shape[0], n = t.shape[1];
       std::vector<double> error((rows + kReadRows - 1) / kReadRows), reference(error.size());
       pool_.parallel_for(error.size(), [&](size_t item, int) {
@@ -524,7 +536,8 @@ class LayoutWriting {
   Json config_;
   LayoutRecipe recipe_;                      // of linears without one of their own
   std::map<std::string, LayoutRecipe> own_;  // by GGUF name
-  std::map<std::string, TensorSpec> specs_;  // by GGUF name, with Hugging Face's transforms
+  std::vector<HfTensor> tensors_;
+  bool stacked_ = false, told_of_experts_ = false;
   std::set<std::string> quantized_;          // GGUF names
   std::vector<std::string> ignored_;         // modules
   std::map<std::string, std::vector<std::string>> group_of_;

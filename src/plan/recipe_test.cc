@@ -50,6 +50,7 @@ std::vector<Shape> golden_shapes() {
       s.h.architecture = architecture;
       words >> s.h.n_layers >> s.h.n_embd >> s.h.n_ff >> s.h.n_vocab >> s.h.n_heads >> s.h.n_kv_heads >> s.h.head_dim;
       s.h.rope_dims = s.h.head_dim;
+      if (words >> s.h.n_experts >> s.h.n_experts_used) s.h.n_ff_expert = s.h.n_ff;
       s.h.n_ctx = 4096;
       shapes.push_back(std::move(s));
       continue;
@@ -68,10 +69,10 @@ std::vector<Shape> golden_shapes() {
 
 TEST(recipe, gives_every_tensor_the_type_that_llama_cpp_gives_it) {
   const auto shapes = golden_shapes();
-  ASSERT_EQ(shapes.size(), 4u);
+  ASSERT_EQ(shapes.size(), 6u);
   for (const Shape& s : shapes) {
     ASSERT_NE(s.architecture, nullptr) << s.name;
-    EXPECT_EQ(s.recipes.size(), 31u) << s.name;
+    EXPECT_EQ(s.recipes.size(), s.h.n_experts > 0 ? 32u : 31u) << s.name;
     for (const std::string& name : s.recipes) {
       const Recipe recipe = recipe_named(name);
       size_t checked = 0;

@@ -22,7 +22,7 @@ struct ShownModel {
 
 struct PageData {
   std::vector<ShownModel> models;  // bases first
-  std::vector<const Json*> certifies, quantizes;
+  std::vector<const Json*> certifies, quantizes, lenses;
   const ReportOptions* options = nullptr;
   Words words{Language::kEnglish};
 };
@@ -34,6 +34,7 @@ std::string models_section(const PageData& page);
 std::string pareto_section(const PageData& page);
 std::string divergence_section(const PageData& page);
 std::string layers_section(const PageData& page);
+std::string lens_section(const PageData& page);
 std::string tasks_section(const PageData& page);
 std::string generation_section(const PageData& page);
 std::string worst_section(const PageData& page);

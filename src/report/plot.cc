@@ -97,6 +97,11 @@ std::string axes(const Scale& x, const Scale& y, const AxisSpec& xs, const AxisS
 std::string tip(const std::string& t) { return t.empty() ? "" : "<title>" + escape(t) + "</title>"; }
 int color(int series) { return ((series % kSeriesColors) + kSeriesColors) % kSeriesColors; }
 
+// Names and values go with their marks when a reader hides a series.
+std::string series_class(int series) { return fmt::format(" class=\"l s{}\"", color(series)); }
+
+constexpr size_t kMostDots = 48;  // on a curve
+
 }  // namespace
 
 std::string scatter_plot(const std::vector<PlotPoint>& points, const AxisSpec& xs, const AxisSpec& ys, bool front) {
@@ -129,7 +134,7 @@ std::string scatter_plot(const std::vector<PlotPoint>& points, const AxisSpec& x
     out += fmt::format("<circle class=\"dot s{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"6\">{}</circle>\n", color(p.series),
                        x.at(p.x), y.at(p.y), tip(p.tip));
     const bool left = x.at(p.x) > kWidth * 0.7;
-    out += text(x.at(p.x) + (left ? -10 : 10), y.at(p.y) - 8, p.label, left ? "end" : "start");
+    out += text(x.at(p.x) + (left ? -10 : 10), y.at(p.y) - 8, p.label, left ? "end" : "start", series_class(p.series).c_str());
   }
   return out + "</svg>\n";
 }
@@ -155,7 +160,10 @@ std::string curve_plot(const std::vector<Curve>& curves, const AxisSpec& xs, con
       path += fmt::format("{}{:.1f} {:.1f}", i ? "L" : "M", x.at(c.x[i]), y.at(c.y[i]));
     out += fmt::format("<path class=\"curve s{}\" d=\"{}\">{}</path>\n", color(c.series), path, tip(c.label));
     out += line(kLeft + 12, legend - 4, kLeft + 36, legend - 4, fmt::format("curve s{}", color(c.series))) +
-           text(kLeft + 42, legend, c.label, "start");
+           text(kLeft + 42, legend, c.label, "start", series_class(c.series).c_str());
+    for (size_t i = 0; i < c.x.size() && c.x.size() <= kMostDots; ++i)
+      out += fmt::format("<circle class=\"dot s{}\" data-series=\"{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\">{}</circle>\n", color(c.series),
+                         escape(c.label), x.at(c.x[i]), y.at(c.y[i]), tip(fmt::format("{}: {}, {}", c.label, number(c.x[i]), number(c.y[i]))));
     legend += 22;
   }
   return out + "</svg>\n";
@@ -182,7 +190,7 @@ std::string bar_plot(const std::vector<Bar>& bars, const std::string& unit) {
       out += line(x, y - 3, x, y + 21, "limit");
       if (std::abs(x - kBarLeft - w) < 90 && x > kBarLeft + w) end = x - kBarLeft;
     }
-    out += text(kBarLeft + end + 8, y + 14, b.value_text, "start");
+    out += text(kBarLeft + end + 8, y + 14, b.value_text, "start", series_class(b.series).c_str());
   }
   return out + "</svg>\n";
 }

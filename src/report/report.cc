@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "report/html.h"
 #include "report/page.h"
+#include "report/script.h"
 
 namespace tsubu {
 namespace {
@@ -28,9 +29,11 @@ svg text{fill:var(--ink)}svg .axis{fill:var(--soft)}svg .small{font-size:11px}sv
 .s0{--c:var(--c0)}.s1{--c:var(--c1)}.s2{--c:var(--c2)}.s3{--c:var(--c3)}.s4{--c:var(--c4)}.s5{--c:var(--c5)}.s6{--c:var(--c6)}.s7{--c:var(--c7)}
 .m{white-space:nowrap}#verdict td:last-child{min-width:16em}.key{display:inline-block;width:.75em;height:.75em;border-radius:50%;background:var(--c);margin-right:.45em}.verdict{font-size:1.15rem;font-weight:600;padding:.7em 1em;border-radius:8px}
 .verdict.ok,.tag.ok{background:var(--okbg);color:var(--ok)}.verdict.bad,.tag.bad{background:var(--badbg);color:var(--bad)}.tag{padding:.1em .55em;border-radius:9px;font-size:.85em;font-weight:600;white-space:nowrap}p.bad{color:var(--bad)}
+.toggles{display:flex;flex-wrap:wrap;gap:6px;margin:2px 0 6px}.toggles button{font:inherit;font-size:.82rem;color:var(--ink);background:none;border:1px solid var(--line);border-radius:9px;padding:.15em .7em;cursor:pointer}.toggles button[aria-pressed=false]{opacity:.45;text-decoration:line-through}
+.tip{position:fixed;z-index:9;max-width:min(32em,90vw);padding:.35em .7em;border-radius:6px;background:var(--ink);color:var(--paper);font-size:.82rem;pointer-events:none}.tip[hidden]{display:none}svg [data-tip]:hover,svg [data-tip]:focus{filter:brightness(1.25);outline:none;stroke:var(--ink);stroke-width:1.5}
 .verdicts{list-style:none;padding:0}.verdicts li{margin:.3em 0}summary{cursor:pointer;margin:.4em 0}
 @media(max-width:560px){main{padding:12px 10px 40px}h1{font-size:1.35rem}svg{font-size:17px}svg .small{font-size:14px}}
-@media print{:root{color-scheme:light}body{font-size:11px}main{max-width:none;padding:0}figure,tr{break-inside:avoid}h2,h3,h2+p,h3+p{break-after:avoid}nav{display:none}.scroll{overflow:visible}.v{border:0}}
+@media print{:root{color-scheme:light}body{font-size:11px}main{max-width:none;padding:0}figure,tr{break-inside:avoid}h2,h3,h2+p,h3+p{break-after:avoid}nav,.toggles,.tip{display:none}.scroll{overflow:visible}.v{border:0}}
 )css";
 
 void need(const Run& run, const char* key) {
@@ -46,9 +49,10 @@ std::string run_kind(const Run& run) {
     if (j.contains("candidates") && j.contains("gates")) return "certify";
     if (j.contains("prefill") && j.contains("decode") && j.contains("limits")) return "bench";
     if (j.contains("perplexity") && j.contains("tokens_scored")) return "eval";
+    if (j.contains("cells") && j.contains("sensitivities") && j.contains("codecs")) return "lens";
     if (j.contains("tensors") && j.contains("bits_per_weight") && j.contains("source_bytes")) return "quantize";
   }
-  fail(ExitCode::kBadInput, "{}: not the JSON of certify, eval, bench or quantize (make it with --json, or certify -o)",
+  fail(ExitCode::kBadInput, "{}: not the JSON of certify, eval, bench, lens or quantize (make it with --json, or certify -o)",
        run.path);
 }
 
@@ -64,7 +68,7 @@ std::string make_report(std::span<const Run> runs, const ReportOptions& options)
   try {
     page = gather(runs, options);
     body = verdict_section(page) + models_section(page) + pareto_section(page) + divergence_section(page) +
-           layers_section(page) + tasks_section(page) + generation_section(page) + worst_section(page) +
+           layers_section(page) + lens_section(page) + tasks_section(page) + generation_section(page) + worst_section(page) +
            speed_section(page) + cost_section(page) + how_section(page, runs);
   } catch (const Json::exception& e) {
     fail(ExitCode::kBadInput, "{}: a run's JSON is not what its command writes: {}",
@@ -75,7 +79,7 @@ std::string make_report(std::span<const Run> runs, const ReportOptions& options)
   const std::string title = escape(options.title.empty() ? w("title") : options.title);
   std::string nav;
   for (const char* id :
-       {"models", "pareto", "divergence", "layers", "tasks", "generation", "worst", "speed", "cost", "how"})
+       {"models", "pareto", "divergence", "layers", "lens", "tasks", "generation", "worst", "speed", "cost", "how"})
     if (body.find(fmt::format("<section id=\"{}\">", id)) != std::string::npos)
       nav += fmt::format("<a href=\"#{}\">{}</a>", id, escape(w(id)));
   Json all = Json::array();
@@ -83,12 +87,12 @@ std::string make_report(std::span<const Run> runs, const ReportOptions& options)
   return fmt::format(
       "<!doctype html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
       "content=\"width=device-width, initial-scale=1\">\n"
-      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src {}\">\n"
       "<title>{}</title><style>{}</style></head>\n<body><main><h1>{}</h1><p class=\"made\">{}</p><nav>{}</nav>\n{}"
       "<details><summary>{}</summary><div class=\"scroll\"><pre "
-      "id=\"runs\">{}</pre></div></details>\n</main></body></html>\n",
-      japanese ? "ja" : "en", title, kStyle, title, fmt::format(fmt::runtime(escape(w("made"))), TSUBU_VERSION), nav,
-      body, escape(w("json")), escape(dump_json(all)));
+      "id=\"runs\">{}</pre></div></details>\n</main>\n<script>{}</script></body></html>\n",
+      japanese ? "ja" : "en", page_script_hash(), title, kStyle, title, fmt::format(fmt::runtime(escape(w("made"))), TSUBU_VERSION), nav,
+      body, escape(w("json")), escape(dump_json(all)), page_script());
 }
 
 }  // namespace tsubu

@@ -165,6 +165,8 @@ PageData gather(std::span<const Run> runs, const ReportOptions& options) {
       const auto known =
           std::find_if(page.models.begin(), page.models.end(), [&](const ShownModel& m) { return m.name == name; });
       (known != page.models.end() ? *known : find(str(j, "model"), false)).speed = j;
+    } else if (kind == "lens") {
+      page.lenses.push_back(&j);
     } else {
       page.quantizes.push_back(&j);
     }

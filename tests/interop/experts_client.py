@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Mixtures of experts in Hugging Face layouts against real clients.   experts_client.py TSUBU TINY WORK
+
+TINY is what make_tiny_models.py wrote. gpt-oss: MXFP4 written by tsubu is unpacked by transformers' own function to the
+floats that tsubu reads, loads in transformers with the logits of those floats, comes back from GGUF with the same
+bytes, and MXFP4 packed by a NumPy writer is read exactly. Mixtral and Qwen3-MoE: the float directory made of a GGUF file holds
+the weights of the original; compressed-tensors decompresses each expert to tsubu's weights, GPTQ and AWQ are unpacked by
+NumPy; transformers loads the compressed-tensors ones with the logits of the decoded floats. Exit code 1 on any difference."""
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+TSUBU, TINY, WORK = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
+failures = []
+
+
+def check(name, good, more=""):
+    print(f"{'ok      ' if good else 'DIFFERS '} {name} {more}", flush=True)
+    if not good:
+        failures.append(name)
+
+
+def run(*args, out=None):
+    if out is not None:
+        shutil.rmtree(out, ignore_errors=True)
+        args = (*args, "-o", out)
+    done = subprocess.run([TSUBU, *map(str, args), "--quiet"], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"tsubu {' '.join(map(str, args))}: {done.stderr}")
+    return done.stdout
+
+
+def floats(directory):
+    out = WORK / "floats"
+    run("convert", directory, "--format", "hf", "--dtype", "F32", out=out)
+    return load_file(out / "model.safetensors")
+
+
+@torch.no_grad()
+def logits(directory, **options):
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, device_map="cpu", **options)
+    return model(torch.tensor([[1, 300, 301, 302, 7, 900]])).logits.float()
+
+
+def same_logits(name, directory, reference, limit=2e-2, **options):
+    try:
+        ours, theirs = logits(directory, **options), logits(reference)
+        distance = ((ours - theirs).norm() / theirs.norm()).item()
+        check(f"{name}: transformers loads it", distance <= limit, f"logits differ by {distance:.1e}")
+    except Exception as e:  # what a client refuses is a finding
+        check(f"{name}: transformers loads it", False, f"{type(e).__name__}: {str(e)[:300]}")
+
+
+def gpt_oss(name):
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+    packed, back = WORK / f"{name}-mxfp4", WORK / f"{name}-again"
+    run("quantize", TINY / name, "--format", "mxfp4", out=packed)
+    tensors, ours = load_file(packed / "model.safetensors"), floats(packed)
+    for module in [n[:-7] for n in tensors if n.endswith("_blocks")]:
+        theirs = convert_moe_packed_tensors(tensors[module + "_blocks"], tensors[module + "_scales"], dtype=torch.float32)
+        check(f"{name} {module}", torch.equal(theirs, ours[module]))
+    run("convert", packed, "-o", WORK / f"{name}.gguf")
+    run("convert", WORK / f"{name}.gguf", "--format", "mxfp4", "--base", packed, out=back)
+    again = load_file(back / "model.safetensors")
+    mx = [n for n in tensors if n.endswith(("_blocks", "_scales"))]
+    check(f"{name}: to GGUF and back", mx and all(torch.equal(tensors[n], again[n]) for n in mx), f"{len(mx)} tensors")
+    # Any codes and scales, as another writer makes them.
+    generator = np.random.default_rng(5)
+    other = dict(tensors)
+    for n in mx:
+        low, high = (0, 256) if n.endswith("_blocks") else (110, 128)
+        other[n] = torch.from_numpy(generator.integers(low, high, tuple(tensors[n].shape), dtype=np.uint8))
+    random = WORK / f"{name}-random"
+    shutil.rmtree(random, ignore_errors=True)
+    shutil.copytree(packed, random)
+    save_file(other, random / "model.safetensors", metadata={"format": "pt"})
+    ours = floats(random)
+    bad = [m for m in {n[:-7] for n in mx} if not torch.equal(
+        convert_moe_packed_tensors(other[m + "_blocks"], other[m + "_scales"], dtype=torch.float32), ours[m])]
+    check(f"{name}: any codes and scales", not bad, ", ".join(bad))
+    run("convert", packed, "--format", "hf", "--dtype", "F32", out=WORK / "decoded")
+    same_logits(f"{name} mxfp4", packed, WORK / "decoded", quantization_config=transformers.Mxfp4Config(dequantize=True))
+
+
+def unpack(words, bits, count):
+    as_bits = (words[..., :, None] >> np.arange(32, dtype=np.uint32)) & 1
+    flat = as_bits.reshape(*words.shape[:-1], -1)[..., : count * bits].reshape(*words.shape[:-1], count, bits)
+    return (flat << np.arange(bits, dtype=np.uint32)).sum(-1).astype(np.int64)
+
+
+def gptq_weights(t, module):
+    qweight, qzeros = (t[module + s].numpy().view(np.uint32) for s in (".qweight", ".qzeros"))
+    scales, g_idx = t[module + ".scales"], t[module + ".g_idx"].long()
+    codes = torch.from_numpy(unpack(qweight.T, 4, len(g_idx)))
+    zeros = torch.from_numpy((unpack(qzeros, 4, scales.shape[1]) + 1) & 15)[g_idx].T
+    return (scales[g_idx].T * (codes - zeros).to(scales.dtype)).float()
+
+
+def awq_weights(t, module):
+    def nibbles(packed):
+        fields = (packed[..., None] >> np.arange(0, 32, 4, dtype=np.uint32)) & 15
+        out = np.empty(fields.shape, np.int64)
+        out[..., AWQ_ORDER] = fields
+        return torch.from_numpy(out.reshape(packed.shape[0], -1))
+    codes, zeros = (nibbles(t[module + s].numpy().view(np.uint32)) for s in (".qweight", ".qzeros"))
+    scales = t[module + ".scales"]
+    rows = torch.arange(codes.shape[0]) // (codes.shape[0] // scales.shape[0])
+    return (scales[rows] * (codes - zeros[rows]).to(scales.dtype)).float().T
+
+
+def ct_weights(directory):
+    from compressed_tensors.compressors.base import BaseCompressor
+    from compressed_tensors.quantization import QuantizationConfig
+    config = json.loads((directory / "config.json").read_text())["quantization_config"]
+    scheme = next(iter(QuantizationConfig.model_validate(config).config_groups.values()))
+    scheme.format = scheme.format or config["format"]
+    compressor = BaseCompressor.get_value_from_registry(config["format"])
+
+    def weights(t, module):
+        state = {n[len(module) + 1:]: v for n, v in t.items() if n.startswith(module + ".")}
+        return compressor.decompress(state, scheme)["weight"].float()
+    return weights
+
+
+def mixture(name):
+    gguf, back = WORK / f"{name}.gguf", WORK / f"{name}-hf"
+    run("convert", TINY / name, "-o", gguf)
+    run("convert", gguf, "--format", "hf", "--base", TINY / name, out=back)
+    ours, theirs = load_file(back / "model.safetensors"), load_file(TINY / name / "model.safetensors")
+    check(f"{name}: hf from GGUF", ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in theirs), f"{len(theirs)} tensors")
+    same_logits(f"{name} hf", back, TINY / name, 0)
+    for method, to, anchor in (("compressed-tensors", "W4A16", ".weight_packed"), ("compressed-tensors", "NVFP4A16", ".weight_packed"),
+                               ("compressed-tensors", "FP8_DYNAMIC", ".weight_scale"), ("gptq", "W4A16", ".qweight"),
+                               ("awq", "W4A16_ASYM", ".qweight")):
+        out = WORK / f"{name}-{method}-{to}"
+        run("quantize", TINY / name, "--format", method, "--to", to, "--method", "nearest", out=out)
+        tensors, ours = load_file(out / "model.safetensors"), floats(out)
+        modules = [n[: -len(anchor)] for n in tensors if n.endswith(anchor)]
+        weights = {"gptq": gptq_weights, "awq": awq_weights}.get(method) or ct_weights(out)
+        bad = [m for m in modules if not torch.equal(weights(tensors, m), ours[m + ".weight"])]
+        n_experts = sum(".experts." in m for m in modules)
+        check(f"{name} {method} {to}", n_experts > 0 and not bad, f"{len(modules)} modules, {n_experts} of experts {bad[:2]}")
+        # Compared where the client computes with the decoded weights: not with rounded activations (FP8_DYNAMIC), nor with
+        # NVFP4, which it decodes to bfloat16 inside a model of another type.
+        if to == "W4A16" and method == "compressed-tensors":
+            run("convert", out, "--format", "hf", "--dtype", "F32", out=WORK / "decoded")
+            same_logits(f"{name} {method} {to}", out, WORK / "decoded", 5e-2)
+
+
+WORK.mkdir(parents=True, exist_ok=True)
+transformers.utils.logging.disable_progress_bar()
+for model in ("gpt-oss", "gpt-oss-truncate"):
+    gpt_oss(model)
+for model in ("mixtral", "mixtral-4", "qwen3moe"):
+    mixture(model)
+print(f"{len(failures)} failed")
+sys.exit(1 if failures else 0)
