@@ -70,9 +70,7 @@ std::vector<TypeOverride> types_of(const Model& file, const Model& model) {
       fail(ExitCode::kBadInput, "{}: {}: expected a tensor of the model's shape (was it made from {}?)", file.path(),
            tensor.name(), model.path());
     if (!tensor.spec().quantizable) continue;
-    std::string pattern = "^";
-    for (char c : tensor.name()) pattern += c == '.' ? std::string("\\.") : std::string(1, c);
-    overrides.push_back({pattern + "$", std::string(same->type().name)});
+    overrides.push_back({exact_pattern(tensor.name()), std::string(same->type().name)});
   }
   return overrides;
 }
@@ -306,7 +304,7 @@ std::shared_ptr<Options> declare_options(CLI::App& app) {
   app.add_option("--chunks", o->corpus.max_chunks, "Calibration windows at most (default: 65536 tokens of them)")
       ->check(CLI::Range(1, 1 << 30))
       ->type_name("N");
-  app.add_option("--effort", o->effort, "fast: scale search alone; default; best: 262144 tokens, more descent")
+  app.add_option("--effort", o->effort, "fast: scale search alone; default; best: 262144 tokens, more descent, gradients")
       ->type_name("fast|default|best");
   app.add_option("--refine", o->refine, "Start from this quantized file and improve it in its own types (with --text)")
       ->type_name("FILE.gguf")

@@ -1,10 +1,10 @@
 #include "pipeline/hf_tensors.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 
 #include "base/error.h"
+#include "pipeline/finite_weights.h"
 
 namespace tsubu {
 namespace {
@@ -73,11 +73,7 @@ std::vector<float> read_hf_rows(const ModelTensor& t, const TensorSpec& spec, Th
     const uint64_t first = item * kReadRows;
     t.read_rows(first, std::min(kReadRows, rows - first), w.data() + first * n);
   });
-  for (uint64_t i = 0; i < rows * n; ++i)
-    if (!std::isfinite(w[i]))
-      fail(ExitCode::kBadInput,
-           "tensor {}: row {}, column {}: expected a finite weight, found {} (the checkpoint is damaged; get it again)",
-           spec.hf_name, i / n, i % n, w[i]);
+  check_finite_weights(w.data(), rows, n, spec.hf_name);
   if (spec.transform == HfTransform::kAddOne)
     for (float& v : w) v -= 1;
   const bool is_split = spec.transform == HfTransform::kSplitHeads;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/size.h"
+#include "plan/recipe.h"
 
 namespace tsubu {
 namespace {
@@ -135,11 +136,7 @@ std::vector<std::string> without_head(std::vector<std::string> modules) {
 // GPTQModel's "dynamic": "-:" and a regular expression names modules that stay floats (routers of experts).
 Json gptq_exceptions(const std::vector<std::string>& ignored) {
   Json exceptions = Json::object();
-  for (const std::string& module : without_head(ignored)) {
-    std::string pattern = "-:^";
-    for (char c : module) pattern += c == '.' ? std::string("\\.") : std::string(1, c);
-    exceptions[pattern + "$"] = Json::object();
-  }
+  for (const std::string& module : without_head(ignored)) exceptions["-:" + exact_pattern(module)] = Json::object();
   return exceptions;
 }
 

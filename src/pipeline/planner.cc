@@ -232,11 +232,8 @@ Recipe plan_recipe(const PlanCosts& costs, const Plan& plan, const std::string& 
 
 std::string tensor_type_file(const PlanCosts& costs, const Plan& plan) {
   std::string text;
-  for (size_t t = 0; t < plan.types.size(); ++t) {
-    text += '^';
-    for (const char c : costs.tensors[t].sensitivity.tensor->name()) text += c == '.' ? std::string("\\.") : std::string(1, c);
-    text += fmt::format("$={}\n", plan.types[t]->name);
-  }
+  for (size_t t = 0; t < plan.types.size(); ++t)
+    text += fmt::format("{}={}\n", exact_pattern(costs.tensors[t].sensitivity.tensor->name()), plan.types[t]->name);
   return text;
 }
 

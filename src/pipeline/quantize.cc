@@ -4,7 +4,6 @@
 #include <sys/statvfs.h>
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
 #include <cmath>
 #include <exception>
@@ -17,6 +16,7 @@
 #include "base/size.h"
 #include "kernel/kernels.h"
 #include "pipeline/carry_codes.h"
+#include "pipeline/finite_weights.h"
 #include "pipeline/pieces.h"
 
 namespace tsubu {
@@ -50,18 +50,6 @@ struct Job {
   std::span<const std::byte> encoded = {};  // all rows, when they were rounded before
 };
 
-void check_finite(const float* x, uint64_t n_rows, uint64_t n_cols, const ModelTensor& tensor, uint64_t first_row) {
-  uint32_t worst = 0;
-  const uint64_t n = n_rows * n_cols;
-  for (uint64_t i = 0; i < n; ++i) worst = std::max(worst, std::bit_cast<uint32_t>(x[i]) & 0x7f800000u);
-  if (worst != 0x7f800000u) return;
-  for (uint64_t i = 0; i < n; ++i)
-    if (!std::isfinite(x[i]))
-      fail(ExitCode::kBadInput,
-           "tensor {}: row {}, column {}: expected a finite weight, found {} (the checkpoint is damaged; get it again)",
-           tensor.name(), first_row + i / n_cols, i % n_cols, x[i]);
-}
-
 // Encodes one piece into out; returns its error sums (zeros when nothing was rounded or asked).
 ErrorSum encode_piece(const Job& job, const Piece& piece, bool measure, Scratch& scratch, std::vector<std::byte>& out) {
   const ModelTensor& tensor = *job.plan->tensor;
@@ -90,7 +78,7 @@ ErrorSum encode_piece(const Job& job, const Piece& piece, bool measure, Scratch&
     const uint64_t first = piece.first_row + row;
     std::byte* blocks = out.data() + row * row_bytes;
     tensor.read_rows(first, n, scratch.x.data());
-    check_finite(scratch.x.data(), n, n_cols, tensor, first);
+    check_finite_weights(scratch.x.data(), n, n_cols, tensor.name(), first);
     if (job.carries) carry_codes(tensor, type, first, n, blocks);
     for (uint64_t i = 0; i < n && job.encoded.empty() && !job.carries; ++i) {
       const float* importance =
@@ -260,6 +248,7 @@ ScaleDescentResult tune(const Model& model, const std::vector<PlannedTensor>& pl
   if (!options.corpus || !options.calibrated.scales) return {};
   std::map<std::string, EncodedTensor> encoded;
   ScaleDescentOptions scales = *options.calibrated.scales;
+  scales.held_out = options.calibrated.held_out;
   for (size_t t = 0; t < plan.size(); ++t) {
     if (plan[t].tensor->spec().shape.size() < 2 && plan[t].type->name != "F32") scales.gains = false;
     if (!plan[t].type->is_quantized || jobs[t].copies) continue;
@@ -282,8 +271,10 @@ ScaleDescentResult tune(const Model& model, const std::vector<PlannedTensor>& pl
   }
   if (tuned.n_steps > 0)
     result.notes.push_back(fmt::format(
-        "{} scales and gains {}: mean KL divergence on {} held-out tokens {:.3g}, before {:.3g}", tuned.n_parameters,
-        tuned.tensors.empty() ? "were tuned and not kept" : "tuned", tuned.n_judged, tuned.after, tuned.before));
+        "{} scales and gains{} {}: mean KL divergence on {} held-out tokens {:.3g}, before {:.3g}", tuned.n_parameters,
+        tuned.n_codes > 0 ? ", and codes," : "", tuned.tensors.empty() ? "were tuned and not kept" : "tuned", tuned.n_judged,
+        tuned.after, tuned.before));
+  if (!tuned.tensors.empty()) result.divergence = {tuned.seen, tuned.after, tuned.n_judged};
   return tuned;
 }
 
@@ -298,12 +289,6 @@ const TypeInfo* kept_type(const ModelTensor& t) {
   const TypeInfo& type = type_named("MXFP4");
   const QuantMatrix* source = quantized_source(t);
   return source && source->kind() == "mxfp4" && can_carry_codes(t, type) ? &type : nullptr;
-}
-
-std::string exactly(const std::string& name) {
-  std::string pattern = "^";
-  for (char c : name) pattern += c == '.' ? std::string("\\.") : std::string(1, c);
-  return pattern + "$";
 }
 
 std::vector<PlannedTensor> planned_tensors(const Model& model, const Recipe& recipe, QuantizeOptions& options) {
@@ -512,7 +497,7 @@ QuantizeResult convert(const Model& model, const std::string& output, const std:
   // Matrices that lie in a layout whose blocks GGUF has as they are stay so: the values are the same, in a fourth of the bytes.
   if (dtype.empty())
     for (const ModelTensor& t : model.tensors())
-      if (kept_type(t)) options.plan.overrides.push_back({exactly(t.name()), std::string(kept_type(t)->name)});
+      if (kept_type(t)) options.plan.overrides.push_back({exact_pattern(t.name()), std::string(kept_type(t)->name)});
   return quantize(model, recipe_named(wanted.name), options);
 }
 

@@ -24,8 +24,10 @@ RoundedStore::RoundedStore(const std::string& output, const std::string& key) : 
     if (!fs::exists(key_path, error) || read_text_file(key_path, kMaxEntryBytes) != wanted)
       fs::remove_all(folder_, error);
   }
-  fs::create_directories(folder_, error);
-  if (error) fail(ExitCode::kIo, "{}: cannot make the folder for work in progress: {}", folder_, error.message());
+  fs::create_directory(folder_, error);  // the output's own folder must be there, as for every output
+  if (error)
+    fail(ExitCode::kIo, "{}: cannot make the folder for work in progress: {} (is the output's folder there?)", folder_,
+         error.message());
   if (!fs::exists(key_path, error)) write_text_file(key_path, wanted);
   for (const auto& entry : fs::directory_iterator(folder_, error)) {
     const fs::path path = entry.path();

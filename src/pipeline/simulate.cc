@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "kernel/kernels.h"
+#include "pipeline/finite_weights.h"
 
 namespace tsubu {
 namespace {
@@ -128,12 +129,7 @@ class Simulation {
       const uint64_t first = item * kReadRows;
       t.read_rows(first, std::min(kReadRows, rows - first), w.data() + first * n);
     });
-    for (uint64_t i = 0; i < rows * n; ++i)
-      if (!std::isfinite(w[i]))
-        fail(ExitCode::kBadInput,
-             "tensor {}: row {}, column {}: expected a finite weight, found {} (the checkpoint is "
-             "damaged; get it again)",
-             t.name(), i / n, i % n, w[i]);
+    check_finite_weights(w.data(), rows, n, t.name());
     const std::string known = stats_name(t.name());
     std::vector<float> importance;
     if (o_.stats && o_.stats->has(known)) importance = o_.stats->mean_squares(known);

@@ -285,6 +285,12 @@ Json to_json(const Recipe& recipe) {
   return json;
 }
 
+std::string exact_pattern(std::string_view name) {
+  std::string pattern = "^";
+  for (char c : name) pattern += c == '.' ? std::string("\\.") : std::string(1, c);
+  return pattern + "$";
+}
+
 TypeOverride parse_type_override(std::string_view text) {
   const size_t equal = text.rfind('=');
   if (equal == std::string_view::npos || equal == 0 || equal + 1 == text.size())

@@ -44,6 +44,8 @@ struct TypeOverride {
   std::string pattern;  // ECMAScript regular expression, searched in the tensor's name
   std::string type;
 };
+// The pattern that is found in this name alone.
+std::string exact_pattern(std::string_view name);
 // "PATTERN=TYPE"; throws Error(kUsage).
 TypeOverride parse_type_override(std::string_view text);
 

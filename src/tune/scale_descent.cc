@@ -151,7 +151,10 @@ class ScaleDescent : public GradientSink {
     ScaleDescentResult result;
     const auto [learned, judged] = windows();
     if (learned.empty() || judged.empty()) return result;
-    for (const auto& [name, b] : blocks_) result.n_parameters += b.p.s.size();
+    for (const auto& [name, b] : blocks_) {
+      result.n_parameters += b.p.s.size();
+      result.n_codes += b.places.u.size();
+    }
     for (const auto& [name, g] : gains_) result.n_parameters += g.p.s.size();
     result.n_judged = judged.size() * corpus_.context;
     result.before = judge(judged);
@@ -170,6 +173,7 @@ class ScaleDescent : public GradientSink {
     result.n_steps = n_steps;
     result.after = judge(judged);
     if (!(result.after < result.before)) return result;
+    result.seen = judge({learned.begin(), learned.begin() + static_cast<std::ptrdiff_t>(std::min(learned.size(), judged.size()))});
     for (auto& [name, b] : blocks_)
       if (!b.p.s.empty()) result.tensors[name] = std::move(b.bytes);
     for (const auto& [name, g] : gains_) {

@@ -40,7 +40,8 @@ struct EncodedTensor {
 struct ScaleDescentResult {
   std::map<std::string, std::vector<std::byte>> tensors;  // those that changed, whole; norms in F32. Empty: nothing was kept
   double before = 0, after = 0;                           // mean KL divergence on the held-out windows, nats a token
-  size_t n_parameters = 0, n_steps = 0;
+  double seen = 0;                                        // after, on as many windows that were learned from
+  size_t n_parameters = 0, n_codes = 0, n_steps = 0;
   uint64_t n_judged = 0;  // tokens
 };
 

@@ -7,7 +7,6 @@
 
 #include "codec/grid.h"
 #include "engine/random_model.h"
-#include "kernel/kernels.h"
 #include "tune/scale_fields.h"
 
 namespace tsubu {

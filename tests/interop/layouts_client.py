@@ -20,16 +20,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from client_checks import check, finish
+
 os.environ.setdefault("TQDM_DISABLE", "1")
 TSUBU, MODEL, WORK = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
 AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
-failures = []
-
-
-def check(name, good, more=""):
-    print(f"{'ok      ' if good else 'DIFFERS '} {name} {more}", flush=True)
-    if not good:
-        failures.append(name)
 
 
 def run(*args):
@@ -345,5 +340,4 @@ def written_by_clients():
 WORK.mkdir(parents=True, exist_ok=True)
 written_by_tsubu()
 written_by_clients()
-print(f"{len(failures)} failed")
-sys.exit(1 if failures else 0)
+finish()
