@@ -12,6 +12,7 @@
 #include "cli/child.h"
 #include "cli/command.h"
 #include "cli/output.h"
+#include "cli/products_option.h"
 #include "cli/table.h"
 #include "hub/model.h"
 
@@ -22,7 +23,7 @@ constexpr size_t kWorstShown = 5;
 
 struct Options {
   CertifyOptions certify;
-  std::string protocol = "llama.cpp", spec, output;
+  std::string protocol = "llama.cpp", products = "auto", spec, output;
   std::optional<uint32_t> context;
   std::map<std::string, std::string> limits;  // as given, by the gate's name
   std::vector<std::string> templates;         // of the questions, as given
@@ -207,6 +208,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.weights = !o.no_weights;
   options.base = model_path(options.base);
   for (std::string& candidate : options.candidates) candidate = model_path(candidate);
+  options.eval.bf16_products = takes_bf16(o.products, *Model::open(options.base), options.eval.act_int8);
   if (!o.no_speed)
     options.measure_speed = [&](const std::string& model) {
       std::vector<std::string> words = {"bench", model, "--json", "--quiet", "-p", "128", "-n", "32", "--repeats", "5"};
@@ -277,6 +279,7 @@ Action declare(CLI::App& app) {
       ->check(number_between(1e-6, 0.5))
       ->type_name("X");
   app.add_flag("--act-int8", c.eval.act_int8, "Round activations of all models to 8 bits as llama.cpp's CPU path does");
+  declare_products(app, o->products);
   app.add_flag("--no-weights", o->no_weights, "Do not compare weights and settings");
   app.add_flag("--no-speed", o->no_speed, "Do not measure speed and memory");
   app.add_option("--seed", c.eval.seed, "Of the bootstrap intervals (default 1)")

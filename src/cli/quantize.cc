@@ -12,6 +12,7 @@
 #include "cli/layout_output.h"
 #include "cli/manifest_options.h"
 #include "cli/output.h"
+#include "cli/products_option.h"
 #include "cli/quantize_report.h"
 #include "cli/target_options.h"
 #include "hub/model.h"
@@ -35,13 +36,6 @@ struct Options {
   Json repeats;                 // the manifest that is repeated; null: none
   bool no_manifest = false;
 };
-
-std::optional<Products> products_named(const std::string& name) {
-  if (name == "auto") return {};
-  if (name == "f32") return Products::kF32;
-  if (name == "bf16") return Products::kBf16;
-  fail(ExitCode::kUsage, "--products {}: expected auto, f32 or bf16", name);
-}
 
 Recipe chosen_recipe(const Options& o) {
   if (!o.repeats.is_null()) return recipe_from_json(o.repeats["treatment"]["recipe"], o.recipe_file + ": treatment.recipe");

@@ -582,6 +582,15 @@ class GraphEngine : public Engine {
 
 }  // namespace
 
+bool bf16_products_pay(const Model& model) {
+  constexpr uint64_t kLarge = 200'000'000;  // weights of linears; below, f32 takes seconds
+  if (!kernels().native_bf16) return false;
+  uint64_t weights = 0;
+  for (const Op& op : model.graph().ops)
+    if (op.kind == OpKind::kLinear) weights += model.tensor(op.weight).n_elements();
+  return weights > kLarge;
+}
+
 std::unique_ptr<Engine> Engine::make(const Model& model, ThreadPool& pool, const EngineOptions& options) {
   return std::make_unique<GraphEngine>(model, pool, options);
 }

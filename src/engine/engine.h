@@ -74,6 +74,9 @@ struct BatchPart {
   size_t n_logits = 0;  // of the last tokens
 };
 
+// Whether a model is so large, and this machine so much faster with them, that measuring takes bf16_products by default.
+bool bf16_products_pay(const Model& model);
+
 class Engine {
  public:
   virtual ~Engine() = default;

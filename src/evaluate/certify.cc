@@ -57,9 +57,10 @@ struct Runner {
   std::unique_ptr<Session> session;
   std::vector<float> logits;
 
-  Runner(const Model& model, const ChunkProtocol& protocol, bool act_int8, ThreadPool& pool) {
+  Runner(const Model& model, const ChunkProtocol& protocol, bool act_int8, bool bf16_products, ThreadPool& pool) {
     EngineOptions options;
     options.act_int8 = options.kv_f16 = act_int8;
+    options.bf16_products = bf16_products;
     engine = Engine::make(model, pool, options);
     session = engine->new_session(protocol.context);
     logits.resize(protocol.n_scored() * engine->n_vocab());
@@ -186,11 +187,11 @@ double bits_per_weight(const Model& model) {
   return 8.0 * static_cast<double>(model.weight_bytes()) / static_cast<double>(model.n_parameters());
 }
 
-// The base against itself: run again with another cut into calls, and with activations and cache as a runtime rounds
+// The base against itself: run again with another cut into calls and f32 products, and with activations and cache as a runtime rounds
 // them.
 void measure_floor(const Model& base, const Chunks& chunks, const ChunkProtocol& protocol, Runner& runner,
                    ThreadPool& pool, CertifyResult& r) {
-  Runner again(base, protocol, r.options.eval.act_int8, pool), rounded(base, protocol, true, pool);
+  Runner again(base, protocol, r.options.eval.act_int8, false, pool), rounded(base, protocol, true, false, pool);
   const size_t n = std::min<size_t>(kFloorChunks, chunks.text_of.size()), n_vocab = runner.engine->n_vocab();
   for (size_t chunk = 0; chunk < n; ++chunk) {
     throw_if_interrupted();
@@ -407,9 +408,9 @@ CertifyResult certify(const CertifyOptions& options, ThreadPool& pool) {
     const Chunks chunks = read_chunks(options.texts, *tokenizer, r.context, options.eval.max_chunks, r.texts, contents);
     r.n_chunks = static_cast<uint32_t>(chunks.text_of.size());
     r.n_tokens_scored = r.n_chunks * protocol.n_scored();
-    Runner base_runner(*base, protocol, options.eval.act_int8, pool);
+    Runner base_runner(*base, protocol, options.eval.act_int8, options.eval.bf16_products, pool);
     std::vector<Runner> runners;
-    for (const auto& m : models) runners.emplace_back(*m, protocol, options.eval.act_int8, pool);
+    for (const auto& m : models) runners.emplace_back(*m, protocol, options.eval.act_int8, options.eval.bf16_products, pool);
     measure_floor(*base, chunks, protocol, base_runner, pool, r);
     text_scores.push_back(score_chunks(chunks, protocol, base_runner, runners, "certify", pool));
     const AllScores& all = text_scores.back();
@@ -468,7 +469,7 @@ std::string protocol_line(const CertifyResult& r) {
         r.n_chunks, r.context,
         o.eval.protocol == EvalProtocol::kPaper ? "every position scored"
                                                 : "BOS at each where the vocabulary adds it, second half scored",
-        r.n_tokens_scored, o.eval.act_int8 ? "rounded to 8 bits" : "f32", o.eval.n_bootstrap, o.eval.seed);
+        r.n_tokens_scored, o.eval.act_int8 ? "rounded to 8 bits" : o.eval.bf16_products ? "f32, bf16 products" : "f32", o.eval.n_bootstrap, o.eval.seed);
   if (!r.tasks.empty())
     line += fmt::format(
         "{}questions scored by log-likelihood, zero-shot; flips by exact McNemar, Holm over {} tests; intervals of "
