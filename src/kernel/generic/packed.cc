@@ -7,6 +7,7 @@
 #include "kernel/byte_lanes.h"
 #if defined(TSUBU_ISA_AVX512)
 #include "kernel/wide_rows_avx512.h"
+#include "kernel/wide_tiles_avx512.h"
 #endif
 
 namespace tsubu::TSUBU_ISA {
@@ -319,8 +320,17 @@ void make_tile(const std::byte* rows, size_t row_bytes, size_t n_rows, size_t n_
         for (size_t s = 0; s < Tile<C>::kSubs; ++s) {
           const size_t at = (b * Tile<C>::kSubs + s) * kPackedRows + r, from = s * Tile<C>::kSub / 16;
           tile.scale[at] = scales[from];
+#if defined(TSUBU_ISA_AVX512)
+          reinterpret_cast<int8_t*>(tile.min)[WideTile<C>::at(b, s, r)] = static_cast<int8_t>(P::kHasMins ? mins[from] : scales[from]);
+#else
           tile.min[at] = mins[from];
+#endif
         }
+#if defined(TSUBU_ISA_AVX512)
+        if constexpr (P::kBias != 0)
+          reinterpret_cast<int32_t*>(tile.offset)[b * kPackedRows + r] =
+              P::kBias * WideTile<C>::kShift * Bytes::sum(scale);
+#endif
       } else {
         uint8_t codes[64];
         Bytes::store(codes, P::template codes<Bytes>(block, block));
@@ -330,11 +340,75 @@ void make_tile(const std::byte* rows, size_t row_bytes, size_t n_rows, size_t n_
   }
 }
 
+// y[t · ldy + r] of the first n_rows rows.
+template <size_t tokens>
+TSUBU_INLINE void store_rows(const F* out, size_t n_rows, float* y, size_t ldy) {
+#pragma GCC unroll 8
+  for (size_t t = 0; t < tokens; ++t) {
+    if (n_rows == kPackedRows) {
+      L::store(y + t * ldy, out[t]);
+    } else {
+      float part[kLanes];
+      L::store(part, out[t]);
+      for (size_t r = 0; r < n_rows; ++r) y[t * ldy + r] = part[r];
+    }
+  }
+}
+
+// acc[t] += codes of columns [col, col + n_cols of the sub-block) times token t's.
 template <class C, size_t tokens>
-TSUBU_OUTLINE void product(const Tile<C>& tile, size_t n_rows, const Int8Rows& x, float* y, size_t ldy, size_t n_cols) {
+TSUBU_INLINE void add_codes(I* acc, const Tile<C>& tile, const int8_t* codes, size_t n_cols, size_t col) {
+#pragma GCC unroll 8
+  for (size_t i = 0; i < Tile<C>::kSub; i += 4) {
+    const V w = Bytes::load(tile.codes + (col + i) * kPackedRows);
+#pragma GCC unroll 8
+    for (size_t t = 0; t < tokens; ++t) acc[t] = Bytes::dot4_all(acc[t], w, codes + t * n_cols + col + i);
+  }
+}
+
+// Blocks of 32: a sum begins with what the bias of the codes takes away.
+template <class C, size_t tokens>
+TSUBU_OUTLINE void short_product(const Tile<C>& tile, size_t n_rows, const Int8Rows& x, float* y, size_t ldy,
+                                 size_t n_cols) {
   using P = PackedForm<C>;
-  constexpr size_t kSub = Tile<C>::kSub, kBlock = C::kBlockLen;
-  const size_t n_blocks = n_cols / kBlock;
+  constexpr size_t kPiece = 64;  // blocks whose column sums are prepared together
+  const size_t n_blocks = n_cols / 32;
+  F out[tokens];
+#pragma GCC unroll 8
+  for (size_t t = 0; t < tokens; ++t) out[t] = L::zero();
+  int32_t totals[tokens][kPiece];
+  for (size_t first = 0; first < n_blocks; first += kPiece) {
+    const size_t n = n_blocks - first < kPiece ? n_blocks - first : kPiece;
+    for (size_t t = 0; t < tokens; ++t) {
+      const int32_t* of_16 = x.sums + t * 2 * n_blocks + 2 * first;
+      for (size_t b = 0; b < n; ++b) totals[t][b] = (of_16[2 * b] + of_16[2 * b + 1]) * (P::kBias ? -P::kBias : 1);
+    }
+    for (size_t b = first; b < first + n; ++b) {
+      I acc[tokens];
+#pragma GCC unroll 8
+      for (size_t t = 0; t < tokens; ++t) acc[t] = L::set1_i(P::kBias ? totals[t][b - first] : 0);
+      add_codes<C, tokens>(acc, tile, x.codes, n_cols, 32 * b);
+      const F d = L::load(tile.d + b * kPackedRows);
+#pragma GCC unroll 8
+      for (size_t t = 0; t < tokens; ++t) {
+        const F scale = L::set1(x.scales[t * n_blocks + b]);
+        out[t] = L::fma(L::to_float(acc[t]), L::mul(d, scale), out[t]);
+        if constexpr (P::kHasMins)
+          out[t] = L::fma(L::to_float(L::set1_i(totals[t][b - first])),
+                          L::mul(L::load(tile.offset + b * kPackedRows), scale), out[t]);
+      }
+    }
+  }
+  store_rows<tokens>(out, n_rows, y, ldy);
+}
+
+// Blocks of 256.
+template <class C, size_t tokens>
+TSUBU_OUTLINE void super_product(const Tile<C>& tile, size_t n_rows, const Int8Rows& x, float* y, size_t ldy,
+                                 size_t n_cols) {
+  using P = PackedForm<C>;
+  constexpr size_t kSubs = Tile<C>::kSubs;
+  const size_t n_blocks = n_cols / 256;
   F out[tokens];
 #pragma GCC unroll 8
   for (size_t t = 0; t < tokens; ++t) out[t] = L::zero();
@@ -342,37 +416,40 @@ TSUBU_OUTLINE void product(const Tile<C>& tile, size_t n_rows, const Int8Rows& x
     I sums[tokens];
 #pragma GCC unroll 8
     for (size_t t = 0; t < tokens; ++t) sums[t] = L::set1_i(0);
-    for (size_t s = 0; s < Tile<C>::kSubs; ++s) {
-      const size_t col = b * kBlock + s * kSub;
+    for (size_t s = 0; s < kSubs; ++s) {
       I acc[tokens];
 #pragma GCC unroll 8
       for (size_t t = 0; t < tokens; ++t) acc[t] = L::set1_i(0);
+      add_codes<C, tokens>(acc, tile, x.codes, n_cols, 256 * b + s * Tile<C>::kSub);
+      const I scale = L::load_i(tile.scale + (b * kSubs + s) * kPackedRows);
 #pragma GCC unroll 8
-      for (size_t i = 0; i < kSub; i += 4) {
-        const V w = Bytes::load(tile.codes + (col + i) * kPackedRows);
-#pragma GCC unroll 8
-        for (size_t t = 0; t < tokens; ++t) acc[t] = Bytes::dot4_all(acc[t], w, x.codes + t * n_cols + col + i);
-      }
-      if constexpr (kBlock == 32) {
-#pragma GCC unroll 8
-        for (size_t t = 0; t < tokens; ++t) sums[t] = acc[t];
-      } else {
-        const I scale = L::load_i(tile.scale + (b * Tile<C>::kSubs + s) * kPackedRows);
-#pragma GCC unroll 8
-        for (size_t t = 0; t < tokens; ++t) sums[t] = L::add(sums[t], L::mul(acc[t], scale));
-      }
+      for (size_t t = 0; t < tokens; ++t) sums[t] = L::add(sums[t], L::mul(acc[t], scale));
     }
+#if defined(TSUBU_ISA_AVX512)
+    using Wide = WideTile<C>;
+    alignas(64) uint8_t parts[tokens * Wide::kPartBytes];
+#pragma GCC unroll 8
+    for (size_t t = 0; t < tokens; ++t)
+      Wide::split(x.sums + t * (n_cols / 16) + b * 16, parts + t * Wide::kPartBytes);
+    V bytes[Wide::kWords];
+    for (size_t w = 0; w < Wide::kWords; ++w)
+      bytes[w] = Bytes::load(reinterpret_cast<const uint8_t*>(tile.min) + Wide::at(b, 4 * w, 0));
+    const I excess = P::kBias != 0 ? L::load_i(reinterpret_cast<const int32_t*>(tile.offset) + b * kPackedRows) : L::set1_i(0);
     const auto min_sum = [&](size_t t) __attribute__((always_inline)) {
-      const int32_t* of_16 = x.sums + t * (n_cols / 16) + b * (kBlock / 16);
-      if constexpr (kBlock == 32) return L::set1_i((of_16[0] + of_16[1]) * (P::kBias ? P::kBias : 1));
+      return Wide::weighted(bytes, parts + t * Wide::kPartBytes, excess);
+    };
+#else
+    const auto min_sum = [&](size_t t) __attribute__((always_inline)) {
+      const int32_t* of_16 = x.sums + t * (n_cols / 16) + b * 16;
       I acc = L::set1_i(0);
 #pragma GCC unroll 16
-      for (size_t s = 0; s < Tile<C>::kSubs; ++s) {
-        const int32_t sum = kSub == 16 ? of_16[s] : of_16[2 * s] + of_16[2 * s + 1];
-        acc = L::add(acc, L::mul(L::load_i(tile.min + (b * Tile<C>::kSubs + s) * kPackedRows), L::set1_i(sum)));
+      for (size_t s = 0; s < kSubs; ++s) {
+        const int32_t sum = kSubs == 16 ? of_16[s] : of_16[2 * s] + of_16[2 * s + 1];
+        acc = L::add(acc, L::mul(L::load_i(tile.min + (b * kSubs + s) * kPackedRows), L::set1_i(sum)));
       }
       return acc;
     };
+#endif
     const F d = L::load(tile.d + b * kPackedRows);
 #pragma GCC unroll 8
     for (size_t t = 0; t < tokens; ++t) {
@@ -384,16 +461,15 @@ TSUBU_OUTLINE void product(const Tile<C>& tile, size_t n_rows, const Int8Rows& x
         out[t] = L::fma(L::to_float(min_sum(t)), L::mul(L::load(tile.offset + b * kPackedRows), scale), out[t]);
     }
   }
-#pragma GCC unroll 8
-  for (size_t t = 0; t < tokens; ++t) {
-    if (n_rows == kPackedRows) {
-      L::store(y + t * ldy, out[t]);
-    } else {
-      float part[kLanes];
-      L::store(part, out[t]);
-      for (size_t r = 0; r < n_rows; ++r) y[t * ldy + r] = part[r];
-    }
-  }
+  store_rows<tokens>(out, n_rows, y, ldy);
+}
+
+template <class C, size_t tokens>
+TSUBU_INLINE void product(const Tile<C>& tile, size_t n_rows, const Int8Rows& x, float* y, size_t ldy, size_t n_cols) {
+  if constexpr (C::kBlockLen == 256)
+    super_product<C, tokens>(tile, n_rows, x, y, ldy, n_cols);
+  else
+    short_product<C, tokens>(tile, n_rows, x, y, ldy, n_cols);
 }
 
 template <class C>
