@@ -45,6 +45,20 @@ TSUBU_INLINE float magnitude(const float* x) {
   return L::hmax(most);
 }
 
+// The first of the values with the largest magnitude.
+TSUBU_INLINE float extreme_of_256(const float* x) {
+  F most = L::zero(), least = L::zero();
+  for (size_t i = 0; i < 256; i += kLanes) {
+    most = L::max(most, L::load(x + i));
+    least = L::max(least, L::neg(L::load(x + i)));
+  }
+  const float up = L::hmax(most), down = L::hmax(least);
+  if (up != down) return up > down ? up : -down;
+  for (size_t j = 0; j < 256; ++j)
+    if (x[j] == up || x[j] == -up) return x[j];
+  return 0.0f;
+}
+
 void encode_q8_0(const float* x, size_t n, int8_t* codes, int32_t* sums, float* scales) {
   for (size_t i = 0; i < n; i += 32) {
     const float amax = magnitude<32>(x + i);
@@ -55,10 +69,7 @@ void encode_q8_0(const float* x, size_t n, int8_t* codes, int32_t* sums, float* 
 
 void encode_q8_k(const float* x, size_t n, int8_t* codes, int32_t* sums, float* scales) {
   for (size_t i = 0; i < n; i += 256) {
-    const float amax = magnitude<256>(x + i);
-    float extreme = 0.0f;
-    for (size_t j = 0; j < 256 && extreme == 0.0f; ++j)
-      if (x[i + j] == amax || x[i + j] == -amax) extreme = x[i + j];
+    const float extreme = extreme_of_256(x + i);
     const float to_code = extreme != 0.0f ? -127.0f / extreme : 0.0f;
     scales[i / 256] = extreme != 0.0f ? 1.0f / to_code : 0.0f;
     encode_block<256>(x + i, codes + i, sums + i / 16, to_code);
