@@ -164,6 +164,12 @@ void print_verdict(const CertifyResult& r) {
         changed += fmt::format("{}{} {}", changed.empty() ? "" : ", ", r.candidates[c].path, t.pass[c] ? "passes" : "fails");
     print_out(fmt::format("questions as \"{}\": {}\n", printable(t.text), changed.empty() ? "same verdict" : "another verdict: " + changed));
   }
+  const ThreadCheck& t = r.by_threads;
+  const std::string share = fmt::format("{} chunks, {} questions and {} prompts again with {} instead of {}", t.n_chunks, t.n_questions,
+                                        t.n_prompts, t.n_threads_again == 1 ? "1 thread" : fmt::format("{} threads", t.n_threads_again), t.n_threads);
+  print_out(t.n_differ == 0 ? fmt::format("same verdict for every number of threads: {}, all {} numbers the same to the bit\n", share, t.n_compared)
+                            : fmt::format("numbers that depend on the number of threads, a fault of this program: {}, {} of {} differ; {}\n", share,
+                                          t.n_differ, t.n_compared, t.same_verdict ? "the verdict is the same" : "another verdict"));
   print_out("protocol: " + protocol_line(r) + "\n");
   for (const CandidateResult& c : r.candidates) {
     std::string failed;

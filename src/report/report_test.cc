@@ -84,7 +84,9 @@ Json certified() {
       "tensors":[{"name":"blk.0.ffn_up.weight","type":"Q4_K","rel_error":1.4,"finding":"holds blk.1"},{"name":"blk.1.ffn_up.weight","type":"Q4_K","rel_error":0.07}]},
     "worst_tokens":[{"text":"t","position":9,"before":"<script>alert(1)</script>","actual":"x","kld":2.5,"base":{"top":"a","top_p":0.5,"p":0.1},"candidate":{"top":"b","top_p":0.4,"p":0.2}}]}],
    "texts":[{"path":"t","hash":"h","bytes":1,"tokens":2,"chunks":3}],"calibration_texts":[],"tasks":[],"power":[],
-   "noise_floor":{"repeat":0.0,"runtime":0.001},"stability":{"bootstrap_seeds":5,"same_verdict":true},"protocol":"the protocol line"})",
+   "noise_floor":{"repeat":0.0,"runtime":0.001},"stability":{"bootstrap_seeds":5,"same_verdict":true,
+    "templates":[{"template":"Q: {} <i>","same_verdict":false,"candidates":[]}],
+    "threads":{"numbers":[2,4],"chunks":3,"questions":5,"prompts":1,"compared":7654,"differ":0,"same_verdict":true}},"protocol":"the protocol line"})",
                     "test");
 }
 
@@ -92,7 +94,7 @@ TEST(Report, ShowsWhatTheRunSaysAndNothingRunsInIt) {
   const std::vector<tsubu::Run> runs = {{"run.json", certified()}};
   const std::string page = make_report(runs, {});
   for (const char* part : {"0.0123", "max_kld", "worst &lt;text&gt;", "holds blk.1", "rope base", "the protocol line",
-                           "25.00 %", "0.07", "99.00 %"})
+                           "25.00 %", "0.07", "99.00 %", "“Q: {} &lt;i&gt;”: changes", "0 of 7654 numbers differ): the same"})
     EXPECT_NE(page.find(part), std::string::npos) << part;
   // One script, the page's own; the policy names it by its digest, so nothing that came with the data can run.
   EXPECT_EQ(page.find("<script"), page.rfind("<script"));

@@ -123,6 +123,27 @@ std::string error_map(const Json& tensors, const char* key, const Words& w) {
                            table.html() + "</details>\n";
 }
 
+// Whether the verdict is the same under other seeds, wordings and numbers of threads.
+std::string stability_list(const Json& stability, const Words& w) {
+  std::string out;
+  const auto add = [&](const std::string& what, const Json& of) {
+    out += "<li>" + what + ": " + escape(w(of.at("same_verdict").get<bool>() ? "stable" : "unstable")) + "</li>";
+  };
+  add(escape(w("stability")), stability);
+  if (stability.contains("templates"))
+    for (const Json& t : stability.at("templates"))
+      add(fmt::format(fmt::runtime(escape(w("stability.template"))), escape(str(t, "template"))), t);
+  if (stability.contains("threads") && stability.at("threads").is_object()) {
+    const Json& t = stability.at("threads");
+    const auto n = [&](const char* key) { return sig(num(t, key), 9); };
+    add(fmt::format(fmt::runtime(escape(w("stability.threads"))), t.at("numbers").at(0).get<int>(),
+                    t.at("numbers").at(1).get<int>(), n("chunks"), n("questions"), n("prompts"), n("differ"),
+                    n("compared")),
+        t);
+  }
+  return "<ul>" + out + "</ul>";
+}
+
 }  // namespace
 
 PageData gather(std::span<const Run> runs, const ReportOptions& options) {
@@ -488,8 +509,7 @@ std::string how_section(const PageData& page, std::span<const Run> runs) {
     for (const Json& c : (*run).at("candidates"))
       leak.add({escape(base_name(str(c, "path"))), percent(num(c.at("leakage"), "share"))});
     out += leak.html();
-    out += "<p>" + escape(w("stability")) + ": " +
-           escape(w((*run).at("stability").at("same_verdict").get<bool>() ? "stable" : "unstable")) + "</p>";
+    out += stability_list((*run).at("stability"), w);
   }
   for (const Run& run : runs)
     if (run.json.contains("protocol") && !run.json.contains("candidates"))

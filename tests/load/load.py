@@ -72,9 +72,10 @@ def client(number):
                 note("gone")
                 continue
             reply = connection.getresponse()
+            first = time.time() - began  # of a stream: its head, sent once the request is queued
             data = reply.read()
             with lock:
-                times.append(time.time() - began)
+                times.append((time.time() - began, first, reply.status, body["model"], body["max_tokens"], stream))
             if reply.status == 429:
                 note(429)
                 time.sleep(0.2 + r.random() * 0.3)
@@ -111,13 +112,23 @@ metrics = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in c.g
 after = memory()
 server.send_signal(signal.SIGTERM)
 _, err = server.communicate(timeout=60)
-times.sort()
+
+
+def quantiles(values):
+    values = sorted(values)
+    return {f"{100 * q:g} %": round(values[min(len(values) - 1, int(len(values) * q))], 3) for q in (0.5, 0.9, 0.99, 1)} if values else None
+
+
+good = [t for t in times if t[2] == 200]
 settled = samples[len(samples) // 4:] or samples
 generated = sum(v for k, v in metrics.items() if k.startswith("tsubu_generated_tokens_total"))
 steps, step_tokens = (sum(v for k, v in metrics.items() if k.startswith(f"tsubu_{n}_total")) for n in ("steps", "step_tokens"))
 print(json.dumps(dict(seconds=round(time.time() - began, 1), clients=clients, threads=int(threads), replies={str(k): v for k, v in sorted(counts.items(), key=str)},
                       generated_tokens=int(generated), tokens_per_second=round(generated / seconds, 1), tokens_per_step=round(step_tokens / max(1, steps), 2),
-                      median_seconds=round(times[len(times) // 2], 3), p99_seconds=round(times[int(len(times) * 0.99)], 3),
+                      reply_seconds=quantiles(t[0] for t in good), refusal_seconds=quantiles(t[0] for t in times if t[2] == 429),
+                      reply_seconds_by_model={m: quantiles(t[0] for t in good if t[3] == m) for m in ("small", "grain-7m")},
+                      stream_heads_seconds=quantiles(t[1] for t in good if t[5]),
+                      slowest=[dict(seconds=round(t[0], 2), head=round(t[1], 2), model=t[3], tokens=t[4], stream=t[5]) for t in sorted(good)[-5:]],
                       memory_mib=dict(start=round(begin, 1), settled_min=round(min(settled), 1), settled_max=round(max(settled), 1), end=round(after, 1)),
                       shadow={k: v for k, v in metrics.items() if k.startswith("tsubu_shadow")}, exit=server.returncode, failures=failures), indent=1))
 bad = bool(failures) or server.returncode != 0 or not counts.get(200)
