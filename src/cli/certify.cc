@@ -165,8 +165,14 @@ void print_verdict(const CertifyResult& r) {
     print_out(fmt::format("questions as \"{}\": {}\n", printable(t.text), changed.empty() ? "same verdict" : "another verdict: " + changed));
   }
   const ThreadCheck& t = r.by_threads;
-  const std::string share = fmt::format("{} chunks, {} questions and {} prompts again with {} instead of {}", t.n_chunks, t.n_questions,
-                                        t.n_prompts, t.n_threads_again == 1 ? "1 thread" : fmt::format("{} threads", t.n_threads_again), t.n_threads);
+  std::string share;
+  const auto add = [&](uint32_t n, const char* what) {
+    if (n > 0) share += fmt::format("{}{} {}{}", share.empty() ? "" : ", ", n, what, n == 1 ? "" : "s");
+  };
+  add(t.n_chunks, "chunk");
+  add(t.n_questions, "question");
+  add(t.n_prompts, "prompt");
+  share += fmt::format(" again with {} instead of {}", t.n_threads_again == 1 ? "1 thread" : fmt::format("{} threads", t.n_threads_again), t.n_threads);
   print_out(t.n_differ == 0 ? fmt::format("same verdict for every number of threads: {}, all {} numbers the same to the bit\n", share, t.n_compared)
                             : fmt::format("numbers that depend on the number of threads, a fault of this program: {}, {} of {} differ; {}\n", share,
                                           t.n_differ, t.n_compared, t.same_verdict ? "the verdict is the same" : "another verdict"));

@@ -67,6 +67,12 @@ TEST(Plot, AreWellFormedAndHoldTheirPoints) {
   EXPECT_EQ(bar_plot({{"a", "0", "", 0, {}, 0}}, "x"), "");
   const std::string one = scatter_plot({{4, 0.01, 0, 0, "a", "", 0}}, {"x", false, {}, {}}, {"y", true, {}, {}}, true);
   EXPECT_EQ(one.find("nan"), std::string::npos);
+  // Names that would lie on each other: above and below, and no third.
+  const PlotPoint same{4, 0.01, 0, 0, "name", "", 0};
+  const std::string crowd = scatter_plot({same, same, same}, {"x", false, {}, {}}, {"y", true, {}, {}}, true);
+  const size_t first = crowd.find(">name<"), second = crowd.find(">name<", first + 1);
+  EXPECT_NE(second, std::string::npos);
+  EXPECT_EQ(crowd.find(">name<", second + 1), std::string::npos);
   const std::string map = heat_map({"0"}, {"q", "k"}, {{0.1, NAN}}, {{"", ""}}, {{true, false}});
   EXPECT_NE(map.find("cell bad"), std::string::npos);
   EXPECT_EQ(map.find("nan"), std::string::npos);

@@ -26,7 +26,6 @@ constexpr Phrase kPhrases[] = {
     {"bound", "95 % bound", "95 % 区間の端"},
     {"bar", "limit", "基準値"},
     {"p_break", "probability that it is broken", "基準を破る確率"},
-    {"where", "where", "場所"},
     {"models", "What was done to the model", "モデルに何をしたか"},
     {"models.lead",
      "A model is a list of matrices of numbers. Storing each number in fewer bits makes the file smaller and faster to "
