@@ -165,6 +165,18 @@ void print_verdict(const CertifyResult& r) {
         changed += fmt::format("{}{} {}", changed.empty() ? "" : ", ", r.candidates[c].path, t.pass[c] ? "passes" : "fails");
     print_out(fmt::format("questions as \"{}\": {}\n", printable(t.text), changed.empty() ? "same verdict" : "another verdict: " + changed));
   }
+  const ThreadCheck& t = r.by_threads;
+  std::string share;
+  const auto add = [&](uint32_t n, const char* what) {
+    if (n > 0) share += fmt::format("{}{} {}{}", share.empty() ? "" : ", ", n, what, n == 1 ? "" : "s");
+  };
+  add(t.n_chunks, "chunk");
+  add(t.n_questions, "question");
+  add(t.n_prompts, "prompt");
+  share += fmt::format(" again with {} instead of {}", t.n_threads_again == 1 ? "1 thread" : fmt::format("{} threads", t.n_threads_again), t.n_threads);
+  print_out(t.n_differ == 0 ? fmt::format("same verdict for every number of threads: {}, all {} numbers the same to the bit\n", share, t.n_compared)
+                            : fmt::format("numbers that depend on the number of threads, a fault of this program: {}, {} of {} differ; {}\n", share,
+                                          t.n_differ, t.n_compared, t.same_verdict ? "the verdict is the same" : "another verdict"));
   print_out("protocol: " + protocol_line(r) + "\n");
   for (const CandidateResult& c : r.candidates) {
     std::string failed;
