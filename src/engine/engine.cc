@@ -294,8 +294,13 @@ class GraphEngine : public Engine {
         linear(step, batch, first);
         break;
       case OpKind::kSlice:
-        each_token(first, n, w, [&](size_t t) { std::copy_n(in(0, t) + op.offset, w, rows(op.output, t)); });
+        each_token(first, n, w, [&](size_t t) { slice(op, in(0, t), rows(op.output, t), w); });
         break;
+      case OpKind::kConcat: {
+        const size_t wide = width(op.inputs[0]), more = width(op.inputs[1]);
+        each_token(first, n, w, [&](size_t t) { concat(op, in(0, t), wide, in(1, t), more, rows(op.output, t)); });
+        break;
+      }
       case OpKind::kRope:
         each_token(first, n, w, [&](size_t t) {
           program_.ropes[static_cast<size_t>(op.rope)].rotate(in(0, t), rows(op.output, t),
@@ -324,7 +329,14 @@ class GraphEngine : public Engine {
         break;
       case OpKind::kRoute:
         each_token(first, n, op.n_experts, [&](size_t t) {
-          route_token(in(0, t), op.n_experts, op.n_chosen, op.n_used, op.softmax_chosen, rows(op.output, t));
+          route_token(op, step.bias, in(0, t), rows(op.output, t));
+        });
+        break;
+      case OpKind::kHeads:
+        each_token(first, n, w, [&](size_t t) {
+          float* y = rows(op.output, t);
+          for (size_t i = 0; i < op.n_used; ++i) y[i] = static_cast<float>(i);
+          std::fill_n(y + op.n_used, op.n_used, 1.0f);
         });
         break;
       case OpKind::kExpertLinear:
@@ -533,13 +545,13 @@ class GraphEngine : public Engine {
   void attention(const Step& step, const Batch& batch, size_t first) {
     const Op& op = *step.op;
     const CacheLayer& shape = batch.runs.front().cache->layer(step.attention_index);
-    const size_t width_kv = shape.n_kv_heads * shape.head_dim;
-    each_token(0, batch.n, 2 * width_kv, [&](size_t t) {
+    const size_t width_k = shape.n_kv_heads * shape.head_dim, width_v = shape.n_kv_heads * shape.value_dim;
+    each_token(0, batch.n, width_k + width_v, [&](size_t t) {
       float* k = rows(op.inputs[1], t);
       float* v = rows(op.inputs[2], t);
       if (options_.kv_f16) {
-        round_to_f16(k, width_kv);
-        round_to_f16(v, width_kv);
+        round_to_f16(k, width_k);
+        round_to_f16(v, width_v);
       }
       batch.runs[batch.rows[t].run].cache->layer(step.attention_index).store(k, v, batch.rows[t].position);
     });
