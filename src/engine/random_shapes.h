@@ -101,7 +101,6 @@ inline const std::vector<RandomShape>& random_shapes() {
          o.kv_latent = 32;
          o.value_dim = 32;
          o.head_dim = 40;
-         o.n_embd = 64;
          o.n_ff = 64;
          o.n_experts = 4;
          o.type = "Q8_0";

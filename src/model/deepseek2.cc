@@ -8,6 +8,7 @@
 //
 // The router of V2 takes shares of a softmax over all experts, that of V3 sigmoids, chosen with a bias and divided by their
 // sum; experts come in groups of which the best are chosen from. Sources: arXiv:2405.04434, arXiv:2412.19437, their code.
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -201,10 +202,17 @@ class Deepseek2 : public Architecture {
       fail(ExitCode::kUnsupported, "{}: moe_layer_freq other than 1 is not supported", config.where());
   }
 
+  // By the architecture: models of other names have it, too.
+  static bool is_version_3(const ConfigReader& config) {
+    const auto names = config.find_strings("architectures");
+    if (!names || names->empty()) return config.find_string("model_type").value_or("") == "deepseek_v3";
+    return std::find(names->begin(), names->end(), "DeepseekV3ForCausalLM") != names->end();
+  }
+
   void experts_from_config(const ConfigReader& config, Hparams& h) const {
     h.n_experts = static_cast<uint32_t>(config.find_uint({"n_routed_experts"}, 0, kMaxExperts).value_or(0));
     if (h.n_experts == 0) return;
-    const bool is_v3 = config.find_string("model_type").value_or("") == "deepseek_v3";
+    const bool is_v3 = is_version_3(config);
     h.n_experts_used = config.uint({"num_experts_per_tok"}, 1, kMaxExperts);
     h.n_ff_expert = config.uint({"moe_intermediate_size"}, 1, kMaxFfn);
     h.n_shared_experts = static_cast<uint32_t>(config.find_uint({"n_shared_experts"}, 0, kMaxExperts).value_or(0));
