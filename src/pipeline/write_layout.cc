@@ -335,9 +335,15 @@ class LayoutWriting {
     const TensorSpec& spec = item.spec;
     const SimFormat format = recipe.format();
     const uint64_t rows = t.n_rows(), n = t.n_cols();
-    if ((format.family == "nvfp4" || format.family == "mxfp4") && n % format.group != 0)
-      fail(ExitCode::kUnsupported, "tensor {}: {} inputs are no multiple of {}'s group of {}", spec.hf_name, n,
-           recipe.scheme->name, format.group);
+    // Readers of these layouts refuse a shorter last group.
+    if (format.granularity == SimGranularity::kGroup && n % format.group != 0) {
+      const bool fixed = format.family == "nvfp4" || format.family == "mxfp4";
+      fail(ExitCode::kUnsupported, "tensor {}: {} inputs are no multiple of {}'s group of {}{}", spec.hf_name, n,
+           recipe.scheme->name, format.group,
+           fixed                                         ? ""
+           : recipe.scheme->method == "compressed-tensors" ? ": choose another --group-size, for this one with --tensor-type 'PATTERN=SCHEME:GROUP'"
+                                                           : ": choose another --group-size");
+    }
     const std::vector<float> w = read(t, spec);
     std::vector<float> importance;
     if (o_.stats && o_.stats->has(t.name())) importance = o_.stats->mean_squares(t.name());
