@@ -83,6 +83,7 @@ class RandomModel : public Model {
     spec.name = name;
     spec.shape = std::move(shape);
     if (name == "token_embd.weight") spec.role = Role::kTokenEmbedding;
+    spec.quantizable = name.find("ffn_gate_inp") == std::string::npos;
     bind(spec, type, bytes_.back());
   }
 

@@ -98,16 +98,20 @@ std::vector<double> route(const Op& op, const std::vector<double>& scores, const
 }
 
 std::vector<double> experts(const Op& op, const std::vector<double>& x, const std::vector<double>& route,
-                            const Model& model) {
+                            const Model& model, const LinearMeaning& meaning) {
   const ModelTensor& weight = model.tensor(op.weight);
   const size_t n_rows = weight.n_rows() / op.n_experts, n_cols = weight.n_cols();
   std::vector<double> y;
   for (size_t s = 0; s < op.n_used; ++s) {
     const auto e = static_cast<size_t>(route[s]);
+    const auto from = x.begin() + static_cast<std::ptrdiff_t>(op.by_slots ? s * n_cols : 0);
+    std::vector<double> input(from, from + static_cast<std::ptrdiff_t>(n_cols));
+    if (meaning.input) meaning.input(op, input);
     for (size_t r = 0; r < n_rows; ++r) {
-      const std::vector<double> w = row_of(weight, e * n_rows + r);
+      std::vector<double> w = row_of(weight, e * n_rows + r);
+      if (meaning.weight_row) meaning.weight_row(op, w);
       double sum = op.bias.empty() ? 0 : row_of(model.tensor(op.bias), e)[r];
-      for (size_t c = 0; c < n_cols; ++c) sum += w[c] * x[(op.by_slots ? s * n_cols : 0) + c];
+      for (size_t c = 0; c < n_cols; ++c) sum += w[c] * input[c];
       y.push_back(sum);
     }
   }
@@ -237,7 +241,7 @@ std::vector<double> reference_logits(const Model& model, const std::vector<Token
           y = route(op, in(0)[t], model);
           break;
         case OpKind::kExpertLinear:
-          y = experts(op, in(0)[t], in(1)[t], model);
+          y = experts(op, in(0)[t], in(1)[t], model, meaning);
           break;
         case OpKind::kExpertSum: {
           const size_t w = graph.widths[static_cast<size_t>(op.output)];

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""GPTQ and AWQ directories against the tools that make them.   quantizers_client.py TSUBU MODEL_DIR WORK_DIR
+"""GPTQ and AWQ directories against the tools that make them.   quantizers_client.py TSUBU MODEL_DIR WORK_DIR [STEP]
 
 gptqmodel loads what tsubu writes, its torch kernel's dequantized weights are the ones that tsubu reads from the same files,
 bit for bit, and it generates; AutoAWQ's own dequantization does the same for AWQ. What gptqmodel quantizes and saves, and
@@ -15,6 +15,7 @@ import sys
 import types
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # it wants two, and takes half of the processors
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -187,5 +188,6 @@ def written_by_autoawq():
 WORK.mkdir(parents=True, exist_ok=True)
 os.chdir(WORK)  # gptqmodel writes its logs where it runs
 for step in (gptq_written_by_tsubu, awq_written_by_tsubu, autoawq_reads, written_by_autoawq, written_by_gptqmodel):
-    step()
+    if len(sys.argv) < 5 or sys.argv[4] in step.__name__:
+        step()
 finish()
