@@ -237,11 +237,30 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
         found->second = take(n * whole);
         std::fill_n(found->second.data(), n * whole, 0.0f);
       }
+      const size_t heads = op.head_dim > 0 ? op.n_heads : 1, part = w / heads;
       float* to = found->second.data() + op.offset;
       const float* from = gradients_.at(op.output).data();
-      for (size_t t = 0; t < n; ++t) kernels().add(to + t * whole, from + t * w, to + t * whole, w);
+      for (size_t t = 0; t < n; ++t)
+        for (size_t h = 0; h < heads; ++h) {
+          float* at = to + t * whole + h * op.head_dim;
+          kernels().add(at, from + t * w + h * part, at, part);
+        }
       return;
     }
+    case OpKind::kConcat: {
+      size_t offset = 0;
+      for (const ValueId v : op.inputs) {
+        const size_t whole = w / op.n_heads, part = width(v) / op.n_heads;
+        Buffer gx = take(n * width(v));
+        g = gradients_.at(op.output).data();
+        for (size_t i = 0; i < n * op.n_heads; ++i) std::copy_n(g + i * whole + offset, part, gx.data() + i * part);
+        add_gradient(v, std::move(gx), n);
+        offset += part;
+      }
+      return;
+    }
+    case OpKind::kHeads:
+      return;
     case OpKind::kRope: {
       Buffer gx = take(n * w);
       const RopeTable& rope = ropes_[static_cast<size_t>(op.rope)];

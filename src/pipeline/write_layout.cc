@@ -194,9 +194,10 @@ class LayoutWriting {
     bool any_stack = false;
     for (const HfTensor& t : tensors_) {
       const std::string& name = t.gguf_name();
-      any_stack = any_stack || (t.is_stack && linears.contains(name));
-      if (t.is_stack) continue;
+      any_stack = any_stack || (t.is_stack && !t.is_heads() && linears.contains(name));
       const std::string module = hf_module(t.spec.hf_name);
+      if (t.is_heads()) ignored_.push_back(module);
+      if (t.is_stack) continue;
       if (!linears.contains(name)) {
         if (name == head && name != "token_embd.weight") ignored_.push_back(module);
         continue;
@@ -230,7 +231,7 @@ class LayoutWriting {
 
   // Experts in tensors of their own: nothing else is quantized. The modules that stay are named as gpt-oss names them.
   void choose_stacks() {
-    for (const HfTensor& t : tensors_) stacked_ = stacked_ || (t.is_stack && t.spec.shape.size() == 3);
+    for (const HfTensor& t : tensors_) stacked_ = stacked_ || (t.is_stack && t.spec.shape.size() == 3 && !t.is_heads());
     if (!stacked_)
       fail(ExitCode::kUnsupported,
            "{}: {} holds tensors of all experts, which architecture \"{}\" does not have (--format compressed-tensors --to "
@@ -288,14 +289,10 @@ class LayoutWriting {
   // ---- tensors of all experts
 
   void write_stack(const HfTensor& item) {
-    const bool packs = stacked_ && item.spec.shape.size() == 3;
+    const bool packs = stacked_ && item.spec.shape.size() == 3 && !item.is_heads();
     const TypeInfo& type = float_type_of(*item.sources.front());
     const StackWritten w = packs ? write_mxfp4_stack(item, o_.stats, *writer_, pool_) : write_float_stack(item, type, *writer_, pool_);
-    WrittenTensor written{item.spec.hf_name, packs ? "mxfp4" : "float", packs ? "mxfp4" : std::string(type.name), w.method, item.spec.shape, w.size_bytes, 0, -1};
-    if (item.spec.shape.size() == 3)
-      written.shape[1] *= item.sources.size();
-    else
-      written.shape.back() *= item.sources.size();
+    WrittenTensor written{item.spec.hf_name, packs ? "mxfp4" : "float", packs ? "mxfp4" : std::string(type.name), w.method, w.shape, w.size_bytes, 0, -1};
     result_.tensors.push_back(std::move(written));
   }
 
@@ -338,9 +335,15 @@ class LayoutWriting {
     const TensorSpec& spec = item.spec;
     const SimFormat format = recipe.format();
     const uint64_t rows = t.n_rows(), n = t.n_cols();
-    if ((format.family == "nvfp4" || format.family == "mxfp4") && n % format.group != 0)
-      fail(ExitCode::kUnsupported, "tensor {}: {} inputs are no multiple of {}'s group of {}", spec.hf_name, n,
-           recipe.scheme->name, format.group);
+    // Readers of these layouts refuse a shorter last group.
+    if (format.granularity == SimGranularity::kGroup && n % format.group != 0) {
+      const bool fixed = format.family == "nvfp4" || format.family == "mxfp4";
+      fail(ExitCode::kUnsupported, "tensor {}: {} inputs are no multiple of {}'s group of {}{}", spec.hf_name, n,
+           recipe.scheme->name, format.group,
+           fixed                                         ? ""
+           : recipe.scheme->method == "compressed-tensors" ? ": choose another --group-size, for this one with --tensor-type 'PATTERN=SCHEME:GROUP'"
+                                                           : ": choose another --group-size");
+    }
     const std::vector<float> w = read(t, spec);
     std::vector<float> importance;
     if (o_.stats && o_.stats->has(t.name())) importance = o_.stats->mean_squares(t.name());

@@ -57,6 +57,7 @@ void EditableModel::edit_rows(const std::string& name, ThreadPool& pool, const C
 void EditableModel::edit_columns(const std::string& name, ThreadPool& pool, const Change& change) {
   const std::span<float> values = floats(name);
   const uint64_t n_cols = tensor(name).n_cols(), n_rows = tensor(name).n_rows();
+  const uint64_t matrix_rows = n_rows / tensor(name).n_matrices();
   std::vector<std::vector<double>> scratch(static_cast<size_t>(pool.size()),
                                            std::vector<double>(n_rows * kColumnsAtOnce));
   pool.parallel_for((n_cols + kColumnsAtOnce - 1) / kColumnsAtOnce, [&](size_t item, int worker) {
@@ -64,7 +65,8 @@ void EditableModel::edit_columns(const std::string& name, ThreadPool& pool, cons
     const uint64_t first = item * kColumnsAtOnce, n = std::min(kColumnsAtOnce, n_cols - first);
     for (uint64_t r = 0; r < n_rows; ++r)
       for (uint64_t c = 0; c < n; ++c) columns[c * n_rows + r] = static_cast<double>(values[r * n_cols + first + c]);
-    for (uint64_t c = 0; c < n; ++c) change(first + c, {columns + c * n_rows, n_rows});
+    for (uint64_t c = 0; c < n; ++c)
+      for (uint64_t r = 0; r < n_rows; r += matrix_rows) change(first + c, {columns + c * n_rows + r, matrix_rows});
     for (uint64_t r = 0; r < n_rows; ++r)
       for (uint64_t c = 0; c < n; ++c) values[r * n_cols + first + c] = static_cast<float>(columns[c * n_rows + r]);
   });

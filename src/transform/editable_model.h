@@ -22,7 +22,7 @@ class EditableModel : public Model {
   using Change = std::function<void(uint64_t index, std::span<double> values)>;
   // change(row, its values) for every row; a vector (a norm, a bias) is one row. Called from several threads.
   void edit_rows(const std::string& name, ThreadPool& pool, const Change& change);
-  // change(column, its values) for every column of a matrix.
+  // change(column, its values) for every column of a matrix; of experts for every column of each one's.
   void edit_columns(const std::string& name, ThreadPool& pool, const Change& change);
   // Where the head is the token embedding it gets a matrix of its own, output.weight, a copy. False: it has one.
   bool untie_head();
