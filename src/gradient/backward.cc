@@ -25,7 +25,7 @@ Backward::Backward(const Model& model, ThreadPool& pool)
   for (size_t i = 0; i < head; ++i)
     if (i == 0 || graph_.ops[i].layer != graph_.ops[i - 1].layer) cuts_.push_back(i);
   cuts_.push_back(head);
-  head_tokens_ = std::max<size_t>(kTokens, kLogitFloats / engine_->n_vocab() / kTokens * kTokens);
+  head_tokens_ = tokens_of_head(engine_->n_vocab());
   tiles_.resize(static_cast<size_t>(pool.size()));
 }
 
@@ -40,11 +40,22 @@ void Backward::replace_weight(const std::string& name, const ModelTensor& tensor
   vectors_.erase(name);
 }
 
+size_t Backward::tokens_of_head(size_t n_vocab) { return std::max<size_t>(kTokens, kLogitFloats / n_vocab / kTokens * kTokens); }
+
+// The smallest that is large enough, else the largest, grown: windows of one size take the same buffers again and again, and the
+// head's stays the only one of its size.
 Backward::Buffer Backward::take(size_t n_floats) {
+  auto best = free_.end();
+  for (auto it = free_.begin(); it != free_.end(); ++it) {
+    const auto is_better = [&](size_t size, size_t than) {
+      return size >= n_floats ? than < n_floats || size < than : than < n_floats && size > than;
+    };
+    if (best == free_.end() || is_better(it->size(), best->size())) best = it;
+  }
   Buffer buffer;
-  if (!free_.empty()) {
-    buffer = std::move(free_.back());
-    free_.pop_back();
+  if (best != free_.end()) {
+    buffer = std::move(*best);
+    free_.erase(best);
   }
   if (buffer.size() < n_floats) buffer.resize(n_floats);
   return buffer;
