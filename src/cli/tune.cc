@@ -1,30 +1,68 @@
-// tsubu tune: training on a quantized base.
+// tsubu tune: training on text or chats, of an adapter on a quantized model (--lora).
 #include <memory>
 
 #include "cli/checks.h"
 #include "cli/command.h"
+#include "cli/manifest_options.h"
 #include "cli/tune_lora.h"
+#include "cli/tune_options.h"
 
 namespace tsubu {
 namespace {
 
+struct Options {
+  TuneOptions tune;
+  TuneLoraOptions lora;
+};
+
+ExitCode run(const Options& o, const CommonOptions& common) {
+  if (o.lora.spec.empty()) fail(ExitCode::kUsage, "tune: what is to be trained? add --lora r=16,alpha=32,targets=all");
+  return run_tune_lora(o.tune, o.lora, common);
+}
+
 Action declare(CLI::App& app) {
-  auto shared = std::make_shared<TuneShared>();
-  app.add_option("MODEL", shared->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
-  app.add_option("-o,--output", shared->output, "With --lora: a new directory in PEFT's layout, or NAME.gguf for llama.cpp's")
+  auto o = std::make_shared<Options>();
+  TuneOptions& t = o->tune;
+  app.add_option("MODEL", t.model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
+  app.add_option("-o,--output", t.output, "With --lora: a new directory in PEFT's layout, or NAME.gguf for llama.cpp")
       ->required()
       ->type_name("OUT");
-  app.add_option("--text", shared->texts, "UTF-8 text to learn from; repeatable")->type_name("F[:WEIGHT]")->allow_extra_args(false);
-  app.add_option("--ctx", shared->context, "Tokens of a window (default 512)")->check(CLI::Range(8, 1 << 20))->type_name("N");
-  app.add_option("--chunks", shared->max_chunks, "At most so many windows of text (default: all)")->check(CLI::Range(1, 1 << 30))->type_name("N");
-  app.add_option("--epochs", shared->epochs, "Times over the text (default 1)")->check(CLI::Range(1, 10000))->type_name("N");
-  app.add_option("--rate", shared->rate, "Learning rate at its top (default 2e-4)")->check(number_between(1e-12, 10))->type_name("X");
-  app.add_option("--seed", shared->seed, "Same seed, same bytes (default 1)")->check(CLI::NonNegativeNumber)->type_name("N");
-  auto lora = declare_tune_lora(app);
-  return [shared, lora](const CommonOptions& common) {
-    if (!wants_lora(*lora)) fail(ExitCode::kUsage, "tune: what to train? Add --lora r=16,alpha=32,targets=all");
-    return run_tune_lora(*lora, *shared, common);
-  };
+  declare_tune_lora(app, o->lora);
+  app.add_option("--text", t.texts, "UTF-8 text to train on; repeatable")->type_name("F[:WEIGHT]")->allow_extra_args(false);
+  app.add_option("--ctx", t.corpus.context, "Tokens of a window (default 512)")->check(CLI::Range(8, 1 << 20))->type_name("N");
+  app.add_option("--chunks", t.corpus.max_chunks, "At most so many windows (default: all)")
+      ->check(CLI::Range(1, 1 << 30))
+      ->type_name("N");
+  app.add_option("--tokens", t.n_tokens, "Tokens to train on, the text as often as needed (default: once)")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 50))
+      ->type_name("N");
+  app.add_option("--step-tokens", t.tokens_per_step, "Tokens of a step (default 2048)")
+      ->check(CLI::Range(1, 1 << 30))
+      ->type_name("N");
+  app.add_option("--rate", t.rate, "Learning rate at the top of the schedule (--lora: default 2e-4)")
+      ->check(number_between(1e-9, 10))
+      ->type_name("X");
+  app.add_option("--warm-up", t.warm_up, "Share of the steps in which the rate rises (default 0.05)")
+      ->check(number_between(0, 0.9))
+      ->type_name("X");
+  app.add_option("--floor", t.floor, "Share of the rate that is left at the end of the cosine (default 0)")
+      ->check(number_between(0, 1))
+      ->type_name("X");
+  app.add_option("--weight-decay", t.weight_decay, "AdamW's (default 0)")->check(number_between(0, 1))->type_name("X");
+  app.add_flag("--f32-states", t.f32_states, "AdamW's moments in 32 bits instead of 8");
+  app.add_option("--held-out", t.held_out, "Share of the windows that only judge (default 0.05)")
+      ->check(number_between(1e-4, 0.5))
+      ->type_name("X");
+  app.add_option("--judged-tokens", t.judged_tokens, "Tokens of those that are used at most (default 8192)")
+      ->check(CLI::Range(1, 1 << 30))
+      ->type_name("N");
+  app.add_option("--evaluations", t.n_evaluations, "How often it is judged on the way (default 10)")
+      ->check(CLI::Range(1, 100000))
+      ->type_name("N");
+  app.add_option("--seed", t.seed, "Of the order of the windows (default 1)")->type_name("N");
+  app.add_flag("--no-checkpoint", t.no_checkpoint, "Keep nothing beside the output to go on from");
+  app.add_flag("--dry-run", t.dry_run, "Only predict: time, memory");
+  return [o](const CommonOptions& common) { return run(*o, common); };
 }
 
 }  // namespace

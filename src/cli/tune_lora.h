@@ -1,26 +1,22 @@
-// The options of `tsubu tune --lora` and what they do; cli/tune.cc is the command.
+// tsubu tune --lora: its own options, and what it does.
 #pragma once
 
-#include <memory>
+#include <string>
+#include <vector>
 
 #include "cli/command.h"
+#include "cli/tune_options.h"
 
 namespace tsubu {
 
-struct TuneLoraOptions;
-// Declares --lora and what belongs to it alone.
-std::shared_ptr<TuneLoraOptions> declare_tune_lora(CLI::App& app);
-bool wants_lora(const TuneLoraOptions& options);
-// Options that the methods of `tune` share.
-struct TuneShared {
-  std::string model, output;
-  std::vector<std::string> texts;
-  uint32_t context = 0;     // 0: not given
-  uint32_t max_chunks = 0;  // 0: all
-  int epochs = 0;           // 0: not given
-  double rate = 0;          // 0: not given
-  uint64_t seed = 1;
+struct TuneLoraOptions {
+  std::string spec, init = "default", float_model;
+  std::vector<std::string> chats;
+  double max_norm = 1;
+  bool no_pack = false;
 };
-ExitCode run_tune_lora(const TuneLoraOptions& options, const TuneShared& shared, const CommonOptions& common);
+
+void declare_tune_lora(CLI::App& app, TuneLoraOptions& options);
+ExitCode run_tune_lora(const TuneOptions& options, const TuneLoraOptions& lora, const CommonOptions& common);
 
 }  // namespace tsubu

@@ -142,6 +142,7 @@ Adapter read_peft(const std::string& path, const Model& model) {
     type.decode(tensor.data.data(), part.values.data(), part.values.size());
   }
   Adapter adapter;
+  adapter.files = {config_path, weights_path};
   for (auto& [name, h] : halves) {
     check_halves(weights_path, name, h);
     auto r = std::make_shared<LowRank>(joined(weights_path, specs.at(name), std::move(h), true));
@@ -181,6 +182,7 @@ Adapter read_gguf(const std::string& path, const Model& model) {
     tensor.type->decode(tensor.data.data(), part.values.data(), part.values.size());
   }
   Adapter adapter;
+  adapter.files = {path};
   for (auto& [name, h] : halves) {
     check_halves(path, name, h);
     auto r = std::make_shared<LowRank>(joined(path, specs.at(name), std::move(h), false));
@@ -299,7 +301,6 @@ void write_peft(const std::string& path, const Model& model, const Adapter& adap
     }
     writer.commit();
     write_text_file((part / kConfigFile).string(), dump_json(config));
-    if (how.replace) fs::remove_all(target);
     fs::rename(part, target);
   } catch (const fs::filesystem_error& e) {
     fs::remove_all(part, ignored);
@@ -327,6 +328,7 @@ Adapter read_adapter(const std::string& path, const Model& model) {
 
 void add_adapter(Model& model, const Adapter& adapter) {
   for (const auto& [name, addition] : adapter.tensors) model.add_low_rank(name, addition);
+  model.add_adapter_files(adapter.files);
 }
 
 void write_adapter(const std::string& path, const Model& model, const Adapter& adapter, const AdapterWriting& how) {

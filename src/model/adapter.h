@@ -19,6 +19,7 @@ namespace tsubu {
 
 struct Adapter {
   std::map<std::string, std::shared_ptr<LowRank>, std::less<>> tensors;  // by the weight's GGUF name
+  std::vector<std::string> files;  // that it was read from
   uint64_t n_parameters() const;
 };
 
@@ -32,9 +33,8 @@ struct AdapterWriting {
   std::string base_name;  // base_model_name_or_path
   double alpha = 0;
   size_t rank = 0;        // of the most tensors
-  bool replace = false;   // an adapter that is there already
 };
-// A path that ends in .gguf is a GGUF adapter, else PEFT's directory; whole or not at all. Every tensor's scale must be
+// A path that ends in .gguf is a GGUF adapter, else PEFT's directory, which must be new; whole or not at all. Every tensor's scale must be
 // alpha / rank of its own. F32.
 void write_adapter(const std::string& path, const Model& model, const Adapter& adapter, const AdapterWriting& how);
 uint64_t adapter_file_bytes(const std::string& path);

@@ -82,6 +82,7 @@ class Model {
   void route_all_experts();
   // From now on tensor `name` is with_low_rank(addition). References to it stay.
   void add_low_rank(std::string_view name, std::shared_ptr<const LowRank> addition);
+  void add_adapter_files(std::span<const std::string> files) { adapter_files_.insert(adapter_files_.end(), files.begin(), files.end()); }
   const Vocabulary& vocabulary() const { return vocabulary_; }
   std::unique_ptr<Tokenizer> make_tokenizer() const { return Tokenizer::make(vocabulary_); }
   // Metadata for a GGUF of this model: the source's own when it is a GGUF, else made from config and tokenizer files.
@@ -89,6 +90,7 @@ class Model {
   const std::string& path() const { return path_; }
   std::string_view layout() const { return layout_; }  // "gguf", "hf", or of a quantized one the layouts: "gptq"
   const std::vector<std::string>& files() const { return files_; }  // of weights
+  const std::vector<std::string>& adapter_files() const { return adapter_files_; }  // of what was added to them
   uint64_t weight_bytes() const;
   uint64_t n_parameters() const;
 
@@ -105,7 +107,7 @@ class Model {
   Vocabulary vocabulary_;
   GgufMetadata metadata_;
   std::string path_, layout_;
-  std::vector<std::string> files_;
+  std::vector<std::string> files_, adapter_files_;
 };
 
 // The one rule by which a tied head is found: "output.weight" when there, else "token_embd.weight".

@@ -68,8 +68,8 @@ class LoraTuning {
     if (targets.empty()) fail(ExitCode::kUnsupported, "{}: the model has no linear that an adapter could take", model.path());
     const size_t n_learned = learned_.size();
     per_step_ = std::clamp<size_t>(options.tokens_per_step / std::max<size_t>(1, longest()), 1, n_learned);
-    n_steps_ = (n_learned * static_cast<size_t>(options.epochs) + per_step_ - 1) / per_step_;
-    if (options.max_steps > 0) n_steps_ = std::min<uint64_t>(n_steps_, options.max_steps);
+    n_windows_ = options.n_tokens == 0 ? n_learned : std::max<uint64_t>(1, options.n_tokens / longest());
+    n_steps_ = (n_windows_ + per_step_ - 1) / per_step_;
     result_.predicted_bytes = lora_bytes(model, options, longest(), pool.size());
     load_or_start(targets);
     for (const auto& [name, r] : result_.adapter.tensors) {
@@ -79,11 +79,33 @@ class LoraTuning {
     gradient_ = std::make_unique<LoraGradient>(result_.adapter, pool);
   }
 
+  // Time from one window each way; the adapter stays what it is.
+  LoraPrediction predict() {
+    LoraPrediction p{result_.predicted_bytes, result_.adapter.n_parameters(), n_steps_, 0};
+    uint64_t trained = 0, judged = 0;
+    for (uint64_t s = step_; s < n_steps_; ++s)
+      for (size_t w : step_windows(s)) trained += windows_[w].tokens.size();
+    for (size_t w : judged_) judged += windows_[w].tokens.size();
+    const TuneWindow& w = windows_[step_windows(step_).front()];
+    double seconds[2] = {0, 0};
+    for (int round = 0; round < 2; ++round)  // the first one pays for the buffers
+      for (const bool back : {false, true}) {
+        const auto start = Clock::now();
+        loss(w, 1, back ? gradient_.get() : nullptr);
+        seconds[back] = seconds_since(start) / static_cast<double>(w.tokens.size());
+      }
+    const uint64_t judgements = (step_ == 0 ? 1 : 0) + options_.n_judgements;
+    p.seconds = seconds[1] * static_cast<double>(trained) + seconds[0] * static_cast<double>(judged * judgements);
+    note(fmt::format("{} steps of {} windows{}, about {}", n_steps_, per_step_, step_ > 0 ? fmt::format(", {} done", step_) : "",
+                     format_duration(p.seconds)));
+    return p;
+  }
+
   LoraResult run() {
     const auto start = Clock::now();
     for (size_t w : judged_) result_.n_judged += windows_[w].n_targets();
     try {
-      train(start);
+      train();
     } catch (const Error& e) {
       if (e.code() != ExitCode::kInterrupted || options_.checkpoint.empty()) throw;
       save();
@@ -127,7 +149,7 @@ class LoraTuning {
                  {"alpha", options_.alpha},
                  {"targets", options_.targets},
                  {"loftq", options_.float_model != nullptr},
-                 {"steps", n_steps_},
+                 {"trained", n_windows_},
                  {"per_step", per_step_},
                  {"rate", options_.rate},
                  {"warm_up", options_.schedule.warm_up},
@@ -244,27 +266,20 @@ class LoraTuning {
 
   // Windows of a step; the last step of all may have fewer.
   std::vector<size_t> step_windows(uint64_t step) {
-    const uint64_t all = learned_.size() * static_cast<uint64_t>(options_.epochs);
     std::vector<size_t> list;
-    for (uint64_t at = step * per_step_; at < std::min(all, (step + 1) * per_step_); ++at) list.push_back(window_at(at));
+    for (uint64_t at = step * per_step_; at < std::min(n_windows_, (step + 1) * per_step_); ++at) list.push_back(window_at(at));
     return list;
   }
 
-  void train(Clock::time_point start) {
+  void train() {
     uint64_t total = 0;
     for (uint64_t s = step_; s < n_steps_; ++s)
       for (size_t w : step_windows(s)) total += windows_[w].tokens.size();
+    if (step_ < n_steps_) result_.predicted_seconds = predict().seconds;
     if (!has_before_ && !judged_.empty()) {
       result_.before = judge();
       has_before_ = true;
-      uint64_t judged = 0;
-      for (size_t w : judged_) judged += windows_[w].tokens.size();
-      const double rate = seconds_since(start) / static_cast<double>(judged);
-      // Training is the forward pass twice and two products for the gradient of each input; then the judgements.
-      constexpr double kPasses = 3.2;
-      result_.predicted_seconds = rate * (kPasses * static_cast<double>(total) + static_cast<double>(judged * options_.n_judgements));
-      note(fmt::format("held out: {:.4f} nats a target; {} steps of {} windows, about {}", result_.before, n_steps_, per_step_,
-                       format_duration(result_.predicted_seconds)));
+      note(fmt::format("held out: {:.4f} nats a target", result_.before));
     }
     const uint64_t judge_every = std::max<uint64_t>(1, (n_steps_ + options_.n_judgements - 1) / std::max<uint32_t>(1, options_.n_judgements));
     Progress progress("tune lora", total, "tokens");
@@ -335,7 +350,7 @@ class LoraTuning {
   std::vector<size_t> learned_, judged_, order_;
   uint64_t order_epoch_ = 0;
   size_t per_step_ = 1;
-  uint64_t n_steps_ = 0, step_ = 0;
+  uint64_t n_windows_ = 0, n_steps_ = 0, step_ = 0;
   bool has_before_ = false;
   LoraResult result_;
 };
@@ -424,6 +439,13 @@ uint64_t lora_bytes(const Model& model, const LoraOptions& options, size_t longe
   const uint64_t stride = padded_stride(longest_window);
   const uint64_t scratch = (most_rows + most_cols + 3 * options.rank) * stride + options.rank * (most_rows + std::max(most_rows, most_cols));
   return 2 * parameters * sizeof(float) + states + scratch * sizeof(float) + predicted_backward_bytes(model, longest_window, n_threads);
+}
+
+LoraPrediction predict_lora(const Model& model, std::span<const TuneWindow> windows, const LoraOptions& options, ThreadPool& pool) {
+  LoraOptions o = options;
+  o.checkpoint.clear();
+  o.float_model = nullptr;
+  return LoraTuning(model, windows, o, pool).predict();
 }
 
 LoraResult tune_lora(const Model& model, std::span<const TuneWindow> windows, const LoraOptions& options, ThreadPool& pool) {

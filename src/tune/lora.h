@@ -30,16 +30,15 @@ struct LoraOptions {
   double alpha = 32;
   std::string targets = "all";
   const Model* float_model = nullptr;  // LoftQ's; nullptr: the usual start
-  int epochs = 1;
-  uint64_t max_steps = 0;           // 0: as many as the epochs make
+  uint64_t n_tokens = 0;            // to train on, in whole windows, the data as often as needed; 0: once
   uint64_t tokens_per_step = 2048;  // at least a window
   double rate = 2e-4;               // at the top of the schedule
-  RateSchedule schedule{.warm_up = 0.03, .floor = 0};
+  RateSchedule schedule;
   double max_norm = 1;              // of the gradient of all A and B; 0: not clipped
-  AdamWOptions adamw{.second_decay = 0.999f, .states_8bit = false};
+  AdamWOptions adamw{.second_decay = 0.999f};
   double held_out = 0.05;           // share of the windows that are only measured
-  uint64_t judged_tokens = 1 << 14;
-  uint32_t n_judgements = 8;        // on the way, besides the first
+  uint64_t judged_tokens = 1 << 13;
+  uint32_t n_judgements = 10;       // on the way, besides the first
   uint64_t seed = 1;
   std::string checkpoint;           // file to go on from and to save to; empty: none
   double save_seconds = 60;
@@ -88,6 +87,12 @@ Adapter fresh_adapter(const Model& model, std::span<const std::string> tensors, 
 
 // Bytes besides the model's: parameters, states and gradients, values of the backward pass.
 uint64_t lora_bytes(const Model& model, const LoraOptions& options, size_t longest_window, int n_threads);
+
+struct LoraPrediction {
+  uint64_t bytes = 0, n_parameters = 0, n_steps = 0;
+  double seconds = 0;  // from a short run
+};
+LoraPrediction predict_lora(const Model& model, std::span<const TuneWindow> windows, const LoraOptions& options, ThreadPool& pool);
 
 // windows: what to learn from and what to measure on, in order. Throws Error(kInterrupted) when interrupted, with the checkpoint
 // saved; Error(kUsage) when nothing is left to learn from.
