@@ -291,6 +291,7 @@ class LoraTuning {
       if (is_due && !result_.curve.back().held_out) result_.curve.back().held_out = judge();
       if (step_ == n_steps_) break;
       result_.curve.push_back(step_once(progress));
+      if (options_.on_step) options_.on_step(step_);
       if (options_.checkpoint.empty() || step_ == n_steps_ || seconds_since(last_save) < options_.save_seconds) continue;
       save();
       last_save = Clock::now();

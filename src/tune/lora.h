@@ -9,6 +9,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -42,6 +44,7 @@ struct LoraOptions {
   uint64_t seed = 1;
   std::string checkpoint;           // file to go on from and to save to; empty: none
   double save_seconds = 60;
+  std::function<void(uint64_t step)> on_step;  // after each step
   std::string model_hash;           // of the model's files: a checkpoint of another model is not gone on from
 };
 
