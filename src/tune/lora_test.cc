@@ -59,7 +59,7 @@ TEST_P(EveryShape, GradientsAgreeWithFiniteDifferencesInDouble) {
   Adapter adapter = random_adapter(model, 3);
   ASSERT_FALSE(adapter.tensors.empty());
   add_adapter(model, adapter);
-  TuneWindow w = text_windows(std::vector{random_tokens(kTokens, kVocab, 3)}).front();
+  TuneWindow w = text_windows(std::vector<std::vector<TokenId>>{random_tokens(kTokens, kVocab, 3)}).front();
   for (size_t t = 0; t < kTokens; t += 4) w.targets[t] = -1;
   ThreadPool pool(2);
   Backward backward(model, pool);
