@@ -88,7 +88,8 @@ void check_config(const Json& config, const std::string& where) {
     fail(ExitCode::kUnsupported, "{}: peft_type \"{}\": only LORA is supported", where, text("peft_type"));
   // Keys that change what the numbers mean: absent, null, false and empty mean that they do not.
   for (const char* key : {"use_dora", "modules_to_save", "alpha_pattern", "trainable_token_indices", "layer_replication",
-                          "megatron_config", "lora_bias", "use_qalora", "arrow_config", "target_parameters"}) {
+                          "megatron_config", "lora_bias", "use_qalora", "arrow_config", "target_parameters", "alora_invocation_tokens",
+                          "use_bdlora", "monteclora_config", "kasa_config"}) {
     const auto it = config.find(key);
     if (it == config.end() || it->is_null() || (it->is_boolean() && !it->get<bool>()) || ((it->is_array() || it->is_object()) && it->empty()))
       continue;

@@ -148,7 +148,7 @@ class LoraTuning {
                  {"rank", options_.rank},
                  {"alpha", options_.alpha},
                  {"targets", options_.targets},
-                 {"loftq", options_.float_model != nullptr},
+                 {"loftq", options_.float_model ? options_.float_model->path() : ""},
                  {"trained", n_windows_},
                  {"per_step", per_step_},
                  {"rate", options_.rate},
