@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <numbers>
 
 #include "base/error.h"
 #include "base/progress.h"
@@ -13,13 +12,13 @@
 #include "gradient/loss.h"
 #include "kernel/kernels.h"
 #include "tune/scale_fields.h"
+#include "tune/schedule.h"
 
 namespace tsubu {
 namespace {
 
 constexpr float kFirstDecay = 0.9f, kSecondDecay = 0.95f, kTiny = 1e-12f;  // Adam's
-constexpr uint64_t kPlaceBytes = 17;  // of a weight whose code moves
-constexpr double kWarmUp = 0.05;                                          // share of the steps
+constexpr uint64_t kPlaceBytes = 17;                                        // of a weight whose code moves
 
 // Numbers in a row of a tensor that move: start · (1 + s).
 struct Parameters {
@@ -262,13 +261,11 @@ class ScaleDescent : public GradientSink {
   }
 
   void move(int step, size_t n_steps) {
-    const double done = static_cast<double>(step - 1) / static_cast<double>(n_steps);
-    const double share = done < kWarmUp ? (done + 1 / static_cast<double>(n_steps)) / kWarmUp
-                                        : 0.5 * (1 + std::cos(std::numbers::pi * (done - kWarmUp) / (1 - kWarmUp)));
-    const auto rate = static_cast<float>(options_.rate * std::min(1.0, share));
+    const double share = RateSchedule{}.share(static_cast<uint64_t>(step - 1), n_steps);
+    const auto rate = static_cast<float>(options_.rate * share);
     for (auto& [name, b] : blocks_) {
       if (b.p.s.empty()) continue;
-      if (!b.places.u.empty()) move_codes(b, static_cast<float>(options_.code_rate * std::min(1.0, share)), step);
+      if (!b.places.u.empty()) move_codes(b, static_cast<float>(options_.code_rate * share), step);
       b.p.move(rate, step);
       b.store();
     }
