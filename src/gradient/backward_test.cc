@@ -143,6 +143,24 @@ TEST(Backward, AddsWindowsUp) {
   }
 }
 
+TEST_P(EveryShape, KeptValuesGiveTheSameBits) {
+  const RandomModel model(GetParam().options);
+  const std::vector<TokenId> tokens = random_tokens(kTokens, kVocab, 3), targets = targets_of(tokens);
+  ThreadPool pool(2);
+  Backward backward(model, pool);
+  backward.keep_values(uint64_t{1} << 30);
+  WeightGradients sums(model, pool);
+  const double loss = backward.run(
+      tokens, kFirst,
+      [&](size_t first, size_t n, float* logits) {
+        return cross_entropy(std::span(targets).subspan(first, n), 1, logits, kVocab, pool);
+      },
+      sums);
+  const Result computed_twice = gradients_of(model, tokens);
+  EXPECT_EQ(loss, computed_twice.loss);
+  EXPECT_EQ(sums.all(), computed_twice.gradients);
+}
+
 TEST(Backward, ForwardHasTheSameLoss) {
   const RandomModel model{RandomModelOptions()};
   const std::vector<TokenId> tokens = random_tokens(kTokens, kVocab, 3), targets = targets_of(tokens);
