@@ -61,6 +61,8 @@ ExitCode run_tune_qat(const TuneOptions& o, const TuneQatOptions& own, const Com
   qat.schedule = {o.warm_up, o.floor};
   qat.adam.weight_decay = static_cast<float>(o.weight_decay);
   qat.adam.states_8bit = !o.f32_states;
+  if (own.products != "f32" && own.products != "bf16") fail(ExitCode::kUsage, "--products {}: expected f32 or bf16", own.products);
+  qat.bf16_products = own.products == "bf16";
   qat.n_tokens = o.n_tokens;
   qat.held_out = o.held_out;
   qat.judged_tokens = o.judged_tokens;
@@ -103,6 +105,9 @@ void declare_tune_qat(CLI::App& app, TuneQatOptions& o) {
   app.add_option("--start", o.start, "Start from the weights of this quantized file instead of the model's")->type_name("FILE.gguf");
   app.add_option("--acts", o.activations, "Round the inputs of the blocks' linears too, as eval --acts does: int8:token")
       ->type_name("SCHEME");
+  app.add_option("--products", o.products,
+                 "f32: the same bytes on every machine (default); bf16: faster where the machine multiplies it; judged in f32 either way")
+      ->type_name("f32|bf16");
   app.add_option("--freeze", o.frozen, "Round the tensors whose name the regular expression matches, train the others; repeatable")
       ->type_name("PATTERN")
       ->allow_extra_args(false);

@@ -9,7 +9,7 @@
 namespace tsubu {
 
 struct TuneQatOptions {
-  std::string to, loss = "kl", start, activations, output_type, embedding_type;
+  std::string to, loss = "kl", products = "f32", start, activations, output_type, embedding_type;
   std::vector<std::string> tensor_types, frozen;
   bool pure = false;
 };

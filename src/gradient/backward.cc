@@ -16,14 +16,22 @@ namespace {
 constexpr size_t kLogitFloats = size_t{1} << 24;  // of the head at a time
 constexpr size_t kTokens = 16;                    // of one item of elementwise work
 
+EngineOptions engine_options(const BackwardOptions& options) {
+  EngineOptions engine;
+  engine.numerics = options.numerics;
+  engine.bf16_products = options.bf16_products && !options.numerics.any();
+  return engine;
+}
+
 }  // namespace
 
-Backward::Backward(const Model& model, ThreadPool& pool, const Numerics& numerics)
+Backward::Backward(const Model& model, ThreadPool& pool, const BackwardOptions& options)
     : model_(model),
       graph_(model.graph()),
       pool_(pool),
-      numerics_(numerics),
-      engine_(Engine::make(model, pool, {.numerics = numerics})) {
+      numerics_(options.numerics),
+      engine_(Engine::make(model, pool, engine_options(options))),
+      linears_(options.bf16_products) {
   for (const RopeSpec& spec : graph_.ropes) ropes_.emplace_back(spec);
   const size_t head = graph_.ops.size() - 1;  // the engine has checked that there is one
   for (size_t i = 0; i < head; ++i)

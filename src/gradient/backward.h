@@ -43,12 +43,19 @@ class GradientSink {
 // Turns logits (n, n_vocab) of the window's tokens from `first` on into ∂loss/∂logits in place; returns their loss.
 using LogitLoss = std::function<double(size_t first, size_t n, float* logits)>;
 
+struct BackwardOptions {
+  // The forward pass rounds the inputs of the blocks' linears so (its activations alone may be set); gradients pass that
+  // rounding as if it were not there, and weights meet the rounded inputs.
+  Numerics numerics;
+  // Linears multiply bfloat16 numbers, forward (not the head, nor with numerics) and backward: several times as fast where
+  // Kernels::native_bf16, and then bits depend on the instruction set.
+  bool bf16_products = false;
+};
+
 class Backward {
  public:
-  // model and pool must outlive it. numerics: the forward pass rounds the inputs of the blocks' linears so (its activations
-  // alone may be set); gradients pass that rounding as if it were not there, and weights meet the rounded inputs. Throws
-  // Error(kUnsupported) when the graph does not end with the linear of the logits.
-  Backward(const Model& model, ThreadPool& pool, const Numerics& numerics = {});
+  // model and pool must outlive it. Throws Error(kUnsupported) when the graph does not end with the linear of the logits.
+  Backward(const Model& model, ThreadPool& pool, const BackwardOptions& options = {});
 
   // The loss over tokens [first, n) of the window; `loss` is called for pieces of them in order.
   double run(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss, GradientSink& sink);

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/size.h"
+#include "kernel/kernels.h"
 
 namespace tsubu {
 namespace {
@@ -38,6 +39,7 @@ Json training_json(const QatOptions& o, const Corpus& corpus, const QatEstimate&
             {"judged_tokens", o.judged_tokens},
             {"evaluations", o.n_evaluations},
             {"seed", o.seed}};
+  json["products"] = o.bf16_products ? fmt::format("bf16 {}", kernels().isa) : "f32";
   if (o.activations) json["activations"] = o.activations->name();
   if (!frozen.empty()) json["frozen"] = frozen;
   return json;

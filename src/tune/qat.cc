@@ -80,8 +80,8 @@ struct Trained {
 // The gradients of those weights alone.
 class TrainedGradients : public WeightGradients {
  public:
-  TrainedGradients(const Model& model, ThreadPool& pool, const std::map<std::string, Trained>& trained)
-      : WeightGradients(model, pool) {
+  TrainedGradients(const Model& model, ThreadPool& pool, const std::map<std::string, Trained>& trained, bool bf16_products)
+      : WeightGradients(model, pool, bf16_products) {
     for (const auto& [name, t] : trained)
       if (t.is_trained()) names_.insert(name);
   }
@@ -109,13 +109,14 @@ std::vector<TokenId> next_tokens(const std::vector<TokenId>& tokens) {
   return targets;
 }
 
-Numerics numerics_of(const QatOptions& options) {
-  Numerics numerics;
-  numerics.activations = options.activations;
+BackwardOptions training_of(const QatOptions& options) {
+  BackwardOptions training;
+  training.numerics.activations = options.activations;
+  training.bf16_products = options.bf16_products;
   if (options.activations && options.activations->granularity == Granularity::kTensor)
     fail(ExitCode::kUsage, "activations in {} have static scales, which training would outgrow: choose {}:token",
          options.activations->name(), options.activations->format->name);
-  return numerics;
+  return training;
 }
 
 Json point_json(const QatPoint& p) {
@@ -138,9 +139,15 @@ class Qat::Run {
  public:
   Run(const Model& model, const std::map<std::string, QatTensor>& tensors, const Corpus& corpus, const QatOptions& options,
       ThreadPool& pool)
-      : model_(model), corpus_(corpus), options_(options), pool_(pool), teacher_(model, pool),
-        student_(model, pool, numerics_of(options)) {
+      : model_(model), corpus_(corpus), options_(options), pool_(pool), teacher_(model, pool, {.numerics = {}, .bf16_products = options.bf16_products}),
+        student_(model, pool, training_of(options)) {
     student_.keep_values(options.kept_bytes);
+    if (options.bf16_products) {
+      BackwardOptions judging = training_of(options);
+      judging.bf16_products = false;
+      judging_teacher_ = std::make_unique<Backward>(model, pool);
+      judging_student_ = std::make_unique<Backward>(model, pool, judging);
+    }
     windows_ = split_windows(corpus, options.held_out, 0, options.judged_tokens);
     if (windows_.learned.empty() || windows_.judged.empty())
       fail(ExitCode::kUsage, "{} windows of {} tokens cannot be split into some to learn from and some to judge by: give more text",
@@ -156,7 +163,7 @@ class Qat::Run {
       if (!used.contains(name) || !kernels().encode[q.type->index]) continue;
       make(source, q);
     }
-    gradients_ = std::make_unique<TrainedGradients>(model, pool, trained_);
+    gradients_ = std::make_unique<TrainedGradients>(model, pool, trained_, options.bf16_products);
     key_ = key(tensors);
   }
 
@@ -199,7 +206,8 @@ class Qat::Run {
       encoded += t.rows().size();
     }
     // Masters, gradients, what is seen; states; rows, now and at the best point; values of both models, by the window's length.
-    const uint64_t scratch = teacher_.scratch_bytes() + student_.scratch_bytes();
+    uint64_t scratch = teacher_.scratch_bytes() + student_.scratch_bytes();
+    if (judging_teacher_) scratch += judging_teacher_->scratch_bytes() + judging_student_->scratch_bytes();
     const uint64_t logits = uint64_t{corpus_.context} * teacher_.n_vocab() * sizeof(float);
     e.memory_bytes = (n_encoded + exact) * 2 * sizeof(float) + n_encoded * sizeof(float) + state + 2 * encoded +
                      scratch * corpus_.context / tokens.size() + logits + model_.weight_bytes();
@@ -284,24 +292,33 @@ class Qat::Run {
     t.tensor = ModelTensor(source.spec(), type_named("F32"), std::as_bytes(seen));
     if (q.is_frozen && !t.is_exact()) AlignedVector<float>().swap(t.master);
     if (!q.is_frozen) t.adam = AdamW(t.n(), options_.adam);
+    show(name, t);
+  }
+
+  // To the student; norms are copied there.
+  void show(const std::string& name, const Trained& t) {
     student_.replace_weight(name, t.tensor);
+    if (judging_student_) judging_student_->replace_weight(name, t.tensor);
   }
 
   std::string key(const std::map<std::string, QatTensor>& tensors) const {
     const QatOptions& o = options_;
     std::string all = fmt::format(
-        "{} {} {} loss {} rate {} {} {} adam {} {} {} {} {} {} steps {} of {} held {} {} evaluations {} seed {} inputs {}", TSUBU_VERSION,
+        "{} {} {} loss {} rate {} {} {} adam {} {} {} {} {} {} steps {} of {} held {} {} evaluations {} seed {} inputs {} products {}", TSUBU_VERSION,
         o.key, corpus_.hash, static_cast<int>(o.loss), o.rate, o.schedule.warm_up, o.schedule.floor, o.adam.first_decay,
         o.adam.second_decay, o.adam.epsilon, o.adam.weight_decay, o.adam.states_8bit, o.adam.min_8bit, n_steps_, per_step_,
-        o.held_out, o.judged_tokens, o.n_evaluations, o.seed, o.activations ? o.activations->name() : "f32");
+        o.held_out, o.judged_tokens, o.n_evaluations, o.seed, o.activations ? o.activations->name() : "f32",
+        o.bf16_products ? kernels().isa : "f32");
     for (const auto& [name, q] : tensors) all += fmt::format(" {} {} {}", name, q.type->name, q.is_frozen);
     return hash_bytes(std::as_bytes(std::span(all)));
   }
 
-  // The window's loss, summed over its tokens. Judging keeps the other one as well, and the float model's own.
+  // The window's loss, summed over its tokens; without a sink it is judged. Judging keeps the other one as well, and the float model's own.
   double pass(const std::vector<TokenId>& tokens, double weight, GradientSink* sink, double* cross = nullptr,
               double* float_cross = nullptr) {
-    const size_t n_vocab = student_.n_vocab();
+    const bool judges = !sink && judging_student_;
+    Backward &teacher = judges ? *judging_teacher_ : teacher_, &student = judges ? *judging_student_ : student_;
+    const size_t n_vocab = student.n_vocab();
     const bool needs_teacher = options_.loss == TrainingLoss::kDivergence || cross;
     const std::vector<TokenId> targets = next_tokens(tokens);
     const auto text_loss = [&](size_t first, size_t n, const float* logits) {
@@ -317,7 +334,7 @@ class Qat::Run {
     if (needs_teacher) {
       Stopwatch watch;
       base_.resize(tokens.size() * n_vocab);
-      teacher_.forward(tokens, 0, [&](size_t first, size_t n, float* logits) {
+      teacher.forward(tokens, 0, [&](size_t first, size_t n, float* logits) {
         std::copy_n(logits, n * n_vocab, base_.data() + first * n_vocab);
         if (float_cross) *float_cross += text_loss(first, n, logits);
         return 0.0;
@@ -331,7 +348,7 @@ class Qat::Run {
                                pool_);
       return cross_entropy(std::span(targets).subspan(first, n), static_cast<float>(weight), logits, n_vocab, pool_);
     };
-    return sink ? student_.run(tokens, 0, loss, *sink) : student_.forward(tokens, 0, loss);
+    return sink ? student.run(tokens, 0, loss, *sink) : student.forward(tokens, 0, loss);
   }
 
   // The window of a place in the stream: each pass over the text has an order of its own.
@@ -373,7 +390,7 @@ class Qat::Run {
     for (auto& [name, t] : trained_) {
       if (!t.is_trained()) continue;
       t.round(t.master.data(), pool_);
-      student_.replace_weight(name, t.tensor);  // norms are copied there
+      show(name, t);
     }
     seconds_["passes"] += passes;
     seconds_["optimizer"] += optimizer;
@@ -477,7 +494,7 @@ class Qat::Run {
       std::memcpy(t.master.data(), master.data(), master.size());
       t.adam.load(bytes_of(kStatePrefix + name, t.adam.state_bytes()), options_.checkpoint + ": " + name);
       t.round(t.master.data(), pool_);
-      student_.replace_weight(name, t.tensor);
+      show(name, t);
     }
     step_ = state.at("step").get<uint64_t>();
     best_ = state.at("best").get<size_t>();
@@ -497,6 +514,7 @@ class Qat::Run {
   const QatOptions options_;
   ThreadPool& pool_;
   Backward teacher_, student_;
+  std::unique_ptr<Backward> judging_teacher_, judging_student_;  // in f32, when training is not
   TextWindows windows_;
   size_t per_step_ = 1;
   uint64_t n_steps_ = 1, step_ = 0, epoch_ = 0, n_summed_ = 0;

@@ -39,6 +39,7 @@ struct QatOptions {
   uint64_t judged_tokens = 1 << 13;
   uint32_t n_evaluations = 10;      // spread over the steps, besides the one before the first
   uint64_t seed = 1;                // of the order of the windows
+  bool bf16_products = false;       // of training; what is judged is f32. The bytes then depend on the instruction set
   uint64_t kept_bytes = uint64_t{1} << 30;  // of values that stay between the two passes (Backward::keep_values)
   std::optional<Scheme> activations;  // of the inputs of the blocks' linears: int8:token for W8A8, W4A8
   const Model* start = nullptr;     // its weights are the first masters; nullptr: the model's own
