@@ -9,10 +9,11 @@ namespace {
 namespace fs = std::filesystem;
 
 // Say where things lie, how to show them, or how fast: nothing of what is in the output.
-constexpr std::string_view kNotKept[] = {"--output", "--json", "--threads", "--quiet", "--help", "--dry-run", "--no-manifest"};
+constexpr std::string_view kNotKept[] = {"--output", "--json", "--threads", "--quiet", "--help", "--dry-run", "--no-manifest",
+                                          "--no-checkpoint"};
 // How the types were found; what was found is the manifest's recipe.
 constexpr std::string_view kOfThePlan[] = {"--recipe", "--size", "--bpw", "--max-kld", "--allow", "--fused", "--probes", "--verify", "--costs"};
-constexpr std::string_view kFiles[] = {"--text", "--stats", "--refine", "--base", "--adapter"};
+constexpr std::string_view kFiles[] = {"--text", "--stats", "--refine", "--base", "--start", "--adapter"};
 
 template <size_t n>
 bool is_one_of(std::string_view name, const std::string_view (&names)[n]) {

@@ -16,10 +16,22 @@ namespace {
 constexpr size_t kLogitFloats = size_t{1} << 24;  // of the head at a time
 constexpr size_t kTokens = 16;                    // of one item of elementwise work
 
+EngineOptions engine_options(const BackwardOptions& options) {
+  EngineOptions engine;
+  engine.numerics = options.numerics;
+  engine.bf16_products = options.bf16_products && !options.numerics.any();
+  return engine;
+}
+
 }  // namespace
 
-Backward::Backward(const Model& model, ThreadPool& pool)
-    : model_(model), graph_(model.graph()), pool_(pool), engine_(Engine::make(model, pool)) {
+Backward::Backward(const Model& model, ThreadPool& pool, const BackwardOptions& options)
+    : model_(model),
+      graph_(model.graph()),
+      pool_(pool),
+      numerics_(options.numerics),
+      engine_(Engine::make(model, pool, engine_options(options))),
+      linears_(options.bf16_products) {
   for (const RopeSpec& spec : graph_.ropes) ropes_.emplace_back(spec);
   const size_t head = graph_.ops.size() - 1;  // the engine has checked that there is one
   for (size_t i = 0; i < head; ++i)
@@ -122,9 +134,12 @@ double Backward::run(std::span<const TokenId> tokens, size_t first, const LogitL
   if (!session_ || session_->capacity() < tokens.size()) session_ = engine_->new_session(tokens.size());
   for (RopeTable& rope : ropes_) rope.reserve(tokens.size(), session_->capacity());
   forget();
-  for (size_t s = 0; s + 1 < cuts_.size(); ++s) forward_segment(s, tokens, false);
+  uint64_t floats = 0;
+  for (uint32_t w : graph_.widths) floats += w;
+  const bool is_kept = floats * tokens.size() * sizeof(float) <= kept_bytes_;
+  for (size_t s = 0; s + 1 < cuts_.size(); ++s) forward_segment(s, tokens, is_kept);
   const double sum = head(tokens, first, loss, &sink);
-  for (size_t s = cuts_.size() - 1; s-- > 0;) backward_segment(s, tokens, sink);
+  for (size_t s = cuts_.size() - 1; s-- > 0;) backward_segment(s, tokens, sink, is_kept);
   forget();
   return sum;
 }
@@ -170,9 +185,10 @@ double Backward::head(std::span<const TokenId> tokens, size_t first, const Logit
   return sum;
 }
 
-void Backward::backward_segment(size_t segment, std::span<const TokenId> tokens, GradientSink& sink) {
+void Backward::backward_segment(size_t segment, std::span<const TokenId> tokens, GradientSink& sink,
+                                bool is_kept) {
   throw_if_interrupted();
-  forward_segment(segment, tokens, true);
+  if (!is_kept) forward_segment(segment, tokens, true);
   for (size_t i = cuts_[segment + 1]; i-- > cuts_[segment];) {
     const Op& op = graph_.ops[i];
     const auto g = gradients_.find(op.output);
@@ -231,7 +247,12 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
           soft_cap_gradient(op.softcap, y + first * w, own + first * w, count * w, own + first * w);
         });
       }
-      sink.on_linear(op, input(0), g, n, n_cols, w);
+      const float* x = input(0);
+      if (numerics_.activations) {
+        rounded_.assign(x, n, n_cols, numerics_, 0, false, pool_);
+        x = rounded_.values();
+      }
+      sink.on_linear(op, x, g, n, n_cols, w);
       Buffer gx = take(n * n_cols);
       linears_.input(weight(op.weight), g, n, gx.data(), pool_);
       return add_gradient(op.inputs[0], std::move(gx), n);
@@ -388,7 +409,8 @@ uint64_t Backward::scratch_bytes() const {
   for (const Buffer& b : free_) floats += b.size();
   for (const auto* buffers : {&values_, &gradients_})
     for (const auto& [value, buffer] : *buffers) floats += buffer.size();
-  return floats * sizeof(float) + linears_.size_bytes() + attentions_.size_bytes() + experts_.size_bytes();
+  return floats * sizeof(float) + linears_.size_bytes() + attentions_.size_bytes() + experts_.size_bytes() +
+         rounded_.size_bytes();
 }
 
 }  // namespace tsubu

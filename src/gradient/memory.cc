@@ -38,7 +38,7 @@ uint64_t walk_back(const Graph& graph, size_t begin, size_t end, uint64_t n, std
 
 }  // namespace
 
-uint64_t predicted_backward_bytes(const Model& model, size_t n_tokens, int n_threads) {
+uint64_t predicted_backward_bytes(const Model& model, size_t n_tokens, int n_threads, uint64_t kept_bytes) {
   const Graph& graph = model.graph();
   const uint64_t n = n_tokens, stride = padded_stride(n_tokens);
   const size_t head = graph.ops.size() - 1;
@@ -49,9 +49,16 @@ uint64_t predicted_backward_bytes(const Model& model, size_t n_tokens, int n_thr
   const auto width = [&](ValueId v) { return uint64_t{graph.widths[static_cast<size_t>(v)]} * n; };
   std::set<ValueId> boundary;
   Buffers buffers;
-  for (size_t s = 1; s < cuts.size(); ++s)
-    for (ValueId v : live_values(graph, cuts[s]))
-      if (boundary.insert(v).second) buffers.take(width(v));
+  uint64_t all = 0;
+  for (uint32_t w : graph.widths) all += w;
+  if (all * n * sizeof(float) <= kept_bytes) {
+    for (size_t i = 0; i < head; ++i)
+      if (boundary.insert(graph.ops[i].output).second) buffers.take(width(graph.ops[i].output));
+  } else {
+    for (size_t s = 1; s < cuts.size(); ++s)
+      for (ValueId v : live_values(graph, cuts[s]))
+        if (boundary.insert(v).second) buffers.take(width(v));
+  }
   const Op& last = graph.ops.back();
   const uint64_t logits = std::min<uint64_t>(n, Backward::tokens_of_head(graph.widths[static_cast<size_t>(last.output)])) *
                           graph.widths[static_cast<size_t>(last.output)];

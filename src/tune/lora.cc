@@ -77,6 +77,7 @@ class LoraTuning {
       backward_.replace_weight(name, adapted_[name]);
     }
     gradient_ = std::make_unique<LoraGradient>(result_.adapter, pool);
+    backward_.keep_values(options.kept_bytes);
   }
 
   // Time from one window each way; the adapter stays what it is.
@@ -439,7 +440,7 @@ uint64_t lora_bytes(const Model& model, const LoraOptions& options, size_t longe
   }
   const uint64_t stride = padded_stride(longest_window);
   const uint64_t scratch = (most_rows + most_cols + 3 * options.rank) * stride + options.rank * (most_rows + std::max(most_rows, most_cols));
-  return 2 * parameters * sizeof(float) + states + scratch * sizeof(float) + predicted_backward_bytes(model, longest_window, n_threads);
+  return 2 * parameters * sizeof(float) + states + scratch * sizeof(float) + predicted_backward_bytes(model, longest_window, n_threads, options.kept_bytes);
 }
 
 LoraPrediction predict_lora(const Model& model, std::span<const TuneWindow> windows, const LoraOptions& options, ThreadPool& pool) {

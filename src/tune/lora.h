@@ -44,6 +44,7 @@ struct LoraOptions {
   uint64_t seed = 1;
   std::string checkpoint;           // file to go on from and to save to; empty: none
   double save_seconds = 60;
+  uint64_t kept_bytes = 1 << 30;    // values of all blocks stay between the two passes where they take no more
   std::function<void(uint64_t step)> on_step;  // after each step
   std::string model_hash;           // of the model's files: a checkpoint of another model is not gone on from
 };

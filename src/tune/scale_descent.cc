@@ -13,6 +13,7 @@
 #include "kernel/kernels.h"
 #include "tune/scale_fields.h"
 #include "tune/schedule.h"
+#include "tune/windows.h"
 
 namespace tsubu {
 namespace {
@@ -148,7 +149,8 @@ class ScaleDescent : public GradientSink {
 
   ScaleDescentResult run() {
     ScaleDescentResult result;
-    const auto [learned, judged] = windows();
+    const auto [learned, judged] =
+        split_windows(corpus_, options_.held_out, options_.max_tokens, options_.judged_tokens);
     if (learned.empty() || judged.empty()) return result;
     for (const auto& [name, b] : blocks_) {
       result.n_parameters += b.p.s.size();
@@ -221,25 +223,6 @@ class ScaleDescent : public GradientSink {
   }
 
  private:
-  struct Windows {
-    std::vector<size_t> learned, judged;
-  };
-  // Every so many windows one judges, as in pipeline/calibrated.cc; both kinds are spread over the text.
-  Windows windows() const {
-    Windows all, w;
-    if (options_.held_out <= 0) return w;
-    const auto period = static_cast<size_t>(std::max(2.0, std::round(1 / options_.held_out)));
-    for (size_t c = 0; c < corpus_.chunks.size(); ++c) (c % period == period - 1 ? all.judged : all.learned).push_back(c);
-    const auto spread = [&](const std::vector<size_t>& from, uint64_t tokens) {
-      const size_t n = std::min<size_t>(from.size(), std::max<uint64_t>(1, tokens / corpus_.context));
-      std::vector<size_t> to;
-      for (size_t i = 0; i < n; ++i) to.push_back(from[i * from.size() / n]);
-      return to;
-    };
-    if (all.judged.empty()) return w;
-    return {spread(all.learned, options_.max_tokens), spread(all.judged, options_.judged_tokens)};
-  }
-
   // Summed over the window's tokens.
   double divergence(const std::vector<TokenId>& tokens, GradientSink* sink) {
     const size_t n_vocab = teacher_.n_vocab();
