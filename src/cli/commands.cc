@@ -11,7 +11,7 @@ namespace tsubu {
 extern const Command kInspectCommand, kConvertCommand, kCalibrateCommand, kTransformCommand, kQuantizeCommand,
     kPlanCommand, kSimulateCommand, kEvalCommand, kCertifyCommand, kBenchCommand, kReportCommand, kRunCommand, kTokenizeCommand,
     kTypesCommand, kSchemesCommand, kMethodsCommand, kRecipesCommand, kArchsCommand, kLensCommand, kLayoutsCommand, kDiffCommand,
-    kLintCommand, kExplainCommand, kServeCommand, kHubCommand, kGradientCommand, kVerifyCommand;
+    kLintCommand, kExplainCommand, kServeCommand, kHubCommand, kGradientCommand, kTuneCommand, kVerifyCommand;
 
 std::span<const Command* const> commands() {
   static constexpr const Command* kCommands[] = {
@@ -19,7 +19,7 @@ std::span<const Command* const> commands() {
       &kQuantizeCommand, &kPlanCommand,    &kSimulateCommand, &kEvalCommand,    &kCertifyCommand,   &kLensCommand,
       &kBenchCommand,    &kReportCommand,  &kRunCommand,     &kTokenizeCommand, &kTypesCommand,     &kSchemesCommand,
       &kMethodsCommand,  &kRecipesCommand, &kArchsCommand,   &kLayoutsCommand,  &kExplainCommand,
-      &kServeCommand,    &kHubCommand,    &kGradientCommand,    &kVerifyCommand,
+      &kServeCommand,    &kHubCommand,    &kGradientCommand,    &kTuneCommand,    &kVerifyCommand,
   };
   return kCommands;
 }

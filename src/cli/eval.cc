@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/size.h"
+#include "cli/adapter_options.h"
 #include "cli/checks.h"
 #include "cli/command.h"
 #include "cli/numerics_options.h"
@@ -21,6 +22,7 @@ namespace {
 
 struct Options {
   std::string model, base, protocol = "llama.cpp", products = "auto";
+  std::vector<std::string> adapters;
   std::vector<std::string> texts, tasks;
   uint32_t task_limit = 0;
   std::optional<uint32_t> context;
@@ -151,7 +153,7 @@ Json result_json(const Options& o, const EvalResult& result, const EvalOptions& 
 // Questions alone.
 ExitCode run_only_tasks(const Options& o, const CommonOptions& common) {
   if (o.max_perplexity || o.max_divergence) fail(ExitCode::kUsage, "eval: --max-ppl and --max-kld need text: add --text F");
-  const auto model = Model::open(model_path(o.model));
+  const auto model = open_adapted(o.model, o.adapters);
   const auto base = o.base.empty() ? nullptr : Model::open(model_path(o.base));
   ThreadPool pool(common.threads);
   const std::vector<TaskRun> tasks = run_tasks(o, *model, base.get(), pool);
@@ -176,7 +178,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.context = o.context.value_or(options.protocol == EvalProtocol::kPaper ? 2048 : 512);
   options.act_int8_base = options.act_int8;
 
-  const auto model = Model::open(model_path(o.model));
+  const auto model = open_adapted(o.model, o.adapters);
   const auto base = o.base.empty() ? nullptr : Model::open(model_path(o.base));
   for (const Model* m : {model.get(), base.get()}) {
     if (!m || m->hparams().n_ctx == 0 || m->hparams().n_ctx >= options.context) continue;
@@ -207,6 +209,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
   app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
+  declare_adapters(app, o->adapters);
   app.add_option("--ref", o->base, "Base model: measure the divergence from it")->type_name("BASE");
   app.add_option("--text", o->texts, "UTF-8 text; repeatable, no chunk spans two texts")
       ->type_name("F")

@@ -9,17 +9,21 @@ namespace {
 namespace fs = std::filesystem;
 
 // Say where things lie, how to show them, or how fast: nothing of what is in the output.
-constexpr std::string_view kNotKept[] = {"--output", "--json", "--threads", "--quiet", "--help", "--dry-run", "--no-manifest"};
+constexpr std::string_view kNotKept[] = {"--output", "--json", "--threads", "--quiet", "--help", "--dry-run", "--no-manifest",
+                                          "--no-checkpoint"};
 // How the types were found; what was found is the manifest's recipe.
 constexpr std::string_view kOfThePlan[] = {"--recipe", "--size", "--bpw", "--max-kld", "--allow", "--fused", "--probes", "--verify", "--costs"};
-constexpr std::string_view kFiles[] = {"--text", "--stats", "--refine", "--base"};
+constexpr std::string_view kFiles[] = {"--text", "--stats", "--refine", "--base", "--start", "--adapter"};
 
 template <size_t n>
 bool is_one_of(std::string_view name, const std::string_view (&names)[n]) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
-std::string file_name(const std::string& value) { return fs::path(value).filename().string(); }
+std::string file_name(const std::string& value) {
+  const fs::path path(value);
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
 
 // "name:0.5" → "name": a text's weight follows its name.
 std::string without_weight(const std::string& option, const std::string& value) {

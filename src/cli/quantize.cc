@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "base/file.h"
+#include "cli/adapter_options.h"
 #include "cli/command.h"
 #include "cli/layout_output.h"
 #include "cli/manifest_options.h"
@@ -21,6 +22,7 @@ namespace tsubu {
 namespace {
 
 struct Options {
+  std::vector<std::string> adapters;
   std::string model, to, format = "gguf", recipe_file, stats, refine, effort = "default", products = "auto";
   std::vector<std::string> tensor_types, texts;
   CorpusOptions corpus;
@@ -150,7 +152,7 @@ ExitCode run_layout(const Options& o, const CommonOptions& common) {
     options.method = {SimStart::kGptq, layout.passes};
   options.given_options = o.given;
   options.write_manifest = !o.no_manifest;
-  const auto model = Model::open(model_path(o.model));
+  const auto model = open_adapted(o.model, o.adapters);
   if (!o.repeats.is_null() && o.repeats.contains("choices"))
     options.choices = choices_from_json(o.repeats["choices"], o.format, o.recipe_file + ": choices");
   else if (!o.recipe_file.empty() && o.repeats.is_null())
@@ -196,7 +198,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.measure_error = !o.no_measure;
   options.n_threads = common.threads;
 
-  const auto model = Model::open(model_path(o.model));
+  const auto model = open_adapted(o.model, o.adapters);
   if (o.target.any()) return run_fit(o, effort, *model, options, common);
   std::optional<Corpus> corpus;
   if (!o.texts.empty()) {
@@ -275,6 +277,7 @@ std::shared_ptr<Options> declare_options(CLI::App& app) {
   auto o = std::make_shared<Options>();
   PlanOptions& plan = o->quantize.plan;
   app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
+  declare_adapters(app, o->adapters);
   app.add_option("-o,--output", o->quantize.output, "GGUF file to write")->required()->type_name("OUT");
   auto* to = app.add_option("--to", o->to, "Type or stock recipe (default Q4_K_M; see tsubu types, tsubu recipes)")
                  ->type_name("TYPE|RECIPE|SCHEME");

@@ -44,7 +44,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("RUN", o->runs, "JSON of certify, eval, bench, lens or quantize")->required()->type_name(" ");
+  app.add_option("RUN", o->runs, "JSON of certify, eval, bench, lens, quantize or tune")->required()->type_name(" ");
   app.add_option("-o,--output", o->output, "The page: one HTML file that needs nothing else")
       ->required()
       ->type_name("F");

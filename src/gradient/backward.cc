@@ -16,16 +16,28 @@ namespace {
 constexpr size_t kLogitFloats = size_t{1} << 24;  // of the head at a time
 constexpr size_t kTokens = 16;                    // of one item of elementwise work
 
+EngineOptions engine_options(const BackwardOptions& options) {
+  EngineOptions engine;
+  engine.numerics = options.numerics;
+  engine.bf16_products = options.bf16_products && !options.numerics.any();
+  return engine;
+}
+
 }  // namespace
 
-Backward::Backward(const Model& model, ThreadPool& pool)
-    : model_(model), graph_(model.graph()), pool_(pool), engine_(Engine::make(model, pool)) {
+Backward::Backward(const Model& model, ThreadPool& pool, const BackwardOptions& options)
+    : model_(model),
+      graph_(model.graph()),
+      pool_(pool),
+      numerics_(options.numerics),
+      engine_(Engine::make(model, pool, engine_options(options))),
+      linears_(options.bf16_products) {
   for (const RopeSpec& spec : graph_.ropes) ropes_.emplace_back(spec);
   const size_t head = graph_.ops.size() - 1;  // the engine has checked that there is one
   for (size_t i = 0; i < head; ++i)
     if (i == 0 || graph_.ops[i].layer != graph_.ops[i - 1].layer) cuts_.push_back(i);
   cuts_.push_back(head);
-  head_tokens_ = std::max<size_t>(kTokens, kLogitFloats / engine_->n_vocab() / kTokens * kTokens);
+  head_tokens_ = tokens_of_head(engine_->n_vocab());
   tiles_.resize(static_cast<size_t>(pool.size()));
 }
 
@@ -40,11 +52,22 @@ void Backward::replace_weight(const std::string& name, const ModelTensor& tensor
   vectors_.erase(name);
 }
 
+size_t Backward::tokens_of_head(size_t n_vocab) { return std::max<size_t>(kTokens, kLogitFloats / n_vocab / kTokens * kTokens); }
+
+// The smallest that is large enough, else the largest, grown: windows of one size take the same buffers again and again, and the
+// head's stays the only one of its size.
 Backward::Buffer Backward::take(size_t n_floats) {
+  auto best = free_.end();
+  for (auto it = free_.begin(); it != free_.end(); ++it) {
+    const auto is_better = [&](size_t size, size_t than) {
+      return size >= n_floats ? than < n_floats || size < than : than < n_floats && size > than;
+    };
+    if (best == free_.end() || is_better(it->size(), best->size())) best = it;
+  }
   Buffer buffer;
-  if (!free_.empty()) {
-    buffer = std::move(free_.back());
-    free_.pop_back();
+  if (best != free_.end()) {
+    buffer = std::move(*best);
+    free_.erase(best);
   }
   if (buffer.size() < n_floats) buffer.resize(n_floats);
   return buffer;
@@ -111,9 +134,12 @@ double Backward::run(std::span<const TokenId> tokens, size_t first, const LogitL
   if (!session_ || session_->capacity() < tokens.size()) session_ = engine_->new_session(tokens.size());
   for (RopeTable& rope : ropes_) rope.reserve(tokens.size(), session_->capacity());
   forget();
-  for (size_t s = 0; s + 1 < cuts_.size(); ++s) forward_segment(s, tokens, false);
+  uint64_t floats = 0;
+  for (uint32_t w : graph_.widths) floats += w;
+  const bool is_kept = floats * tokens.size() * sizeof(float) <= kept_bytes_;
+  for (size_t s = 0; s + 1 < cuts_.size(); ++s) forward_segment(s, tokens, is_kept);
   const double sum = head(tokens, first, loss, &sink);
-  for (size_t s = cuts_.size() - 1; s-- > 0;) backward_segment(s, tokens, sink);
+  for (size_t s = cuts_.size() - 1; s-- > 0;) backward_segment(s, tokens, sink, is_kept);
   forget();
   return sum;
 }
@@ -159,9 +185,10 @@ double Backward::head(std::span<const TokenId> tokens, size_t first, const Logit
   return sum;
 }
 
-void Backward::backward_segment(size_t segment, std::span<const TokenId> tokens, GradientSink& sink) {
+void Backward::backward_segment(size_t segment, std::span<const TokenId> tokens, GradientSink& sink,
+                                bool is_kept) {
   throw_if_interrupted();
-  forward_segment(segment, tokens, true);
+  if (!is_kept) forward_segment(segment, tokens, true);
   for (size_t i = cuts_[segment + 1]; i-- > cuts_[segment];) {
     const Op& op = graph_.ops[i];
     const auto g = gradients_.find(op.output);
@@ -220,7 +247,12 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
           soft_cap_gradient(op.softcap, y + first * w, own + first * w, count * w, own + first * w);
         });
       }
-      sink.on_linear(op, input(0), g, n, n_cols, w);
+      const float* x = input(0);
+      if (numerics_.activations) {
+        rounded_.assign(x, n, n_cols, numerics_, 0, false, pool_);
+        x = rounded_.values();
+      }
+      sink.on_linear(op, x, g, n, n_cols, w);
       Buffer gx = take(n * n_cols);
       linears_.input(weight(op.weight), g, n, gx.data(), pool_);
       return add_gradient(op.inputs[0], std::move(gx), n);
@@ -396,7 +428,8 @@ uint64_t Backward::scratch_bytes() const {
   for (const Buffer& b : free_) floats += b.size();
   for (const auto* buffers : {&values_, &gradients_})
     for (const auto& [value, buffer] : *buffers) floats += buffer.size();
-  return floats * sizeof(float) + linears_.size_bytes() + attentions_.size_bytes() + experts_.size_bytes();
+  return floats * sizeof(float) + linears_.size_bytes() + attentions_.size_bytes() + experts_.size_bytes() +
+         rounded_.size_bytes();
 }
 
 }  // namespace tsubu

@@ -14,6 +14,7 @@
 
 #include "base/aligned.h"
 #include "engine/engine.h"
+#include "engine/quantized_inputs.h"
 #include "engine/rope.h"
 #include "gradient/attention_gradient.h"
 #include "gradient/expert_gradient.h"
@@ -42,10 +43,19 @@ class GradientSink {
 // Turns logits (n, n_vocab) of the window's tokens from `first` on into ∂loss/∂logits in place; returns their loss.
 using LogitLoss = std::function<double(size_t first, size_t n, float* logits)>;
 
+struct BackwardOptions {
+  // The forward pass rounds the inputs of the blocks' linears so (its activations alone may be set); gradients pass that
+  // rounding as if it were not there, and weights meet the rounded inputs.
+  Numerics numerics;
+  // Linears multiply bfloat16 numbers, forward (not the head, nor with numerics) and backward: several times as fast where
+  // Kernels::native_bf16, and then bits depend on the instruction set.
+  bool bf16_products = false;
+};
+
 class Backward {
  public:
   // model and pool must outlive it. Throws Error(kUnsupported) when the graph does not end with the linear of the logits.
-  Backward(const Model& model, ThreadPool& pool);
+  Backward(const Model& model, ThreadPool& pool, const BackwardOptions& options = {});
 
   // The loss over tokens [first, n) of the window; `loss` is called for pieces of them in order.
   double run(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss, GradientSink& sink);
@@ -53,9 +63,13 @@ class Backward {
   double forward(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss);
   // From now on operations that use weight `name` use this tensor, of the same shape; it must outlive this.
   void replace_weight(const std::string& name, const ModelTensor& tensor);
+  // Values of all blocks stay in memory between the two passes where they take at most so many bytes for the window: each
+  // block is then computed once. The same bits; 0, the default: never.
+  void keep_values(uint64_t max_bytes) { kept_bytes_ = max_bytes; }
   size_t n_vocab() const { return engine_->n_vocab(); }
   // Tokens of the head's pieces.
   size_t head_tokens() const { return head_tokens_; }
+  static size_t tokens_of_head(size_t n_vocab);
   // Bytes of values and gradients after a run, besides the engine's.
   uint64_t scratch_bytes() const;
 
@@ -67,7 +81,7 @@ class Backward {
   void give(Buffer&& buffer);
   void forward_segment(size_t segment, std::span<const TokenId> tokens, bool keep_all);
   double head(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss, GradientSink* sink);
-  void backward_segment(size_t segment, std::span<const TokenId> tokens, GradientSink& sink);
+  void backward_segment(size_t segment, std::span<const TokenId> tokens, GradientSink& sink, bool is_kept);
   void backward_op(const Op& op, std::span<const TokenId> tokens, GradientSink& sink);
   void norm(const Op& op, size_t n_tokens, GradientSink& sink);
   void attention(const Op& op, size_t n_tokens, GradientSink& sink);
@@ -82,12 +96,15 @@ class Backward {
   const Model& model_;
   const Graph& graph_;
   ThreadPool& pool_;
+  Numerics numerics_;
+  QuantizedInputs rounded_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Session> session_;
   std::map<std::string, const ModelTensor*> replaced_;
   std::vector<RopeTable> ropes_;
   std::vector<size_t> cuts_;                     // segment s: ops [cuts_[s], cuts_[s + 1]); the head follows the last
   size_t head_tokens_ = 0;
+  uint64_t kept_bytes_ = 0;
   std::map<ValueId, Buffer> values_, gradients_;  // values at boundaries, and of the segment at work
   std::map<std::string, std::vector<float>> vectors_;  // of norms, sinks
   std::vector<Buffer> free_;

@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 
 #include "base/error.h"
+#include "engine/linear.h"
 #include "engine/random_shapes.h"
 #include "gradient/loss.h"
 #include "gradient/weight_gradients.h"
@@ -143,6 +145,69 @@ TEST(Backward, AddsWindowsUp) {
     // Tables and biases are summed token by token: as many roundings as tokens.
     for (size_t i = 0; i < gradient.size(); ++i)
       ASSERT_NEAR(2 * gradient[i], twice.gradients.at(name)[i], 2 * kTokens * 0x1p-24f * 4 * most) << name;
+  }
+}
+
+TEST_P(EveryShape, KeptValuesGiveTheSameBits) {
+  const RandomModel model(GetParam().options);
+  const std::vector<TokenId> tokens = random_tokens(kTokens, kVocab, 3), targets = targets_of(tokens);
+  ThreadPool pool(2);
+  Backward backward(model, pool);
+  backward.keep_values(uint64_t{1} << 30);
+  WeightGradients sums(model, pool);
+  const double loss = backward.run(
+      tokens, kFirst,
+      [&](size_t first, size_t n, float* logits) {
+        return cross_entropy(std::span(targets).subspan(first, n), 1, logits, kVocab, pool);
+      },
+      sums);
+  const Result computed_twice = gradients_of(model, tokens);
+  EXPECT_EQ(loss, computed_twice.loss);
+  EXPECT_EQ(sums.all(), computed_twice.gradients);
+}
+
+// Products of bfloat16 numbers: each factor is off by 2^-9 of itself at most, the sums are f32.
+TEST(LinearGradient, MultipliesBfloat16) {
+  ThreadPool pool(2);
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal;
+  for (const auto& [n_tokens, n_cols, n_rows] : {std::array<size_t, 3>{61, 48, 50}, {256, 160, 200}, {1, 16, 7}}) {
+    RandomModel model{RandomModelOptions()};
+    model.add("w", {n_rows, n_cols}, "F32", 1);
+    const ModelTensor& weight = model.tensor("w");
+    AlignedVector<float> x(n_tokens * n_cols), g(n_tokens * n_rows), gx(x.size()), gx_bf16(x.size()), gw(n_rows * n_cols),
+        gw_bf16(gw.size());
+    for (float& v : x) v = normal(random);
+    for (float& v : g) v = normal(random);
+    LinearGradient exact, rounded(true);
+    exact.input(weight, g.data(), n_tokens, gx.data(), pool);
+    rounded.input(weight, g.data(), n_tokens, gx_bf16.data(), pool);
+    exact.weight(x.data(), g.data(), n_tokens, n_cols, n_rows, gw.data(), pool);
+    rounded.weight(x.data(), g.data(), n_tokens, n_cols, n_rows, gw_bf16.data(), pool);
+    const std::vector<float> w = read_vector(weight);
+    const double bound = 2 * 0x1p-9 + 0x1p-18 + 2 * static_cast<double>(std::max(n_rows, n_tokens)) * 0x1p-24;
+    size_t n_other = 0;
+    for (size_t t = 0; t < n_tokens; ++t)
+      for (size_t c = 0; c < n_cols; ++c) {
+        double size = 0;
+        for (size_t r = 0; r < n_rows; ++r) size += std::fabs(static_cast<double>(g[t * n_rows + r] * w[r * n_cols + c]));
+        ASSERT_NEAR(gx[t * n_cols + c], gx_bf16[t * n_cols + c], bound * size);
+        n_other += gx[t * n_cols + c] != gx_bf16[t * n_cols + c];
+      }
+    for (size_t r = 0; r < n_rows; ++r)
+      for (size_t c = 0; c < n_cols; ++c) {
+        double size = 0;
+        for (size_t t = 0; t < n_tokens; ++t) size += std::fabs(static_cast<double>(g[t * n_rows + r] * x[t * n_cols + c]));
+        ASSERT_NEAR(gw[r * n_cols + c], gw_bf16[r * n_cols + c], bound * size);
+      }
+    EXPECT_GT(n_other, 0u);
+    // Another number of threads, the same bits.
+    ThreadPool one(1);
+    AlignedVector<float> again(x.size()), again_w(gw.size());
+    rounded.input(weight, g.data(), n_tokens, again.data(), one);
+    rounded.weight(x.data(), g.data(), n_tokens, n_cols, n_rows, again_w.data(), one);
+    EXPECT_EQ(again, gx_bf16);
+    EXPECT_EQ(again_w, gw_bf16);
   }
 }
 

@@ -11,6 +11,25 @@ namespace {
 constexpr size_t kSlabFloats = size_t{1} << 23;  // of a weight that are transposed at a time
 constexpr size_t kSquare = 16;                   // of the kernel's transposition
 constexpr size_t kTile = 64;                     // rows of one product's item
+constexpr size_t kPanel = 16;                    // columns of a panel of bfloat16 pairs
+constexpr size_t kPanels = 8;                    // of one item
+constexpr size_t kPairedRows = 96;               // of a weight's gradient in bfloat16: whole tiles of the kernel
+
+// Pairs along the summed dimension, padded as products_bf16 wants them.
+size_t n_pairs_of(size_t n) { return (n + 2 * kPanel - 1) / (2 * kPanel) * kPanel; }
+
+void grow(auto& buffer, size_t n) {
+  if (buffer.size() < n) buffer.resize(n);
+}
+
+// Rows `first` and `second` of the summed dimension (nullptr: zeros) as pair `pair` of every panel of n_cols columns.
+void pair_into_panels(const float* first, const float* second, size_t n_cols, size_t n_pairs, size_t pair, const float* zeros,
+                      uint32_t* panels) {
+  for (size_t c = 0; c < n_cols; c += kPanel)
+    kernels().pair_rows_bf16(first ? first + c : zeros, second ? second + c : zeros, kPanel, panels + c * n_pairs + pair * kPanel);
+}
+
+size_t slab_rows(size_t n_cols) { return std::max(kTile, kSlabFloats / n_cols / kTile * kTile); }
 
 }  // namespace
 
@@ -39,7 +58,8 @@ void transpose(const float* x, size_t n_rows, size_t n_cols, AlignedVector<float
 
 void LinearGradient::input(const ModelTensor& weight, const float* g, size_t n_tokens, float* out, ThreadPool& pool) {
   const size_t n_rows = weight.n_rows(), n_cols = weight.n_cols();
-  const size_t slab = std::max(kTile, kSlabFloats / n_cols / kTile * kTile);
+  if (bf16_ && n_cols % kPanel == 0) return input_bf16(weight, g, n_tokens, out, pool);
+  const size_t slab = slab_rows(n_cols);
   rows_.resize(static_cast<size_t>(pool.size()));
   for (size_t first = 0; first < n_rows; first += slab) {
     const size_t count = std::min(slab, n_rows - first), stride = padded_stride(count);
@@ -67,6 +87,7 @@ void LinearGradient::input(const ModelTensor& weight, const float* g, size_t n_t
 
 void LinearGradient::weight_rows(const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows,
                                  const VisitRows& visit, ThreadPool& pool) {
+  if (bf16_ && n_cols % kPanel == 0) return weight_rows_bf16(x, g, n_tokens, n_cols, n_rows, visit, pool);
   const size_t stride = padded_stride(n_tokens);
   transpose(x, n_tokens, n_cols, transposed_, pool);
   transpose(g, n_tokens, n_rows, other_, pool);
@@ -81,6 +102,75 @@ void LinearGradient::weight_rows(const float* x, const float* g, size_t n_tokens
   });
 }
 
+// The summed dimension is the weight's rows, a slab of them at a time.
+void LinearGradient::input_bf16(const ModelTensor& weight, const float* g, size_t n_tokens, float* out, ThreadPool& pool) {
+  const size_t n_rows = weight.n_rows(), n_cols = weight.n_cols();
+  const size_t slab = std::max(2 * kPanel, 2 * kSlabFloats / n_cols / (2 * kPanel) * (2 * kPanel));
+  rows_.resize(static_cast<size_t>(pool.size()));
+  for (size_t first = 0; first < n_rows; first += slab) {
+    const size_t count = std::min(slab, n_rows - first), n_pairs = n_pairs_of(count), ld = n_pairs + kPanel;
+    grow(panels_, n_cols * n_pairs);
+    grow(left_, n_tokens * ld);
+    pool.parallel_for(n_pairs / kPanel, [&](size_t item, int worker) {
+      AlignedVector<float>& rows = rows_[static_cast<size_t>(worker)];
+      grow(rows, (2 * kPanel + 1) * n_cols);
+      const size_t row = item * 2 * kPanel, n = row < count ? std::min(2 * kPanel, count - row) : 0;
+      if (n > 0) weight.read_rows(first + row, n, rows.data());
+      std::fill_n(rows.data() + n * n_cols, (2 * kPanel + 1 - n) * n_cols, 0.0f);
+      for (size_t p = 0; p < kPanel; ++p)
+        pair_into_panels(rows.data() + 2 * p * n_cols, rows.data() + (2 * p + 1) * n_cols, n_cols, n_pairs, item * kPanel + p, nullptr,
+                         panels_.data());
+    });
+    pool.parallel_for((n_tokens + kPanel - 1) / kPanel, [&](size_t item, int) {
+      for (size_t t = item * kPanel; t < std::min(n_tokens, (item + 1) * kPanel); ++t) {
+        auto* to = reinterpret_cast<uint16_t*>(left_.data() + t * ld);
+        kernels().round_to_bf16(g + t * n_rows + first, count, to);
+        std::fill(to + count, to + 2 * n_pairs, uint16_t{0});
+      }
+    });
+    const bool adds = first > 0;
+    if (adds) grow(part_, n_tokens * n_cols);
+    float* to = adds ? part_.data() : out;
+    const size_t n_panels = n_cols / kPanel;
+    pool.parallel_for((n_panels + kPanels - 1) / kPanels, [&](size_t item, int) {
+      const size_t panel = item * kPanels, n = std::min(kPanels, n_panels - panel), col = panel * kPanel;
+      kernels().products_bf16(left_.data(), ld, panels_.data() + col * n_pairs, n, n_pairs, n_tokens, to + col, n_cols);
+      if (!adds) return;
+      for (size_t t = 0; t < n_tokens; ++t)
+        kernels().add(out + t * n_cols + col, to + t * n_cols + col, out + t * n_cols + col, n * kPanel);
+    });
+  }
+}
+
+// The summed dimension is the tokens.
+void LinearGradient::weight_rows_bf16(const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows,
+                                      const VisitRows& visit, ThreadPool& pool) {
+  const size_t n_pairs = n_pairs_of(n_tokens), ld = n_pairs + kPanel;
+  const size_t row_stride = padded_stride(n_rows);
+  grow(panels_, n_cols * n_pairs);
+  grow(pairs_, n_pairs * row_stride);
+  grow(left_, (n_rows + kPanel) * ld);
+  const std::vector<float> zeros(std::max(n_rows, kPanel));
+  pool.parallel_for(n_pairs, [&](size_t pair, int) {
+    const auto row = [&](const float* from, size_t width, size_t i) { return i < n_tokens ? from + i * width : nullptr; };
+    pair_into_panels(row(x, n_cols, 2 * pair), row(x, n_cols, 2 * pair + 1), n_cols, n_pairs, pair, zeros.data(), panels_.data());
+    const float *a = row(g, n_rows, 2 * pair), *b = row(g, n_rows, 2 * pair + 1);
+    kernels().pair_rows_bf16(a ? a : zeros.data(), b ? b : zeros.data(), n_rows, pairs_.data() + pair * row_stride);
+  });
+  rows_.resize(static_cast<size_t>(pool.size()));
+  pool.parallel_for((n_rows + kPairedRows - 1) / kPairedRows, [&](size_t item, int worker) {
+    AlignedVector<float>& product = rows_[static_cast<size_t>(worker)];
+    grow(product, kPairedRows * n_cols);
+    const size_t row = item * kPairedRows, n = std::min(kPairedRows, n_rows - row);
+    // Whole squares of pairs: the padded columns beyond the last row are never read as rows.
+    for (size_t r = row; r < row + n; r += kSquare)
+      for (size_t p = 0; p < n_pairs; p += kSquare)
+        kernels().transpose_pairs(pairs_.data() + p * row_stride + r, row_stride, left_.data() + r * ld + p, ld);
+    kernels().products_bf16(left_.data() + row * ld, ld, panels_.data(), n_cols / kPanel, n_pairs, n, product.data(), n_cols);
+    visit(row, n, product.data());
+  });
+}
+
 void LinearGradient::weight(const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows, float* sum,
                             ThreadPool& pool) {
   weight_rows(
@@ -91,8 +181,14 @@ void LinearGradient::weight(const float* x, const float* g, size_t n_tokens, siz
       pool);
 }
 
+uint64_t LinearGradient::slab_floats(uint64_t n_rows, uint64_t n_cols, uint64_t n_tokens) {
+  const size_t slab = slab_rows(n_cols);
+  return n_cols * padded_stride(std::min<uint64_t>(slab, n_rows)) + (n_rows > slab ? n_tokens * n_cols : 0);
+}
+
 uint64_t LinearGradient::size_bytes() const {
   uint64_t floats = transposed_.size() + other_.size() + part_.size();
+  floats += panels_.size() + pairs_.size() + left_.size();
   for (const auto& rows : rows_) floats += rows.size();
   return floats * sizeof(float);
 }

@@ -1,6 +1,7 @@
 // Gradients of a linear y = x Wᵀ + b, given g = ∂loss/∂y: of its input, g W, and of its weight, gᵀ x. Both are dot products
 // of rows (Kernels::gemm_nt) after a transposition. f32; every element is one fixed-order sum for a matrix of at most
-// kSlabFloats weights, else a sum of such, whatever the number of threads.
+// kSlabFloats weights, else a sum of such, whatever the number of threads. With bf16 products both factors are rounded to
+// bfloat16 and summed in f32 (Kernels::products_bf16, whose bits depend on the instruction set).
 #pragma once
 
 #include <cstddef>
@@ -21,6 +22,7 @@ void transpose(const float* x, size_t n_rows, size_t n_cols, AlignedVector<float
 
 class LinearGradient {
  public:
+  explicit LinearGradient(bool bf16_products = false) : bf16_(bf16_products) {}
   // out (n_tokens, n_cols) = g (n_tokens, n_rows) · weight, whose rows are decoded some at a time.
   void input(const ModelTensor& weight, const float* g, size_t n_tokens, float* out, ThreadPool& pool);
   // sum (n_rows, n_cols) += gᵀ x; x is (n_tokens, n_cols), g (n_tokens, n_rows).
@@ -31,8 +33,15 @@ class LinearGradient {
   void weight_rows(const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows, const VisitRows& visit,
                    ThreadPool& pool);
   uint64_t size_bytes() const;
+  // What input() needs for a matrix, besides rows for each worker.
+  static uint64_t slab_floats(uint64_t n_rows, uint64_t n_cols, uint64_t n_tokens);
 
  private:
+  void input_bf16(const ModelTensor& weight, const float* g, size_t n_tokens, float* out, ThreadPool& pool);
+  void weight_rows_bf16(const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows,
+                        const VisitRows& visit, ThreadPool& pool);
+  bool bf16_ = false;
+  AlignedVector<uint32_t> panels_, pairs_, left_;  // of bfloat16 products: right factor, rows of pairs, left factor
   AlignedVector<float> transposed_, other_, part_;
   std::vector<AlignedVector<float>> rows_;  // one for each worker
 };

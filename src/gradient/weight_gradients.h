@@ -11,7 +11,8 @@ namespace tsubu {
 
 class WeightGradients : public GradientSink {
  public:
-  WeightGradients(const Model& model, ThreadPool& pool) : model_(model), pool_(pool) {}
+  WeightGradients(const Model& model, ThreadPool& pool, bool bf16_products = false)
+      : model_(model), pool_(pool), linears_(bf16_products) {}
   void on_linear(const Op& op, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows) override;
   bool wants_vectors() const override { return true; }
   void on_rows(const Op& op, std::span<const TokenId> ids, const float* g, size_t width) override;

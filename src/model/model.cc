@@ -76,6 +76,12 @@ void Model::route_all_experts() {
   if (route_all(graph_) == 0) fail(ExitCode::kUnsupported, "{}: the model is no mixture of experts", path_);
 }
 
+void Model::add_low_rank(std::string_view name, std::shared_ptr<const LowRank> addition) {
+  const auto it = std::find_if(tensors_.begin(), tensors_.end(), [&](const ModelTensor& t) { return t.name() == name; });
+  if (it == tensors_.end()) fail(ExitCode::kBadInput, "{}: there is no tensor {}", path_, name);
+  *it = it->with_low_rank(std::move(addition));
+}
+
 const ModelTensor* Model::find(std::string_view name) const {
   const auto it =
       std::find_if(tensors_.begin(), tensors_.end(), [&](const ModelTensor& t) { return t.name() == name; });

@@ -136,12 +136,6 @@ std::map<std::string, std::vector<float>> importance_of(const std::vector<Planne
   return r;
 }
 
-void check_output(const Model& model, const std::string& output) {
-  for (const std::string& file : model.files())
-    if (same_file(file, output))
-      fail(ExitCode::kUsage, "{}: output and input are the same file (choose another -o)", output);
-}
-
 void check_space(const std::string& output, uint64_t needed) {
   auto directory = std::filesystem::path(output).parent_path();
   if (directory.empty()) directory = ".";
@@ -208,6 +202,7 @@ GgufMetadata output_metadata(const Model& model, const Recipe& recipe, const Qua
     metadata.set("quantize.imatrix.entries_count", GgufValue::u32(static_cast<uint32_t>(options.stats->entries.size())));
     metadata.set("quantize.imatrix.chunks_count", GgufValue::u32(options.stats->chunk_count));
   }
+  if (options.trained) metadata.set("tsubu.training", GgufValue::string(options.trained->method));
   if (options.corpus) {
     std::vector<std::string> texts;
     for (const CorpusSource& s : options.corpus->sources)
@@ -293,7 +288,7 @@ const TypeInfo* kept_type(const ModelTensor& t) {
 
 std::vector<PlannedTensor> planned_tensors(const Model& model, const Recipe& recipe, QuantizeOptions& options) {
   PlanOptions plan_options = options.plan;
-  plan_options.has_stats = options.stats || options.corpus || options.statistics;
+  plan_options.has_stats = options.stats || options.corpus || options.statistics || options.trained;
   std::vector<PlannedTensor> plan = assign_types(model, recipe, plan_options);
   if (options.corpus) options.calibrated.products = choose_products(model, plan, *options.corpus, options.calibrated);
   return plan;
@@ -308,6 +303,15 @@ GgufLayout output_layout(const Model& model, const std::vector<PlannedTensor>& p
 }
 
 }  // namespace
+
+void check_output(const Model& model, const std::string& output) {
+  for (const std::string& file : model.files())
+    if (same_file(file, output))
+      fail(ExitCode::kUsage, "{}: output and input are the same file (choose another -o)", output);
+  const auto folder = std::filesystem::path(output).parent_path();
+  if (std::error_code error; !folder.empty() && !std::filesystem::is_directory(folder, error))
+    fail(ExitCode::kIo, "{}: the folder {} is not there", output, folder.string());
+}
 
 std::shared_ptr<InputDigests> input_digests(const Model& model, const QuantizeOptions& options) {
   std::vector<InputFile> files = model_inputs(model);
@@ -414,6 +418,13 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
         result.tensors[t].output_error = rounded->error;
         result.tensors[t].search_output_error = rounded->search_error;
       }
+  }
+  for (size_t t = 0; options.trained && t < jobs.size(); ++t) {
+    const auto found = options.trained->tensors.find(plan[t].tensor->name());
+    if (found == options.trained->tensors.end()) continue;
+    jobs[t].encoded = found->second;
+    jobs[t].copies = jobs[t].carries = false;
+    result.tensors[t].method = options.trained->method;
   }
   const ScaleDescentResult tuned = tune(model, plan, options, pool, jobs, result);
   AtomicFile file(options.output);

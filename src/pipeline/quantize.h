@@ -2,7 +2,9 @@
 // pieces are all the memory it takes; reading, computing and writing overlap. Same bytes for any number of threads.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +20,13 @@
 
 namespace tsubu {
 
+// Tensors that were trained in their types: their rows, ready to write.
+struct TrainedTensors {
+  std::map<std::string, std::vector<std::byte>> tensors;
+  std::string method;  // "qat"
+  Json treatment;      // all that decides their bytes besides the inputs
+};
+
 struct QuantizeOptions {
   std::string output;
   PlanOptions plan;
@@ -26,6 +35,7 @@ struct QuantizeOptions {
   const Corpus* corpus = nullptr;          // calibration text: rounding with error feedback (pipeline/calibrated.h)
   const Statistics* statistics = nullptr;  // with Gram matrices: error feedback against those; not both
   CalibratedOptions calibrated;
+  const TrainedTensors* trained = nullptr;  // not together with corpus or statistics
   bool measure_error = true;  // rel_rmse of each tensor (decodes what was encoded)
   bool dry_run = false;       // only the plan: sizes and an estimate of the time from a short measurement
   int n_threads = 0;
@@ -56,6 +66,9 @@ struct QuantizeResult {
   Json treatment;                             // pipeline/manifest.h
   std::string model_name;                     // general.name of the file
 };
+
+// Output that would overwrite the model, or in a folder that is not there: Error(kUsage / kIo), before hours of work.
+void check_output(const Model& model, const std::string& output);
 
 // Starts to compute the digests of all files that quantize() reads with these options.
 std::shared_ptr<InputDigests> input_digests(const Model& model, const QuantizeOptions& options);

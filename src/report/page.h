@@ -35,6 +35,7 @@ std::string pareto_section(const PageData& page);
 std::string divergence_section(const PageData& page);
 std::string layers_section(const PageData& page);
 std::string lens_section(const PageData& page);
+std::string training_section(const PageData& page);
 std::string tasks_section(const PageData& page);
 std::string generation_section(const PageData& page);
 std::string worst_section(const PageData& page);

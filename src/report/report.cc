@@ -50,9 +50,10 @@ std::string run_kind(const Run& run) {
     if (j.contains("prefill") && j.contains("decode") && j.contains("limits")) return "bench";
     if (j.contains("perplexity") && j.contains("tokens_scored")) return "eval";
     if (j.contains("cells") && j.contains("sensitivities") && j.contains("codecs")) return "lens";
-    if (j.contains("tensors") && j.contains("bits_per_weight") && j.contains("source_bytes")) return "quantize";
+    if (j.contains("tensors") && j.contains("bits_per_weight") && j.contains("source_bytes"))
+      return j.contains("training") ? "tune" : "quantize";
   }
-  fail(ExitCode::kBadInput, "{}: not the JSON of certify, eval, bench, lens or quantize (make it with --json, or certify -o)",
+  fail(ExitCode::kBadInput, "{}: not the JSON of certify, eval, bench, lens, quantize or tune (make it with --json, or certify -o)",
        run.path);
 }
 
@@ -68,7 +69,7 @@ std::string make_report(std::span<const Run> runs, const ReportOptions& options)
   try {
     page = gather(runs, options);
     body = verdict_section(page) + models_section(page) + pareto_section(page) + divergence_section(page) +
-           layers_section(page) + lens_section(page) + tasks_section(page) + generation_section(page) + worst_section(page) +
+           layers_section(page) + lens_section(page) + training_section(page) + tasks_section(page) + generation_section(page) + worst_section(page) +
            speed_section(page) + cost_section(page) + how_section(page, runs);
   } catch (const Json::exception& e) {
     fail(ExitCode::kBadInput, "{}: a run's JSON is not what its command writes: {}",
@@ -79,7 +80,7 @@ std::string make_report(std::span<const Run> runs, const ReportOptions& options)
   const std::string title = escape(options.title.empty() ? w("title") : options.title);
   std::string nav;
   for (const char* id :
-       {"models", "pareto", "divergence", "layers", "lens", "tasks", "generation", "worst", "speed", "cost", "how"})
+       {"models", "pareto", "divergence", "layers", "lens", "tune", "tasks", "generation", "worst", "speed", "cost", "how"})
     if (body.find(fmt::format("<section id=\"{}\">", id)) != std::string::npos)
       nav += fmt::format("<a href=\"#{}\">{}</a>", id, escape(w(id)));
   Json all = Json::array();

@@ -137,6 +137,23 @@ TEST(Report, ShowsTheLens) {
   EXPECT_THROW(make_report(broken, {}), Error);
 }
 
+TEST(Report, ShowsATraining) {
+  const Json tune = parse_json(R"({"source_bytes":9,"size_bytes":3,"bits_per_weight":2.6,"tensors":[],"notes":[],"output":"a/q<2>.gguf",
+   "training":{"best":1,"judged_tokens":8192,"seconds":90,"tokens_per_second":2345.6,"curve":[
+     {"step":0,"tokens":0,"loss":0,"divergence":0.168,"cross_entropy":4.25,"rate":0},
+     {"step":7,"tokens":14336,"loss":0.0912,"divergence":0.0877,"cross_entropy":4.19,"rate":0.001}]}})",
+                               "test");
+  const std::vector<tsubu::Run> runs = {{"tune.json", tune}};
+  EXPECT_EQ(run_kind(runs[0]), "tune");
+  const std::string page = make_report(runs, {});
+  for (const char* part : {"id=\"tune\"", "href=\"#tune\"", "q&lt;2&gt;.gguf", "0.168", "0.0912", "14336", "1m30s", "<figure>"})
+    EXPECT_NE(page.find(part), std::string::npos) << part;
+  Json damaged = tune;
+  damaged["training"].erase("curve");
+  const std::vector<tsubu::Run> broken = {{"tune.json", damaged}};
+  EXPECT_THROW(make_report(broken, {}), Error);
+}
+
 TEST(Report, RefusesWhatIsNoRun) {
   const std::vector<tsubu::Run> runs = {{"x.json", Json{{"a", 1}}}};
   EXPECT_THROW(make_report(runs, {}), Error);

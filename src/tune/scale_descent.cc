@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <numbers>
 
 #include "base/error.h"
 #include "base/progress.h"
@@ -13,13 +12,14 @@
 #include "gradient/loss.h"
 #include "kernel/kernels.h"
 #include "tune/scale_fields.h"
+#include "tune/schedule.h"
+#include "tune/windows.h"
 
 namespace tsubu {
 namespace {
 
 constexpr float kFirstDecay = 0.9f, kSecondDecay = 0.95f, kTiny = 1e-12f;  // Adam's
-constexpr uint64_t kPlaceBytes = 17;  // of a weight whose code moves
-constexpr double kWarmUp = 0.05;                                          // share of the steps
+constexpr uint64_t kPlaceBytes = 17;                                        // of a weight whose code moves
 
 // Numbers in a row of a tensor that move: start · (1 + s).
 struct Parameters {
@@ -149,7 +149,8 @@ class ScaleDescent : public GradientSink {
 
   ScaleDescentResult run() {
     ScaleDescentResult result;
-    const auto [learned, judged] = windows();
+    const auto [learned, judged] =
+        split_windows(corpus_, options_.held_out, options_.max_tokens, options_.judged_tokens);
     if (learned.empty() || judged.empty()) return result;
     for (const auto& [name, b] : blocks_) {
       result.n_parameters += b.p.s.size();
@@ -222,25 +223,6 @@ class ScaleDescent : public GradientSink {
   }
 
  private:
-  struct Windows {
-    std::vector<size_t> learned, judged;
-  };
-  // Every so many windows one judges, as in pipeline/calibrated.cc; both kinds are spread over the text.
-  Windows windows() const {
-    Windows all, w;
-    if (options_.held_out <= 0) return w;
-    const auto period = static_cast<size_t>(std::max(2.0, std::round(1 / options_.held_out)));
-    for (size_t c = 0; c < corpus_.chunks.size(); ++c) (c % period == period - 1 ? all.judged : all.learned).push_back(c);
-    const auto spread = [&](const std::vector<size_t>& from, uint64_t tokens) {
-      const size_t n = std::min<size_t>(from.size(), std::max<uint64_t>(1, tokens / corpus_.context));
-      std::vector<size_t> to;
-      for (size_t i = 0; i < n; ++i) to.push_back(from[i * from.size() / n]);
-      return to;
-    };
-    if (all.judged.empty()) return w;
-    return {spread(all.learned, options_.max_tokens), spread(all.judged, options_.judged_tokens)};
-  }
-
   // Summed over the window's tokens.
   double divergence(const std::vector<TokenId>& tokens, GradientSink* sink) {
     const size_t n_vocab = teacher_.n_vocab();
@@ -262,13 +244,11 @@ class ScaleDescent : public GradientSink {
   }
 
   void move(int step, size_t n_steps) {
-    const double done = static_cast<double>(step - 1) / static_cast<double>(n_steps);
-    const double share = done < kWarmUp ? (done + 1 / static_cast<double>(n_steps)) / kWarmUp
-                                        : 0.5 * (1 + std::cos(std::numbers::pi * (done - kWarmUp) / (1 - kWarmUp)));
-    const auto rate = static_cast<float>(options_.rate * std::min(1.0, share));
+    const double share = RateSchedule{}.share(static_cast<uint64_t>(step - 1), n_steps);
+    const auto rate = static_cast<float>(options_.rate * share);
     for (auto& [name, b] : blocks_) {
       if (b.p.s.empty()) continue;
-      if (!b.places.u.empty()) move_codes(b, static_cast<float>(options_.code_rate * std::min(1.0, share)), step);
+      if (!b.places.u.empty()) move_codes(b, static_cast<float>(options_.code_rate * share), step);
       b.p.move(rate, step);
       b.store();
     }

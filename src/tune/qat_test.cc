@@ -1,0 +1,190 @@
+#include "tune/qat.h"
+
+#include <gtest/gtest.h>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <thread>
+
+#include "base/file.h"
+#include "base/progress.h"
+#include "base/test_error_code.h"
+#include "engine/random_model.h"
+
+namespace tsubu {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Training a small random model in a coarse type.
+struct Trial {
+  explicit Trial(const std::string& type_name, const std::function<void(RandomModelOptions&)>& change = [](auto&) {})
+      : model(random_options([&](RandomModelOptions& o) {
+          o.n_ff = 64;
+          change(o);
+        })) {
+    for (const ModelTensor& t : model.tensors()) {
+      const bool rounds = t.spec().shape.size() > 1 && t.name() != "token_embd.weight";
+      tensors[t.name()].type = &type_named(rounds ? type_name : "F32");
+    }
+    corpus.context = 40;
+    for (uint32_t i = 0; i < 40; ++i) corpus.chunks.push_back(random_tokens(corpus.context, 50, 100 + i));
+    corpus.hash = "random";
+    options.tokens_per_step = 80;
+    options.n_tokens = 6000;
+    options.held_out = 0.125;
+    options.n_evaluations = 4;
+    options.adam.min_8bit = 1000;
+    options.rate = 0.005;
+    fs::remove(path());
+  }
+  ~Trial() { fs::remove(path()); }
+  static std::string path() {
+    return (fs::temp_directory_path() / ("tsubu_qat_test." + std::to_string(getpid()))).string();
+  }
+  QatResult run(int n_threads = 2) const {
+    ThreadPool pool(n_threads);
+    return Qat(model, tensors, corpus, options, pool).run();
+  }
+  RandomModel model;
+  std::map<std::string, QatTensor> tensors;
+  Corpus corpus;
+  QatOptions options;
+};
+
+class EveryType : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Qat, EveryType, ::testing::Values("Q4_0", "IQ4_NL", "Q5_1", "MXFP4", "F16"),
+                         [](const auto& p) { return std::string(p.param); });
+
+TEST_P(EveryType, BringsTheModelNearerToTheFloatOne) {
+  const Trial trial(GetParam());
+  const QatResult r = trial.run();
+  ASSERT_EQ(r.curve.size(), 5u);
+  EXPECT_EQ(r.n_steps, 75u);
+  const double first = r.curve.front().divergence, last = r.curve[r.best].divergence;
+  if (std::string(GetParam()) == "F16") {
+    EXPECT_LT(first, 1e-5);  // nothing to win
+  } else {
+    EXPECT_LT(last, 0.7 * first);
+    EXPECT_LT(r.curve.back().loss, r.curve[1].loss);
+  }
+  for (const auto& [name, q] : trial.tensors)
+    EXPECT_EQ(r.tensors.at(name).size(), tensor_bytes(*q.type, trial.model.tensor(name).n_rows(), trial.model.tensor(name).n_cols()));
+}
+
+// What is given back is what was judged: a model of those rows has the divergence of the best point.
+TEST(Qat, RowsAreThoseThatWereJudged) {
+  Trial trial("Q4_0");
+  const QatResult r = trial.run();
+  std::map<std::string, QatTensor> exact;
+  RandomModel trained(random_options([](auto& o) { o.n_ff = 64; }));
+  for (const auto& [name, q] : trial.tensors) {
+    const ModelTensor& t = trial.model.tensor(name);
+    std::vector<float> values(t.n_elements());
+    q.type->decode(r.tensors.at(name).data(), values.data(), values.size());
+    std::copy(values.begin(), values.end(), reinterpret_cast<float*>(const_cast<std::byte*>(trained.tensor(name).raw().data())));
+    exact[name] = {&type_named("F32"), true};
+  }
+  QatOptions judge = trial.options;
+  judge.start = &trained;
+  judge.n_tokens = 1;
+  ThreadPool pool(1);
+  const QatResult again = Qat(trial.model, exact, trial.corpus, judge, pool).run();
+  EXPECT_EQ(again.curve.front().divergence, r.curve[r.best].divergence);
+  EXPECT_EQ(again.curve.back().divergence, again.curve.front().divergence) << "everything is frozen";
+  EXPECT_EQ(again.n_trained, 0u);
+}
+
+TEST(Qat, DoesNotDependOnThreads) {
+  for (const bool experts : {false, true}) {
+    const Trial trial("Q4_0", [&](RandomModelOptions& o) { o.n_experts = experts ? 4 : 0; });
+    const QatResult one = trial.run(1), three = trial.run(3);
+    EXPECT_EQ(one.tensors, three.tensors);
+    EXPECT_EQ(one.curve.back().divergence, three.curve.back().divergence);
+    EXPECT_LT(one.curve[one.best].divergence, one.curve.front().divergence);
+  }
+}
+
+TEST(Qat, LearnsTheTextInstead) {
+  Trial trial("Q4_0");
+  // A text with a rule: every token is followed by the next one.
+  for (size_t c = 0; c < trial.corpus.chunks.size(); ++c)
+    for (size_t i = 0; i < trial.corpus.chunks[c].size(); ++i) trial.corpus.chunks[c][i] = static_cast<TokenId>((7 * c + i) % 50);
+  trial.options.loss = TrainingLoss::kCrossEntropy;
+  const QatResult r = trial.run();
+  EXPECT_LT(r.curve[r.best].cross_entropy, 0.5 * r.float_cross_entropy);
+}
+
+// Interrupted in the middle, also while it judges, and gone on with: the bytes of a run that was left alone.
+TEST(Qat, GoesOnFromACheckpointToTheSameBytes) {
+  const Trial plain("Q4_0");
+  const QatResult whole = plain.run();
+  Trial trial("Q4_0");
+  trial.options.checkpoint = Trial::path();
+  install_interrupt_handler();
+  // The interrupt's flag stays set for the life of a process: each part runs in a child of its own.
+  const auto in_child = [&](const std::function<void()>& f) {
+    const pid_t child = fork();
+    if (child == 0) {
+      set_quiet(true);
+      f();
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  };
+  size_t n_interrupts = 0;
+  for (int part = 0; part < 1000; ++part) {
+    const int code = in_child([&] {
+      std::thread killer([part] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(25 + part));
+        raise(SIGINT);
+      });
+      killer.detach();
+      try {
+        const QatResult r = trial.run();
+        _exit(r.tensors == whole.tensors && r.curve.back().divergence == whole.curve.back().divergence ? 0 : 7);
+      } catch (const Error& e) {
+        _exit(e.code() == ExitCode::kInterrupted ? 1 : 8);
+      }
+    });
+    ASSERT_TRUE(code == 0 || code == 1) << code;
+    if (code == 0) break;
+    ++n_interrupts;
+    EXPECT_LT(part, 999) << "no progress";
+  }
+  EXPECT_GT(n_interrupts, 0u);
+}
+
+TEST(Qat, RefusesTheCheckpointOfAnotherRunAndTooLittleText) {
+  Trial trial("Q4_0");
+  trial.options.checkpoint = Trial::path();
+  trial.options.n_tokens = 80;
+  trial.run();
+  ASSERT_TRUE(fs::exists(Trial::path()));
+  trial.options.rate = 0.01;
+  EXPECT_EQ(code_of([&] { trial.run(); }), ExitCode::kUsage);
+  write_text_file(Trial::path(), "not a checkpoint");
+  EXPECT_EQ(code_of([&] { trial.run(); }), ExitCode::kBadInput);
+  fs::remove(Trial::path());
+  trial.corpus.chunks.resize(2);
+  EXPECT_EQ(code_of([&] { trial.run(); }), ExitCode::kUsage);
+}
+
+TEST(Qat, AnEstimateChangesNothing) {
+  const Trial trial("Q4_0");
+  ThreadPool pool(2);
+  Qat qat(trial.model, trial.tensors, trial.corpus, trial.options, pool);
+  const QatEstimate e = qat.estimate();
+  EXPECT_EQ(e.n_steps, 75u);
+  EXPECT_GT(e.seconds, 0);
+  EXPECT_GT(e.memory_bytes, e.checkpoint_bytes);
+  EXPECT_EQ(qat.run().tensors, trial.run().tensors);
+}
+
+}  // namespace
+}  // namespace tsubu
