@@ -212,6 +212,7 @@ std::map<std::string, double> limits_of(const Options& o) {
 }
 
 ExitCode run(const Options& o, const CommonOptions& common) {
+  check_can_create(o.output);
   CertifyOptions options = o.certify;
   options.eval.protocol = o.protocol == "paper" ? EvalProtocol::kPaper : EvalProtocol::kLlamaCpp;
   options.eval.context = o.context.value_or(options.eval.protocol == EvalProtocol::kPaper ? 2048 : 512);
