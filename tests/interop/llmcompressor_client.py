@@ -72,7 +72,8 @@ def main():
     linears = dict(targets="Linear", ignore=["lm_head"])
     for scheme in ("W4A16", "W4A16_ASYM", "W8A16"):
         quantized(f"GPTQ {scheme}", GPTQModifier(scheme=scheme, **linears), **text)
-    quantized("GPTQ W4A16 in activation order", GPTQModifier(scheme="W4A16", actorder="group", **linears), **text)
+    for order in ("weight", "static"):
+        quantized(f"GPTQ W4A16 in the order of {order}", GPTQModifier(scheme="W4A16", actorder=order, **linears), **text)
     for scheme in ("FP8_DYNAMIC", "FP8_BLOCK", "W8A8", "NVFP4A16", "MXFP4A16"):
         quantized(scheme, QuantizationModifier(scheme=scheme, **linears))
     quantized("FP8 with static activations", QuantizationModifier(scheme="FP8", **linears), **text)
