@@ -108,6 +108,29 @@ TEST(Qat, DoesNotDependOnThreads) {
   }
 }
 
+TEST(Qat, TrainsInBfloat16AndJudgesInF32) {
+  Trial trial("Q4_0");
+  const QatResult exact = trial.run();
+  trial.options.bf16_products = true;
+  const QatResult rounded = trial.run(1);
+  EXPECT_EQ(rounded.curve.front().divergence, exact.curve.front().divergence);
+  EXPECT_NE(rounded.tensors, exact.tensors);
+  EXPECT_LT(rounded.curve[rounded.best].divergence, 0.7 * rounded.curve.front().divergence);
+  EXPECT_EQ(rounded.tensors, trial.run(3).tensors);
+}
+
+// Rounded inputs: what is learned makes up for them too.
+TEST(Qat, TrainsWithRoundedActivations) {
+  Trial trial("Q4_0");
+  const QatResult without = trial.run();
+  trial.options.activations = parse_scheme("int4:token", SchemeUse::kActivations);
+  const QatResult with = trial.run();
+  EXPECT_GT(with.curve.front().divergence, 1.2 * without.curve.front().divergence);
+  EXPECT_LT(with.curve[with.best].divergence, 0.8 * with.curve.front().divergence);
+  trial.options.activations = parse_scheme("int8:tensor", SchemeUse::kActivations);
+  EXPECT_EQ(code_of([&] { trial.run(); }), ExitCode::kUsage);
+}
+
 TEST(Qat, LearnsTheTextInstead) {
   Trial trial("Q4_0");
   // A text with a rule: every token is followed by the next one.
