@@ -52,14 +52,22 @@ void Backward::replace_weight(const std::string& name, const ModelTensor& tensor
   vectors_.erase(name);
 }
 
+// The smallest that is large enough, so that small values do not take large buffers; else one of its own, in place of the
+// largest of those too small.
 Backward::Buffer Backward::take(size_t n_floats) {
-  Buffer buffer;
-  if (!free_.empty()) {
-    buffer = std::move(free_.back());
-    free_.pop_back();
+  size_t fitting = free_.size(), largest = free_.size();
+  for (size_t i = 0; i < free_.size(); ++i) {
+    const size_t n = free_[i].size();
+    if (n >= n_floats && (fitting == free_.size() || n < free_[fitting].size())) fitting = i;
+    if (largest == free_.size() || n > free_[largest].size()) largest = i;
   }
-  if (buffer.size() < n_floats) buffer.resize(n_floats);
-  return buffer;
+  if (fitting < free_.size()) {
+    Buffer buffer = std::move(free_[fitting]);
+    free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(fitting));
+    return buffer;
+  }
+  if (largest < free_.size()) free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(largest));
+  return Buffer(n_floats);
 }
 
 void Backward::give(Buffer&& buffer) { free_.push_back(std::move(buffer)); }
