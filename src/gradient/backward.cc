@@ -54,11 +54,13 @@ void Backward::replace_weight(const std::string& name, const ModelTensor& tensor
 
 size_t Backward::tokens_of_head(size_t n_vocab) { return std::max<size_t>(kTokens, kLogitFloats / n_vocab / kTokens * kTokens); }
 
-// The smallest that is large enough, else the largest, grown: windows of one size take the same buffers again and again, and the
-// head's stays the only one of its size.
+// The smallest that is large enough, but none that is far too large; else the largest of the smaller ones, grown. So windows of one
+// size take the same buffers again and again, and the head's stays the only one of its size.
 Backward::Buffer Backward::take(size_t n_floats) {
+  constexpr size_t kFarTooLarge = 4;
   auto best = free_.end();
   for (auto it = free_.begin(); it != free_.end(); ++it) {
+    if (it->size() / kFarTooLarge > n_floats) continue;
     const auto is_better = [&](size_t size, size_t than) {
       return size >= n_floats ? than < n_floats || size < than : than < n_floats && size > than;
     };
