@@ -193,14 +193,14 @@ Adapter read_gguf(const std::string& path, const Model& model) {
   return adapter;
 }
 
-void write_gguf(const std::string& path, const Model& model, const Adapter& adapter, double alpha) {
+void write_gguf(const std::string& path, const Model& model, const Adapter& adapter, const AdapterWriting& how) {
   GgufWriter writer(path);
   GgufMetadata& metadata = writer.metadata();
   metadata.set("general.architecture", GgufValue::string(std::string(model.architecture().name())));
   metadata.set("general.type", GgufValue::string("adapter"));
-  metadata.set("general.name", GgufValue::string(fs::path(path).stem().string()));
+  metadata.set("general.name", GgufValue::string("adapter of " + fs::path(how.base_name).filename().string()));
   metadata.set("adapter.type", GgufValue::string("lora"));
-  metadata.set("adapter.lora.alpha", GgufValue::f32(static_cast<float>(alpha)));
+  metadata.set("adapter.lora.alpha", GgufValue::f32(static_cast<float>(how.alpha)));
   const TypeInfo& f32 = type_named("F32");
   for (const auto& [name, r] : adapter.tensors) {
     writer.declare(name + std::string(kGgufA), {r->rank, r->n_cols}, f32);
@@ -333,7 +333,7 @@ void add_adapter(Model& model, const Adapter& adapter) {
 }
 
 void write_adapter(const std::string& path, const Model& model, const Adapter& adapter, const AdapterWriting& how) {
-  if (is_gguf(path)) return write_gguf(path, model, adapter, how.alpha);
+  if (is_gguf(path)) return write_gguf(path, model, adapter, how);
   write_peft(path, model, adapter, how);
 }
 

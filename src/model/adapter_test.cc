@@ -57,15 +57,15 @@ struct Case {
   const char* name;
   TinyModel (*make)();
 };
-class EveryArchitecture : public ::testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(Adapter, EveryArchitecture,
+class AdapterOfEveryArchitecture : public ::testing::TestWithParam<Case> {};
+INSTANTIATE_TEST_SUITE_P(Model, AdapterOfEveryArchitecture,
                          ::testing::Values(Case{"llama", tiny_llama}, Case{"qwen2", tiny_qwen2}, Case{"qwen3", tiny_qwen3},
                                            Case{"gpt2", tiny_gpt2}, Case{"gemma2", tiny_gemma2}, Case{"gemma3", tiny_gemma3},
                                            Case{"phi3", tiny_phi3}, Case{"mixtral", tiny_mixtral}, Case{"opt", tiny_opt},
                                            Case{"bloom", tiny_bloom}, Case{"gptneox", tiny_gptneox}),
                          [](const auto& p) { return std::string(p.param.name); });
 
-TEST_P(EveryArchitecture, BothFilesReadBackAsTheyWere) {
+TEST_P(AdapterOfEveryArchitecture, BothFilesReadBackAsTheyWere) {
   const Opened o(GetParam().make);
   const Adapter adapter = random_adapter(*o.model, 4);
   ASSERT_FALSE(adapter.tensors.empty());
@@ -78,7 +78,7 @@ TEST_P(EveryArchitecture, BothFilesReadBackAsTheyWere) {
 }
 
 // In the order of the Hugging Face checkpoint: row s of W_hf + scale · B_hf A is row s of what clients compute with.
-TEST_P(EveryArchitecture, PeftsRowsAreTheCheckpoints) {
+TEST_P(AdapterOfEveryArchitecture, PeftsRowsAreTheCheckpoints) {
   const Opened o(GetParam().make);
   const Adapter adapter = random_adapter(*o.model, 4);
   const TemporaryFolder out;

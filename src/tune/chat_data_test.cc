@@ -88,7 +88,7 @@ TEST(ChatData, WithoutATemplateACompletionFollowsItsPrompt) {
   const auto e = examples(R"({"prompt": "Once upon a time", "completion": " there was a dog."})", "");
   ASSERT_EQ(e.size(), 1u);
   EXPECT_EQ(whole(e[0]), "<s>Once upon a time there was a dog.</s>");
-  EXPECT_EQ(answers(e[0]), "\xe2\x96\x81there\xe2\x96\x81was\xe2\x96\x81" "a\xe2\x96\x81" "dog.</s>") << answers(e[0]);
+  EXPECT_EQ(answers(e[0]), " there was a dog.</s>");
 }
 
 TEST(ChatData, BadLinesAreNamed) {

@@ -46,7 +46,7 @@ def fresh(path):
 
 
 def train(base, out, *more):
-    run("tune", base, "--lora", "r=8,alpha=16,targets=all", "--text", TEXT, "--ctx", 128, "--tokens", 40000, "--rate", 5e-3,
+    run("tune", base, "--lora", "r=8,alpha=16,targets=all", "--text", TEXT, "--ctx", 128, "--tokens", 16000, "--rate", 5e-3,
         "--no-checkpoint", "-o", fresh(out), *more)
     return out
 
