@@ -165,13 +165,9 @@ TransformedModel transform_layout(const Options& o, const Model& model, WriteLay
   if (!options.scheme) fail(ExitCode::kUsage, "--transform: --format {} rounds nothing: use tsubu transform", o.format);
   std::optional<Corpus> corpus;
   if (!options.corpus.texts.empty()) corpus = read_corpus(model, options.corpus);
-  AwqOptions awq;
-  awq.importance = corpus.has_value();
   const std::map<std::string, SimFormat> formats = layout_formats(model, options);
-  awq.rounding_of = [&](const std::string& name) {
-    const auto format = formats.find(name);
-    return format == formats.end() ? RowRounding() : search_rounding(format->second);
-  };
+  const AwqOptions awq = awq_for_formats(
+      [&](const std::string& name) { return formats.contains(name) ? &formats.at(name) : nullptr; }, corpus.has_value());
   ThreadPool pool(options.n_threads);
   TransformedModel transformed = transform_for_rounding(model, request, corpus ? &*corpus : nullptr, awq, options.output, false, pool);
   options.untransformed = &model;

@@ -87,9 +87,7 @@ ExitCode run(const Options& o, const Json& given, const CommonOptions& common) {
   if (request.any()) {
     std::optional<Corpus> corpus;
     if (!o.texts.empty()) corpus = read_corpus(*model, corpus_options);
-    AwqOptions awq;
-    awq.importance = corpus.has_value();
-    awq.rounding_of = [&](const std::string&) { return search_rounding(options.format); };
+    const AwqOptions awq = awq_for_formats([&](const std::string&) { return &options.format; }, corpus.has_value());
     ThreadPool pool(common.threads);
     transformed = transform_for_rounding(*model, request, corpus ? &*corpus : nullptr, awq, options.output, false, pool);
   }

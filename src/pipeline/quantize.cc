@@ -466,6 +466,7 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
   }
   for (size_t t = 0; t < plan.size(); ++t)
     if (by_tensor[t].reference > 0) result.tensors[t].rel_rmse = std::sqrt(by_tensor[t].error / by_tensor[t].reference);
+  if (options.calibrated.reference) result.source_bytes = options.calibrated.reference->weight_bytes();
   struct rusage usage {};
   getrusage(RUSAGE_SELF, &usage);
   result.peak_rss_bytes = static_cast<uint64_t>(usage.ru_maxrss) * 1024;

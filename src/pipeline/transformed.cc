@@ -12,6 +12,7 @@ namespace tsubu {
 namespace {
 
 constexpr uint64_t kTokens = 8192;
+constexpr size_t kFormatRows = 96;
 constexpr size_t kPeriod = 8;       // of so many windows the last is one that judges
 constexpr size_t kCompared = 256;   // tokens on which the two float models are compared
 constexpr double kMostDivergence = 1e-4;  // nats; folding in double leaves 1e-9, one wrong fold far more than this
@@ -98,10 +99,18 @@ TransformedModel transform_for_rounding(const Model& model, const TransformReque
   return result;
 }
 
-RowRounding search_rounding(const SimFormat& format) {
-  return [format](const float* rows, size_t n_rows, size_t n_cols, std::span<const float> importance, float* out, ThreadPool& pool) {
-    sim_round(rows, n_rows, n_cols, format, {SimStart::kSearch, 0}, importance, nullptr, out, pool);
+AwqOptions awq_for_formats(std::function<const SimFormat*(const std::string& name)> format_of, bool importance) {
+  AwqOptions awq;
+  awq.importance = importance;
+  awq.max_rows = kFormatRows;
+  awq.rounding_of = [format_of = std::move(format_of)](const std::string& name) -> RowRounding {
+    const SimFormat* format = format_of(name);
+    if (!format) return {};
+    return [format](const float* rows, size_t n_rows, size_t n_cols, std::span<const float> weights, float* out, ThreadPool& pool) {
+      sim_round(rows, n_rows, n_cols, *format, {SimStart::kSearch, 0}, weights, nullptr, out, pool);
+    };
   };
+  return awq;
 }
 
 Json to_json(const std::vector<TransformReport>& reports) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -42,8 +43,9 @@ Corpus transform_corpus(const Corpus& corpus);
 TransformedModel transform_for_rounding(const Model& model, const TransformRequest& request, const Corpus* corpus,
                                         const AwqOptions& awq, const std::string& output, bool shapes_only, ThreadPool& pool);
 
-// How AWQ's search rounds to a format that is no GGUF type: by the format's own search.
-RowRounding search_rounding(const SimFormat& format);
+// AWQ's search with formats that are no GGUF types: each matrix is rounded by the format's own search, on fewer rows, since
+// that takes about a microsecond for each weight. format_of: nullptr for a matrix that stays a float.
+AwqOptions awq_for_formats(std::function<const SimFormat*(const std::string& name)> format_of, bool importance);
 
 // The manifest's entry.
 Json to_json(const std::vector<TransformReport>& reports);

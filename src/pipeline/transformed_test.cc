@@ -104,10 +104,9 @@ TEST(Transformed, AwqSearchesWithAFormatThatIsNoType) {
       for (size_t c = 0; c < gain.size(); c += 5) gain[c] *= 12;
     });
   const Corpus corpus = corpus_of(model, 16);
-  AwqOptions awq;
-  awq.rounding_of = [](const std::string& name) {
-    return name.find("ffn_down") == std::string::npos ? search_rounding(SimFormat::parse("int3:group=16")) : RowRounding();
-  };
+  const SimFormat format = SimFormat::parse("int3:group=16");
+  const AwqOptions awq = awq_for_formats(
+      [&](const std::string& name) { return name.find("ffn_down") == std::string::npos ? &format : nullptr; }, true);
   const TransformedModel t = transform_for_rounding(model, {{"awq"}, {}, 1}, &corpus, awq, "out.gguf", false, pool);
   const auto& groups = t.reports.at(0).groups;
   ASSERT_EQ(groups.size(), 6u);  // of eight: the two of ffn_down are not rounded

@@ -80,7 +80,7 @@ class LayoutWriting {
         fail(ExitCode::kUsage, "{}: output and input are the same (choose another -o)", o_.output);
     HfWriter writer(o_.output);
     writer_ = &writer;
-    result_.source_bytes = model_.weight_bytes();
+    result_.source_bytes = (o_.untransformed ? *o_.untransformed : model_).weight_bytes();
     uint64_t total = 0;
     for (const ModelTensor& t : model_.tensors()) total += t.n_elements();
     Progress progress("write", total, "w");
