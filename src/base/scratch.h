@@ -1,5 +1,5 @@
-// A block of memory that may be let go and read again (release_mapped): the pages of a file that has no name any more, so
-// that it is gone when the process is, or without a folder shared memory. Bytes start as zeros.
+// A block of memory that may be let go and read again (release_mapped): the pages of a file that has no name any more,
+// so that it is gone when the process is, or without a folder shared memory. Bytes start as zeros.
 #pragma once
 
 #include <cstddef>

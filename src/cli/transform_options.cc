@@ -13,8 +13,9 @@ std::string number(double v) { return v == 0 ? "" : fmt::format("{:.4g}", v); }
 }  // namespace
 
 void declare_transform_options(CLI::App& app, TransformChoice& choice) {
-  app.add_option("--transform", choice.words,
-                 "Before rounding: awq, smooth (SmoothQuant), rotate (or rotate-residual, rotate-heads); several by commas")
+  app.add_option(
+         "--transform", choice.words,
+         "Before rounding: awq, smooth (SmoothQuant), rotate (or rotate-residual, rotate-heads); several by commas")
       ->delimiter(',')
       ->type_name("NAMES")
       ->allow_extra_args(false);

@@ -6,8 +6,8 @@
 
 namespace tsubu {
 
-TextStatistics::TextStatistics(const Model& model, const CorpusOptions& corpus, const std::string& output, const Json& transform,
-                               bool with_head, int n_threads)
+TextStatistics::TextStatistics(const Model& model, const CorpusOptions& corpus, const std::string& output,
+                               const Json& transform, bool with_head, int n_threads)
     : path_(output + ".tsubu-stats.gguf") {
   CalibrateOptions calibration;
   calibration.corpus = corpus;

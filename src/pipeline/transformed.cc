@@ -13,8 +13,8 @@ namespace {
 
 constexpr uint64_t kTokens = 8192;
 constexpr size_t kFormatRows = 96;
-constexpr size_t kPeriod = 8;       // of so many windows the last is one that judges
-constexpr size_t kCompared = 256;   // tokens on which the two float models are compared
+constexpr size_t kPeriod = 8;             // of so many windows the last is one that judges
+constexpr size_t kCompared = 256;         // tokens on which the two float models are compared
 constexpr double kMostDivergence = 1e-4;  // nats; folding in double leaves 1e-9, one wrong fold far more than this
 
 std::vector<float> logits_of(const Model& model, const std::vector<TokenId>& tokens, ThreadPool& pool) {
@@ -48,14 +48,18 @@ Corpus transform_corpus(const Corpus& corpus) {
 }
 
 TransformedModel transform_for_rounding(const Model& model, const TransformRequest& request, const Corpus* corpus,
-                                        const AwqOptions& awq, const std::string& output, bool shapes_only, ThreadPool& pool) {
+                                        const AwqOptions& awq, const std::string& output, bool shapes_only,
+                                        ThreadPool& pool) {
   std::vector<std::string> names;
   for (const Transform& t : transforms()) {
     if (std::find(request.names.begin(), request.names.end(), t.name) == request.names.end()) continue;
     if (!t.keeps_function)
-      fail(ExitCode::kUsage, "--transform {}: it changes what the model computes and is a part of rounding by search: use tsubu "
-           "transform --{}, then quantize", t.name, t.name);
-    if (t.needs_activations && !corpus) fail(ExitCode::kUsage, "--transform {}: looks at activations: add --text FILE", t.name);
+      fail(ExitCode::kUsage,
+           "--transform {}: it changes what the model computes and is a part of rounding by search: use tsubu "
+           "transform --{}, then quantize",
+           t.name, t.name);
+    if (t.needs_activations && !corpus)
+      fail(ExitCode::kUsage, "--transform {}: looks at activations: add --text FILE", t.name);
     if (!shapes_only || !t.needs_activations) names.emplace_back(t.name);
   }
   TransformedModel result;
@@ -85,8 +89,11 @@ TransformedModel transform_for_rounding(const Model& model, const TransformReque
   if (corpus && !shapes_only) {
     const double divergence = own_divergence(model, *result.model, some->chunks.front(), pool);
     if (!(divergence < kMostDivergence))
-      fail(ExitCode::kNumeric, "{}: the transformed float model diverges from the original by {:.3g} nats, where a fold leaves less than {:g}: its "
-           "activations or weights have no room for it (leave --transform out)", model.path(), divergence, kMostDivergence);
+      fail(ExitCode::kNumeric,
+           "{}: the transformed float model diverges from the original by {:.3g} nats, where a fold leaves less than "
+           "{:g}: its "
+           "activations or weights have no room for it (leave --transform out)",
+           model.path(), divergence, kMostDivergence);
     result.notes.push_back(fmt::format("{}: the float model itself diverges from the original by {:.2g} nats",
                                        fmt::join(names, " + "), divergence));
   }
@@ -106,7 +113,8 @@ AwqOptions awq_for_formats(std::function<const SimFormat*(const std::string& nam
   awq.rounding_of = [format_of = std::move(format_of)](const std::string& name) -> RowRounding {
     const SimFormat* format = format_of(name);
     if (!format) return {};
-    return [format](const float* rows, size_t n_rows, size_t n_cols, std::span<const float> weights, float* out, ThreadPool& pool) {
+    return [format](const float* rows, size_t n_rows, size_t n_cols, std::span<const float> weights, float* out,
+                    ThreadPool& pool) {
       sim_round(rows, n_rows, n_cols, *format, {SimStart::kSearch, 0}, weights, nullptr, out, pool);
     };
   };

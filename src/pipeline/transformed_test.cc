@@ -20,7 +20,8 @@ namespace {
 Corpus corpus_of(const Model& model, size_t n_chunks) {
   Corpus corpus;
   corpus.context = 24;
-  for (uint32_t i = 0; i < n_chunks; ++i) corpus.chunks.push_back(random_tokens(corpus.context, model.hparams().n_vocab, i));
+  for (uint32_t i = 0; i < n_chunks; ++i)
+    corpus.chunks.push_back(random_tokens(corpus.context, model.hparams().n_vocab, i));
   return corpus;
 }
 
@@ -62,9 +63,11 @@ TEST(Transformed, SaysHowFarTheFloatModelMoved) {
   const RandomModel model(options_of(false));
   const Corpus corpus = corpus_of(model, 16);
   ThreadPool pool(2);
-  const TransformedModel t = transform_for_rounding(model, {{"rotate-residual", "awq"}, {}, 7}, &corpus, to_type("Q4_0"), "out.gguf", false, pool);
+  const TransformedModel t = transform_for_rounding(model, {{"rotate-residual", "awq"}, {}, 7}, &corpus,
+                                                    to_type("Q4_0"), "out.gguf", false, pool);
   ASSERT_FALSE(t.notes.empty());
-  EXPECT_NE(t.notes.back().find("rotate-residual + awq: the float model itself diverges"), std::string::npos) << t.notes.back();
+  EXPECT_NE(t.notes.back().find("rotate-residual + awq: the float model itself diverges"), std::string::npos)
+      << t.notes.back();
   EXPECT_EQ(t.treatment["seed"], 7);
   EXPECT_EQ(t.treatment["tokens"], 14 * 24);
   EXPECT_EQ(t.reports.size(), 2u);
@@ -74,7 +77,8 @@ TEST(Transformed, SaysHowFarTheFloatModelMoved) {
 TEST(Transformed, RowsThatWereLetGoAreStillThere) {
   const RandomModel model(options_of(false));
   ThreadPool pool(1);
-  const TransformedModel t = transform_for_rounding(model, {{"rotate-residual"}, {}, 1}, nullptr, {}, "out.gguf", false, pool);
+  const TransformedModel t =
+      transform_for_rounding(model, {{"rotate-residual"}, {}, 1}, nullptr, {}, "out.gguf", false, pool);
   const ModelTensor& tensor = t.model->tensor("token_embd.weight");
   std::vector<float> before(tensor.n_elements()), after(before.size());
   tensor.read_rows(0, tensor.n_rows(), before.data());
@@ -127,7 +131,8 @@ TEST(Transformed, ATiedHeadOfALayoutIsUntied) {
   options.output = (folder.path() / "out").string();
   options.scheme = &layout_scheme("compressed-tensors", "W8A16");
   options.n_threads = 1;
-  const TransformedModel t = transform_for_rounding(*model, {{"rotate-residual"}, {}, 1}, nullptr, {}, options.output, false, pool);
+  const TransformedModel t =
+      transform_for_rounding(*model, {{"rotate-residual"}, {}, 1}, nullptr, {}, options.output, false, pool);
   options.untransformed = model.get();
   options.transform = t.treatment;
   write_layout(*t.model, options);
