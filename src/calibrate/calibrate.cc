@@ -121,6 +121,7 @@ class Run {
   std::string key() const {
     Json json = {{"format", 2}, {"gram", options_.gram}, {"head", options_.process_output}, {"corpus", corpus_.hash}};
     json["model"] = model_hashes_;
+    if (!options_.variant.empty()) json["variant"] = options_.variant;
     for (const Pass& pass : passes_) json["passes"].push_back(pass.first_block);
     // Routing everything everywhere gives other sums.
     for (const Op& op : model_.graph().ops)

@@ -13,7 +13,7 @@ constexpr uint64_t kColumnsAtOnce = 16;  // a cache line of floats
 
 }  // namespace
 
-EditableModel::EditableModel(const Model& source) {
+EditableModel::EditableModel(const Model& source, std::string folder) : folder_(std::move(folder)) {
   architecture_ = &source.architecture();
   hparams_ = source.hparams();
   tensors_ = source.tensors();
@@ -25,16 +25,27 @@ EditableModel::EditableModel(const Model& source) {
   files_ = source.files();
 }
 
+namespace {
+
+std::span<float> as_floats(std::span<std::byte> bytes) {
+  return {reinterpret_cast<float*>(bytes.data()), bytes.size() / sizeof(float)};
+}
+
+}  // namespace
+
+std::span<float> EditableModel::allocate(const std::string& name, uint64_t n) {
+  return as_floats(edited_.emplace(name, ScratchMemory(n * sizeof(float), folder_)).first->second.bytes());
+}
+
 std::span<float> EditableModel::floats(const std::string& name) {
-  if (const auto it = edited_.find(name); it != edited_.end()) return it->second;
+  if (const auto it = edited_.find(name); it != edited_.end()) return as_floats(it->second.bytes());
   const ModelTensor& found = tensor(name);
-  std::vector<float>& values = edited_[name];
-  values.resize(found.n_elements());
+  const std::span<float> values = allocate(name, found.n_elements());
   found.read_rows(0, found.n_rows(), values.data());
   TensorSpec spec = found.spec();
   spec.computed.clear();
   tensors_[static_cast<size_t>(&found - tensors_.data())] =
-      ModelTensor(std::move(spec), type_named("F32"), std::as_bytes(std::span(values)));
+      ModelTensor(std::move(spec), type_named("F32"), std::as_bytes(values));
   return values;
 }
 
@@ -81,11 +92,10 @@ bool EditableModel::untie_head() {
   TensorSpec spec = tensor(head->weight).spec();
   spec.name = "output.weight";
   spec.role = Role::kOutput;
-  std::vector<float>& values = edited_[spec.name];
-  values.resize(tensor(head->weight).n_elements());
+  const std::span<float> values = allocate(spec.name, tensor(head->weight).n_elements());
   tensor(head->weight).read_rows(0, tensor(head->weight).n_rows(), values.data());
   head->weight = spec.name;
-  tensors_.emplace_back(std::move(spec), type_named("F32"), std::as_bytes(std::span(values)));
+  tensors_.emplace_back(std::move(spec), type_named("F32"), std::as_bytes(values));
   hparams_.tied_embeddings = false;
   return true;
 }
