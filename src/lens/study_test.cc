@@ -68,7 +68,8 @@ TEST_F(Studying, EverythingIsMeasuredOnceAndHarmGrowsWithTheSquare) {
 TEST_F(Studying, MixturesAreStudied) {
   RandomModelOptions o = shape();
   o.n_experts = 3;
-  o.kv_latent = o.value_dim = 8;
+  o.kv_latent = o.value_dim = 32;
+  o.head_dim = 40;
   const RandomModel mixture(o);
   const Study study = run_study(mixture, windows, options, pool);
   EXPECT_TRUE(study.left_out.empty());

@@ -56,7 +56,21 @@ void carry_mxfp4(const QuantMatrix& m, uint64_t row, std::vector<uint8_t>& codes
   }
 }
 
+// The type whose blocks are the layout's own, code by code and scale by scale.
+const TypeInfo* same_blocks(const QuantMatrix& m) { return m.kind() == "mxfp4" ? &type_named(MXFP4::kName) : nullptr; }
+
 }  // namespace
+
+const QuantMatrix* quantized_source(const ModelTensor& t) {
+  if (t.quantized() || t.n_matrices() == 1 || !t.raw().empty()) return t.quantized();
+  return t.matrix(0).quantized();  // lives as long as the model
+}
+
+const TypeInfo* kept_type(const ModelTensor& t) {
+  const QuantMatrix* source = quantized_source(t);
+  const TypeInfo* type = source ? same_blocks(*source) : nullptr;
+  return type && can_carry_codes(t, *type) ? type : nullptr;
+}
 
 bool can_carry_codes(const ModelTensor& t, const TypeInfo& type) {
   if (t.n_matrices() > 1 && t.raw().empty()) {  // the matrices of experts, each as it is
@@ -68,7 +82,7 @@ bool can_carry_codes(const ModelTensor& t, const TypeInfo& type) {
   }
   if (t.spec().transform == HfTransform::kTransposeHead) return false;  // groups of rows
   const QuantMatrix* m = t.quantized();
-  if (m && m->kind() == "mxfp4" && type.name == MXFP4::kName) return can_carry_mxfp4(*m);
+  if (m && same_blocks(*m) == &type) return can_carry_mxfp4(*m);
   if (!m || !type.grid || !takes_integers(type.grid->spec) || !m->group_of_column().empty() || !integer_levels(*m)) return false;
   const GridSpec& grid = type.grid->spec;
   const auto block = static_cast<uint64_t>(grid.block_len);
@@ -103,7 +117,7 @@ void carry_codes(const ModelTensor& t, const TypeInfo& type, uint64_t first, uin
     return;
   }
   const QuantMatrix& m = *t.quantized();
-  if (type.name == MXFP4::kName) {
+  if (same_blocks(m) == &type) {
     std::vector<uint8_t> codes(m.n_cols());
     std::vector<float> scales(m.n_groups()), zeros(m.n_groups());
     for (uint64_t i = 0; i < n; ++i)

@@ -275,19 +275,6 @@ ScaleDescentResult tune(const Model& model, const std::vector<PlannedTensor>& pl
   return tuned;
 }
 
-// The layout's matrix behind a tensor, of experts that of the first; nullptr: not in such a layout.
-const QuantMatrix* quantized_source(const ModelTensor& t) {
-  if (t.quantized() || t.n_matrices() == 1 || !t.raw().empty()) return t.quantized();
-  return t.matrix(0).quantized();  // lives as long as the model
-}
-
-// A GGUF type with the very blocks that the source has.
-const TypeInfo* kept_type(const ModelTensor& t) {
-  const TypeInfo& type = type_named("MXFP4");
-  const QuantMatrix* source = quantized_source(t);
-  return source && source->kind() == "mxfp4" && can_carry_codes(t, type) ? &type : nullptr;
-}
-
 std::vector<PlannedTensor> planned_tensors(const Model& model, const Recipe& recipe, QuantizeOptions& options) {
   PlanOptions plan_options = options.plan;
   plan_options.has_stats = options.stats || options.corpus || options.statistics || options.trained;
@@ -511,7 +498,7 @@ QuantizeResult convert(const Model& model, const std::string& output, const std:
   // Matrices that lie in a layout whose blocks GGUF has as they are stay so: the values are the same, in a fourth of the bytes.
   if (dtype.empty())
     for (const ModelTensor& t : model.tensors())
-      if (kept_type(t)) options.plan.overrides.push_back({exact_pattern(t.name()), std::string(kept_type(t)->name)});
+      if (const TypeInfo* kept = kept_type(t)) options.plan.overrides.push_back({exact_pattern(t.name()), std::string(kept->name)});
   return quantize(model, recipe_named(wanted.name), options);
 }
 

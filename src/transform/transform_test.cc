@@ -141,7 +141,8 @@ TEST_P(EveryArchitecture, TheResidualStreamTurnsUnderRmsNorms) {
 }
 
 // Experts read the norm that the router reads; what they write is added up by weights before it joins the stream, in
-// DeepSeek's with the output of an expert of all tokens.
+// DeepSeek's with the output of an expert of all tokens. Logits of both models in double: what differs is the rounding of the
+// turned weights to F32 alone.
 TEST(Transform, TheResidualStreamOfMixturesTurns) {
   for (auto* make : {tiny_mixtral, tiny_qwen3moe, tiny_gpt_oss, tiny_deepseek2, tiny_deepseek3}) {
     const TemporaryFolder folder;
@@ -150,7 +151,14 @@ TEST(Transform, TheResidualStreamOfMixturesTurns) {
     const Corpus corpus = random_corpus(257);
     ThreadPool pool(2);
     const TransformResult result = apply_transforms(*model, {"rotate-residual"}, options_for(corpus), pool);
-    EXPECT_LT(logit_difference(*model, *result.model, random_tokens(20, 257, 9)), 2e-5) << model->hparams().architecture;
+    const std::vector<TokenId> tokens = random_tokens(20, 257, 9);
+    const std::vector<double> before = reference_logits(*model, tokens), after = reference_logits(*result.model, tokens);
+    double most = 0, square = 0;
+    for (size_t i = 0; i < before.size(); ++i) {
+      most = std::max(most, std::fabs(after[i] - before[i]));
+      square += before[i] * before[i];
+    }
+    EXPECT_LT(most / std::sqrt(square / static_cast<double>(before.size())), 2e-5) << model->hparams().architecture;
     for (const char* name : {"blk.1.ffn_gate_exps.weight", "blk.1.ffn_down_exps.weight", "blk.1.ffn_gate_inp.weight"})
       EXPECT_TRUE(has_changed(*model, *result.model, name)) << name;
   }
