@@ -76,7 +76,7 @@ std::vector<size_t> shares_of(std::span<const size_t> waiting, size_t budget) {
 }
 
 struct Scheduler::Impl {
-  Impl(std::vector<LaneModel> models, const SchedulerOptions& o, ThreadPool& p, Metrics& m) : options(o), pool(p), metrics(m) {
+  Impl(const std::vector<LaneModel>& models, const SchedulerOptions& o, ThreadPool& p, Metrics& m) : options(o), pool(p), metrics(m) {
     for (const LaneModel& model : models) {
       Lane& lane = lanes.emplace_back();
       lane.model = model;
@@ -433,7 +433,7 @@ struct Scheduler::Impl {
 };
 
 Scheduler::Scheduler(std::vector<LaneModel> models, const SchedulerOptions& options, ThreadPool& pool, Metrics& metrics)
-    : impl_(std::make_unique<Impl>(std::move(models), options, pool, metrics)) {}
+    : impl_(std::make_unique<Impl>(models, options, pool, metrics)) {}
 Scheduler::~Scheduler() = default;
 
 std::vector<std::shared_ptr<Job>> Scheduler::submit(std::vector<JobSpec> specs) {
