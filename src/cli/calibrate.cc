@@ -4,6 +4,8 @@
 #include <memory>
 
 #include "base/size.h"
+#include "cli/adapter_options.h"
+#include "cli/checks.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/table.h"
@@ -13,6 +15,7 @@ namespace tsubu {
 namespace {
 
 struct Options {
+  std::vector<std::string> adapters;
   std::string model, memory;
   std::vector<std::string> texts, merge;
   bool all_experts = false;
@@ -56,7 +59,8 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   if (!o.memory.empty()) options.memory = parse_size_bytes(o.memory);
   for (const std::string& text : o.texts) options.corpus.texts.push_back(parse_corpus_text(text));
   if (options.corpus.texts.empty()) fail(ExitCode::kUsage, "calibrate: no text: add --text FILE");
-  const auto model = Model::open(model_path(o.model));
+  check_can_create(options.output);
+  const auto model = open_adapted(o.model, o.adapters);
   if (o.all_experts) model->route_all_experts();
   ThreadPool pool(common.threads);
   const CalibrateResult result = calibrate(*model, options, pool);
@@ -76,6 +80,7 @@ Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CalibrateOptions& c = o->calibrate;
   app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->type_name(" ");
+  declare_adapters(app, o->adapters);
   app.add_option("-o,--output", c.output, "Statistics file to write")->required()->type_name("STATS.gguf");
   app.add_option("--text", o->texts, "UTF-8 text; F:W gives it W shares of the chunks (default 1); repeatable")
       ->type_name("F")

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/size.h"
+#include "cli/adapter_options.h"
 #include "cli/command.h"
 #include "cli/layout_output.h"
 #include "cli/manifest_options.h"
@@ -15,6 +16,7 @@ namespace tsubu {
 namespace {
 
 struct Options {
+  std::vector<std::string> adapters;
   std::string model, output, dtype, format = "gguf";
   LayoutOutputOptions layout;
   bool no_manifest = false;
@@ -23,6 +25,7 @@ struct Options {
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
   app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
+  declare_adapters(app, o->adapters);
   app.add_option("-o,--output", o->output, "GGUF file to write, or with --format a new directory")
       ->required()
       ->type_name("OUT");
@@ -36,7 +39,7 @@ Action declare(CLI::App& app) {
   declare_layout_options(app, o->layout);
   app.add_flag("--no-manifest", o->no_manifest, "Write no manifest (how the output was made)");
   return [o, &app](const CommonOptions& common) {
-    const auto model = Model::open(model_path(o->model));
+    const auto model = open_adapted(o->model, o->adapters);
     if (o->format != "gguf") {
       WriteLayoutOptions options = layout_options(o->layout, o->format, common);
       options.output = o->output;

@@ -6,10 +6,12 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/size.h"
+#include "cli/adapter_options.h"
 #include "cli/checks.h"
 #include "cli/command.h"
 #include "cli/numerics_options.h"
 #include "cli/output.h"
+#include "cli/products_option.h"
 #include "cli/table.h"
 #include "evaluate/evaluate.h"
 #include "evaluate/tasks.h"
@@ -19,7 +21,8 @@ namespace tsubu {
 namespace {
 
 struct Options {
-  std::string model, base, protocol = "llama.cpp";
+  std::string model, base, protocol = "llama.cpp", products = "auto";
+  std::vector<std::string> adapters;
   std::vector<std::string> texts, tasks;
   uint32_t task_limit = 0;
   std::optional<uint32_t> context;
@@ -150,7 +153,7 @@ Json result_json(const Options& o, const EvalResult& result, const EvalOptions& 
 // Questions alone.
 ExitCode run_only_tasks(const Options& o, const CommonOptions& common) {
   if (o.max_perplexity || o.max_divergence) fail(ExitCode::kUsage, "eval: --max-ppl and --max-kld need text: add --text F");
-  const auto model = Model::open(model_path(o.model));
+  const auto model = open_adapted(o.model, o.adapters);
   const auto base = o.base.empty() ? nullptr : Model::open(model_path(o.base));
   ThreadPool pool(common.threads);
   const std::vector<TaskRun> tasks = run_tasks(o, *model, base.get(), pool);
@@ -175,7 +178,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.context = o.context.value_or(options.protocol == EvalProtocol::kPaper ? 2048 : 512);
   options.act_int8_base = options.act_int8;
 
-  const auto model = Model::open(model_path(o.model));
+  const auto model = open_adapted(o.model, o.adapters);
   const auto base = o.base.empty() ? nullptr : Model::open(model_path(o.base));
   for (const Model* m : {model.get(), base.get()}) {
     if (!m || m->hparams().n_ctx == 0 || m->hparams().n_ctx >= options.context) continue;
@@ -186,6 +189,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.max_chunks = 0;  // the tokens are cut already, text by text
   ThreadPool pool(common.threads);
   options.numerics = make_numerics(o.numerics, *model, options.context, pool);
+  options.bf16_products = takes_bf16(o.products, *model, options.act_int8 || options.numerics.any());
   const EvalResult result = evaluate(*model, base.get(), tokens, options, pool);
 
   const std::vector<TaskRun> tasks = run_tasks(o, *model, base.get(), pool);
@@ -205,6 +209,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
   app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
+  declare_adapters(app, o->adapters);
   app.add_option("--ref", o->base, "Base model: measure the divergence from it")->type_name("BASE");
   app.add_option("--text", o->texts, "UTF-8 text; repeatable, no chunk spans two texts")
       ->type_name("F")
@@ -222,6 +227,7 @@ Action declare(CLI::App& app) {
       ->check(CLI::IsMember({"llama.cpp", "paper"}).description(""))
       ->type_name("NAME");
   app.add_flag("--act-int8", o->eval.act_int8, "Round activations to 8 bits as llama.cpp's CPU path does");
+  declare_products(app, o->products);
   declare_numerics(app, o->numerics);
   app.add_option("--seed", o->eval.seed, "Of the bootstrap intervals (default 1)")->check(CLI::NonNegativeNumber)->type_name("N");
   app.add_option("--max-ppl", o->max_perplexity, "Exit 1 when the perplexity is higher")

@@ -4,6 +4,8 @@
 #include <memory>
 
 #include "base/size.h"
+#include "cli/adapter_options.h"
+#include "cli/checks.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/table.h"
@@ -13,15 +15,16 @@ namespace {
 
 struct Options {
   std::string model, output;
-  std::vector<std::string> texts;
+  std::vector<std::string> texts, adapters;
   CorpusOptions corpus;
 };
 
 ExitCode run(const Options& o, const CommonOptions& common) {
   if (o.texts.empty()) fail(ExitCode::kUsage, "gradient: no text: add --text FILE");
+  check_can_create(o.output);
   CorpusOptions options = o.corpus;
   for (const std::string& text : o.texts) options.texts.push_back(parse_corpus_text(text));
-  const auto model = Model::open(o.model);
+  const auto model = open_adapted(o.model, o.adapters);
   const Corpus corpus = read_corpus(*model, options);
   ThreadPool pool(common.threads);
   const GradientResult r = write_gradients(*model, corpus, o.output, pool);
@@ -48,6 +51,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
   app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
+  declare_adapters(app, o->adapters);
   app.add_option("-o,--output", o->output, "Write the gradient of every weight (F32, GGUF names and order)")
       ->type_name("G.safetensors");
   app.add_option("--text", o->texts, "UTF-8 text; repeatable")->type_name("F[:WEIGHT]")->allow_extra_args(false);

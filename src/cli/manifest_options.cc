@@ -13,14 +13,17 @@ constexpr std::string_view kNotKept[] = {"--output", "--json", "--threads", "--q
                                           "--no-checkpoint"};
 // How the types were found; what was found is the manifest's recipe.
 constexpr std::string_view kOfThePlan[] = {"--recipe", "--size", "--bpw", "--max-kld", "--allow", "--fused", "--probes", "--verify", "--costs"};
-constexpr std::string_view kFiles[] = {"--text", "--stats", "--refine", "--base", "--start"};
+constexpr std::string_view kFiles[] = {"--text", "--stats", "--refine", "--base", "--start", "--adapter"};
 
 template <size_t n>
 bool is_one_of(std::string_view name, const std::string_view (&names)[n]) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
-std::string file_name(const std::string& value) { return fs::path(value).filename().string(); }
+std::string file_name(const std::string& value) {
+  const fs::path path(value);
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
 
 // "name:0.5" → "name": a text's weight follows its name.
 std::string without_weight(const std::string& option, const std::string& value) {

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "base/progress.h"
+#include "cli/adapter_options.h"
 #include "cli/checks.h"
 #include "cli/command.h"
 #include "cli/output.h"
@@ -18,6 +19,7 @@ constexpr size_t kPenaltyWindow = 64;   // tokens the repeat penalty looks back
 constexpr size_t kDefaultContext = 4096;  // when a model does not say how long its context is
 
 struct Options {
+  std::vector<std::string> adapters;
   std::string model, prompt;
   size_t n_tokens = 128;
   bool greedy = false, parse_special = false, act_int8 = false, act_f32 = false;
@@ -32,7 +34,7 @@ double rate(size_t n, double seconds) { return seconds > 0 ? static_cast<double>
 
 ExitCode run(const Options& o, const CommonOptions& common) {
   using Clock = std::chrono::steady_clock;
-  const auto model = Model::open(model_path(o.model));
+  const auto model = open_adapted(o.model, o.adapters);
   const auto tokenizer = model->make_tokenizer();
   const std::vector<TokenId> prompt = tokenizer->encode(o.prompt, true, o.parse_special);
   const size_t context = model->hparams().n_ctx > 0 ? model->hparams().n_ctx : kDefaultContext;
@@ -112,6 +114,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
   app.add_option("MODEL", o->model, "GGUF file, Hugging Face directory or org/name of the hub")->required()->type_name(" ");
+  declare_adapters(app, o->adapters);
   app.add_option("-p,--prompt", o->prompt, "Text to continue")->required()->type_name("TEXT");
   app.add_option("-n,--tokens", o->n_tokens, "Tokens to generate at most (default 128)")
       ->check(CLI::Range(1, 1 << 20))

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/size.h"
+#include "cli/adapter_options.h"
 #include "cli/checks.h"
 #include "cli/command.h"
 #include "cli/output.h"
@@ -18,6 +19,7 @@ namespace {
 constexpr size_t kMostContext = 4096;  // unless asked for more: every place needs the memory for it
 
 struct Options {
+  std::vector<std::string> adapters;
   std::string model, base, alias, base_alias, key_file, kv, max_body = "4MiB";
   serve::ServerOptions server;
   size_t context = 0;
@@ -46,7 +48,7 @@ std::string read_key(const Options& o) {
 
 ExitCode run(const Options& o, const CommonOptions& common) {
   std::vector<std::unique_ptr<Model>> models;
-  models.push_back(Model::open(model_path(o.model)));
+  models.push_back(open_adapted(o.model, o.adapters));
   if (!o.base.empty()) models.push_back(Model::open(model_path(o.base)));
   ThreadPool pool(common.threads);
   EngineOptions engine_options;
@@ -98,6 +100,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 Action declare(CLI::App& app) {
   auto o = std::make_shared<Options>();
   app.add_option("MODEL", o->model, "GGUF file or Hugging Face directory")->required()->type_name(" ");
+  declare_adapters(app, o->adapters);
   app.add_option("--compare", o->base, "A second model with the same vocabulary, usually what MODEL was made from")->type_name("BASE");
   app.add_option("--host", o->server.host, "Address to listen on (default 127.0.0.1: this machine only)")->type_name("ADDRESS");
   app.add_option("--port", o->server.port, "Port; 0: a free one (default 8080)")->check(CLI::Range(0, 65535))->type_name("N");

@@ -37,7 +37,7 @@ Backward::Backward(const Model& model, ThreadPool& pool, const BackwardOptions& 
   for (size_t i = 0; i < head; ++i)
     if (i == 0 || graph_.ops[i].layer != graph_.ops[i - 1].layer) cuts_.push_back(i);
   cuts_.push_back(head);
-  head_tokens_ = std::max<size_t>(kTokens, kLogitFloats / engine_->n_vocab() / kTokens * kTokens);
+  head_tokens_ = tokens_of_head(engine_->n_vocab());
   tiles_.resize(static_cast<size_t>(pool.size()));
 }
 
@@ -51,6 +51,8 @@ void Backward::replace_weight(const std::string& name, const ModelTensor& tensor
   replaced_[name] = &tensor;
   vectors_.erase(name);
 }
+
+size_t Backward::tokens_of_head(size_t n_vocab) { return std::max<size_t>(kTokens, kLogitFloats / n_vocab / kTokens * kTokens); }
 
 // The smallest that is large enough, so that small values do not take large buffers; else one of its own, in place of the
 // largest of those too small.
@@ -266,11 +268,30 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
         found->second = take(n * whole);
         std::fill_n(found->second.data(), n * whole, 0.0f);
       }
+      const size_t heads = op.head_dim > 0 ? op.n_heads : 1, part = w / heads;
       float* to = found->second.data() + op.offset;
       const float* from = gradients_.at(op.output).data();
-      for (size_t t = 0; t < n; ++t) kernels().add(to + t * whole, from + t * w, to + t * whole, w);
+      for (size_t t = 0; t < n; ++t)
+        for (size_t h = 0; h < heads; ++h) {
+          float* at = to + t * whole + h * op.head_dim;
+          kernels().add(at, from + t * w + h * part, at, part);
+        }
       return;
     }
+    case OpKind::kConcat: {
+      size_t offset = 0;
+      for (const ValueId v : op.inputs) {
+        const size_t whole = w / op.n_heads, part = width(v) / op.n_heads;
+        Buffer gx = take(n * width(v));
+        g = gradients_.at(op.output).data();
+        for (size_t i = 0; i < n * op.n_heads; ++i) std::copy_n(g + i * whole + offset, part, gx.data() + i * part);
+        add_gradient(v, std::move(gx), n);
+        offset += part;
+      }
+      return;
+    }
+    case OpKind::kHeads:
+      return;
     case OpKind::kRope: {
       Buffer gx = take(n * w);
       const RopeTable& rope = ropes_[static_cast<size_t>(op.rope)];

@@ -69,6 +69,7 @@ class Backward {
   size_t n_vocab() const { return engine_->n_vocab(); }
   // Tokens of the head's pieces.
   size_t head_tokens() const { return head_tokens_; }
+  static size_t tokens_of_head(size_t n_vocab);
   // Bytes of values and gradients after a run, besides the engine's.
   uint64_t scratch_bytes() const;
 

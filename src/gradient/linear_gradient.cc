@@ -29,6 +29,8 @@ void pair_into_panels(const float* first, const float* second, size_t n_cols, si
     kernels().pair_rows_bf16(first ? first + c : zeros, second ? second + c : zeros, kPanel, panels + c * n_pairs + pair * kPanel);
 }
 
+size_t slab_rows(size_t n_cols) { return std::max(kTile, kSlabFloats / n_cols / kTile * kTile); }
+
 }  // namespace
 
 size_t padded_stride(size_t n) {
@@ -57,7 +59,7 @@ void transpose(const float* x, size_t n_rows, size_t n_cols, AlignedVector<float
 void LinearGradient::input(const ModelTensor& weight, const float* g, size_t n_tokens, float* out, ThreadPool& pool) {
   const size_t n_rows = weight.n_rows(), n_cols = weight.n_cols();
   if (bf16_ && n_cols % kPanel == 0) return input_bf16(weight, g, n_tokens, out, pool);
-  const size_t slab = std::max(kTile, kSlabFloats / n_cols / kTile * kTile);
+  const size_t slab = slab_rows(n_cols);
   rows_.resize(static_cast<size_t>(pool.size()));
   for (size_t first = 0; first < n_rows; first += slab) {
     const size_t count = std::min(slab, n_rows - first), stride = padded_stride(count);
@@ -177,6 +179,11 @@ void LinearGradient::weight(const float* x, const float* g, size_t n_tokens, siz
         kernels().add(sum + first * n_cols, product, sum + first * n_cols, n * n_cols);
       },
       pool);
+}
+
+uint64_t LinearGradient::slab_floats(uint64_t n_rows, uint64_t n_cols, uint64_t n_tokens) {
+  const size_t slab = slab_rows(n_cols);
+  return n_cols * padded_stride(std::min<uint64_t>(slab, n_rows)) + (n_rows > slab ? n_tokens * n_cols : 0);
 }
 
 uint64_t LinearGradient::size_bytes() const {

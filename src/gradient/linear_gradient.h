@@ -33,6 +33,8 @@ class LinearGradient {
   void weight_rows(const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows, const VisitRows& visit,
                    ThreadPool& pool);
   uint64_t size_bytes() const;
+  // What input() needs for a matrix, besides rows for each worker.
+  static uint64_t slab_floats(uint64_t n_rows, uint64_t n_cols, uint64_t n_tokens);
 
  private:
   void input_bf16(const ModelTensor& weight, const float* g, size_t n_tokens, float* out, ThreadPool& pool);

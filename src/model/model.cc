@@ -50,6 +50,16 @@ void Model::bind(const TensorSpec& spec, std::shared_ptr<const QuantMatrix> matr
   tensors_.back().quantized_ = std::move(matrix);
 }
 
+void Model::bind_heads(const TensorSpec& spec, const TypeInfo& type, std::span<const std::byte> data) {
+  TensorSpec part = spec;
+  part.shape.erase(part.shape.begin());
+  const bool turned = spec.transform == HfTransform::kTransposeHead;
+  const uint64_t rows = part.shape[turned ? 1 : 0], row_bytes = part.shape[turned ? 0 : 1] / type.block_len * type.block_bytes;
+  for (uint64_t head = 0; head < spec.shape[0]; ++head)
+    bind(part, type, data.subspan((head * spec.head_rows + spec.head_first) * row_bytes, rows * row_bytes));
+  bind_stack(spec, spec.shape[0]);
+}
+
 void Model::bind_stack(const TensorSpec& spec, size_t n_matrices) {
   ModelTensor stack;
   stack.spec_ = spec;
@@ -64,6 +74,12 @@ void Model::bind_stack(const TensorSpec& spec, size_t n_matrices) {
 
 void Model::route_all_experts() {
   if (route_all(graph_) == 0) fail(ExitCode::kUnsupported, "{}: the model is no mixture of experts", path_);
+}
+
+void Model::add_low_rank(std::string_view name, std::shared_ptr<const LowRank> addition) {
+  const auto it = std::find_if(tensors_.begin(), tensors_.end(), [&](const ModelTensor& t) { return t.name() == name; });
+  if (it == tensors_.end()) fail(ExitCode::kBadInput, "{}: there is no tensor {}", path_, name);
+  *it = it->with_low_rank(std::move(addition));
 }
 
 const ModelTensor* Model::find(std::string_view name) const {

@@ -11,6 +11,7 @@
 #include "codec/type_info.h"
 #include "container/gguf.h"
 #include "model/architecture.h"
+#include "model/low_rank.h"
 #include "text/tokenizer.h"
 #include "text/vocabulary.h"
 
@@ -42,6 +43,12 @@ class ModelTensor {
   void read_source_rows(uint64_t first, uint64_t n, float* out) const;
   // Rows whose source bytes are needed no more may leave memory (streaming).
   void release_rows(uint64_t first, uint64_t n) const;
+  // This matrix with an addition, which may change between reads: no longer in any layout, of its own type where that is
+  // F32, F16 or BF16, else F16. A tensor of two dimensions.
+  ModelTensor with_low_rank(std::shared_ptr<const LowRank> addition) const;
+  const LowRank* low_rank() const { return low_rank_.get(); }
+  // The row here that is row `source_row` of the source's order, as the spec's transform says it.
+  static uint64_t row_of_source(const TensorSpec& spec, uint64_t source_row);
 
  private:
   friend class Model;
@@ -52,6 +59,8 @@ class ModelTensor {
   std::span<const std::byte> data_;  // in the source's order
   std::shared_ptr<const QuantMatrix> quantized_;
   std::vector<ModelTensor> parts_;  // the matrices, where the source has them one by one; data_ is empty then
+  std::shared_ptr<const ModelTensor> base_;   // with an addition: what it is added to; data_ is empty then
+  std::shared_ptr<const LowRank> low_rank_;
 };
 
 class Model {
@@ -71,6 +80,9 @@ class Model {
   // Runs every expert for every token, for statistics (graph.h); the results stay what they are. Error(kUnsupported) when
   // the model has no experts.
   void route_all_experts();
+  // From now on tensor `name` is with_low_rank(addition). References to it stay.
+  void add_low_rank(std::string_view name, std::shared_ptr<const LowRank> addition);
+  void add_adapter_files(std::span<const std::string> files) { adapter_files_.insert(adapter_files_.end(), files.begin(), files.end()); }
   const Vocabulary& vocabulary() const { return vocabulary_; }
   std::unique_ptr<Tokenizer> make_tokenizer() const { return Tokenizer::make(vocabulary_); }
   // Metadata for a GGUF of this model: the source's own when it is a GGUF, else made from config and tokenizer files.
@@ -78,6 +90,7 @@ class Model {
   const std::string& path() const { return path_; }
   std::string_view layout() const { return layout_; }  // "gguf", "hf", or of a quantized one the layouts: "gptq"
   const std::vector<std::string>& files() const { return files_; }  // of weights
+  const std::vector<std::string>& adapter_files() const { return adapter_files_; }  // of what was added to them
   uint64_t weight_bytes() const;
   uint64_t n_parameters() const;
 
@@ -85,6 +98,8 @@ class Model {
   Model() = default;
   void bind(const TensorSpec& spec, const TypeInfo& type, std::span<const std::byte> data);
   void bind(const TensorSpec& spec, std::shared_ptr<const QuantMatrix> matrix);
+  // A tensor of three dimensions whose matrices are rows of a source of two (TensorSpec::head_rows).
+  void bind_heads(const TensorSpec& spec, const TypeInfo& type, std::span<const std::byte> data);
   // A tensor of three dimensions from its matrices, each of which was bound; they are taken off the end of the list.
   void bind_stack(const TensorSpec& spec, size_t n_matrices);
   const Architecture* architecture_ = nullptr;
@@ -94,7 +109,7 @@ class Model {
   Vocabulary vocabulary_;
   GgufMetadata metadata_;
   std::string path_, layout_;
-  std::vector<std::string> files_;
+  std::vector<std::string> files_, adapter_files_;
 };
 
 // The one rule by which a tied head is found: "output.weight" when there, else "token_embd.weight".

@@ -37,6 +37,7 @@ uint64_t ModelTensor::n_elements() const {
 }
 
 uint64_t ModelTensor::size_bytes() const {
+  if (base_) return base_->size_bytes() + low_rank_->size_bytes();
   uint64_t total = quantized_ ? quantized_->size_bytes() : data_.size();
   for (const ModelTensor& part : parts_) total += part.size_bytes();
   return total;
@@ -57,6 +58,32 @@ ModelTensor ModelTensor::matrix(uint64_t index) const {
   return view;
 }
 
+ModelTensor ModelTensor::with_low_rank(std::shared_ptr<const LowRank> addition) const {
+  if (spec_.shape.size() != 2 || addition->n_rows != n_rows() || addition->n_cols != n_cols())
+    fail(ExitCode::kBadInput, "tensor {}: an adapter for {} x {}, and the matrix is {} x {}", name(), addition->n_rows,
+         addition->n_cols, n_rows(), n_cols());
+  ModelTensor tensor;
+  tensor.spec_ = spec_;
+  const bool is_float = type_->name == "F32" || type_->name == "F16" || type_->name == "BF16";
+  tensor.type_ = is_float ? type_ : &type_named("F16");
+  tensor.base_ = std::make_shared<const ModelTensor>(*this);
+  tensor.low_rank_ = std::move(addition);
+  return tensor;
+}
+
+uint64_t ModelTensor::row_of_source(const TensorSpec& spec, uint64_t source_row) {
+  const uint64_t n_rows = spec.shape.front();
+  if (spec.transform == HfTransform::kRopeInterleave) {
+    const uint64_t head_dim = n_rows / spec.n_heads, head = source_row / head_dim, at = source_row % head_dim;
+    return head * head_dim + at % (head_dim / 2) * 2 + at / (head_dim / 2);
+  }
+  if (spec.transform == HfTransform::kSplitHeads) {
+    const uint64_t head_dim = n_rows / 3 / spec.n_heads, head = source_row / head_dim / 3, part = source_row / head_dim % 3;
+    return (part * spec.n_heads + head) * head_dim + source_row % head_dim;
+  }
+  return source_row;
+}
+
 void ModelTensor::read_parts(uint64_t first, uint64_t n, float* out, bool source_order) const {
   const uint64_t rows = n_rows() / parts_.size();
   for (uint64_t row = first; row < first + n;) {
@@ -75,6 +102,10 @@ void ModelTensor::read_rows(uint64_t first, uint64_t n, float* out) const {
   const uint64_t rows = n_rows(), cols = n_cols();
   if (first > rows || n > rows - first)
     fail(ExitCode::kUsage, "tensor {}: rows {} to {} of {} were asked for", name(), first, first + n, rows);
+  if (base_) {
+    base_->read_rows(first, n, out);
+    return low_rank_->add_rows(first, n, out);
+  }
   if (!parts_.empty()) return read_parts(first, n, out, false);
   if (quantized_) return read_quantized_rows(first, n, out);
   const auto decode = kernels().decode[type_->index];
@@ -120,6 +151,15 @@ void ModelTensor::read_rows(uint64_t first, uint64_t n, float* out) const {
       decode(data_.data() + split_heads_row(first + i, rows, spec_.n_heads) * row_bytes, out + i * cols, cols);
     return;
   }
+  if (spec_.transform == HfTransform::kTransposeHead) {  // rows of the file are columns here
+    std::vector<float> column(rows);
+    const uint64_t column_bytes = rows / type_->block_len * type_->block_bytes;
+    for (uint64_t col = 0; col < cols; ++col) {
+      decode(data_.data() + col * column_bytes, column.data(), rows);
+      for (uint64_t i = 0; i < n; ++i) out[i * cols + col] = column[first + i];
+    }
+    return;
+  }
   // Transposed: the file has (n_cols, n_rows · step) single elements.
   const uint64_t step = spec_.hf_step;
   std::vector<float> strip(n * step);
@@ -129,11 +169,18 @@ void ModelTensor::read_rows(uint64_t first, uint64_t n, float* out) const {
   }
 }
 
-// A layout's matrix is the logical one: never transposed.
+// A layout's matrix is the logical one: not transposed, but for a head's.
 void ModelTensor::read_quantized_rows(uint64_t first, uint64_t n, float* out) const {
   if (spec_.transform == HfTransform::kSplitHeads) {
     for (uint64_t i = 0; i < n; ++i)
       quantized_->read_rows(split_heads_row(first + i, n_rows(), spec_.n_heads), 1, out + i * n_cols());
+    return;
+  }
+  if (spec_.transform == HfTransform::kTransposeHead) {
+    std::vector<float> columns(n_cols() * n_rows());
+    quantized_->read_rows(0, n_cols(), columns.data());
+    for (uint64_t i = 0; i < n; ++i)
+      for (uint64_t col = 0; col < n_cols(); ++col) out[i * n_cols() + col] = columns[col * n_rows() + first + i];
     return;
   }
   if (spec_.transform != HfTransform::kRopeInterleave) return quantized_->read_rows(first, n, out);
@@ -156,6 +203,11 @@ void ModelTensor::read_quantized_rows(uint64_t first, uint64_t n, float* out) co
 }
 
 void ModelTensor::read_source_rows(uint64_t first, uint64_t n, float* out) const {
+  if (base_) {
+    base_->read_source_rows(first, n, out);
+    for (uint64_t i = 0; i < n; ++i) low_rank_->add_rows(row_of_source(spec_, first + i), 1, out + i * n_cols());
+    return;
+  }
   if (!parts_.empty()) return read_parts(first, n, out, true);
   const bool is_reordered =
       spec_.transform == HfTransform::kRopeInterleave || spec_.transform == HfTransform::kSplitHeads;
@@ -169,6 +221,7 @@ void ModelTensor::read_source_rows(uint64_t first, uint64_t n, float* out) const
 
 void ModelTensor::release_rows(uint64_t first, uint64_t n) const {
   if (!spec_.computed.empty()) return;
+  if (base_) return base_->release_rows(first, n);
   if (!parts_.empty()) {
     const uint64_t rows_of_one = n_rows() / parts_.size(), last = std::min(n_rows(), first + std::min(n, n_rows()));
     for (uint64_t row = first; row < last;) {
@@ -187,7 +240,8 @@ void ModelTensor::release_rows(uint64_t first, uint64_t n) const {
   const uint64_t row_bytes = data_.size() / rows;
   const uint64_t end = std::min(rows, first + std::min(n, rows));
   uint64_t from = first, to = end;
-  if (spec_.transform == HfTransform::kTranspose || spec_.transform == HfTransform::kSplitHeads ||
+  if (spec_.transform == HfTransform::kTranspose || spec_.transform == HfTransform::kTransposeHead ||
+      spec_.transform == HfTransform::kSplitHeads ||
       spec_.shape.size() < 2) {
     if (first != 0 || end != rows) return;                       // every source row is touched by every row
   } else if (spec_.transform == HfTransform::kRopeInterleave) {  // whole heads only

@@ -138,6 +138,7 @@ std::vector<InputFile> model_inputs(const Model& model, const std::string& kind)
       if (std::error_code ignored; it->is_regular_file(ignored) && is_model_side_file(it->path().filename().string()))
         inputs.push_back({kind, it->path().string(), 0, ""});
   std::sort(inputs.begin(), inputs.end(), [](const InputFile& a, const InputFile& b) { return a.path < b.path; });
+  for (const std::string& file : model.adapter_files()) inputs.push_back({"adapter", file, 0, ""});
   return inputs;
 }
 
@@ -155,12 +156,15 @@ std::string combined_digest(const std::vector<InputFile>& files, std::string_vie
 Json treatment_json(const Recipe& recipe, const QuantizeOptions& o, const std::vector<InputFile>& inputs) {
   Json json;
   json["recipe"] = to_json(recipe);
+  for (const InputFile& f : inputs)
+    if (f.kind == "adapter") json["adapters"].push_back({{"sha256", f.sha256}});
   if (o.plan.pure) json["pure"] = true;
   if (o.plan.keep_output) json["keep_output"] = true;
   if (!o.plan.output_type.empty()) json["output_type"] = o.plan.output_type;
   if (!o.plan.embedding_type.empty()) json["embedding_type"] = o.plan.embedding_type;
   if (!o.plan.fallback.empty()) json["fallback"] = o.plan.fallback;
   for (const TypeOverride& t : o.plan.overrides) json["overrides"].push_back({{"pattern", t.pattern}, {"type", t.type}});
+  if (!o.transform.is_null()) json["transform"] = o.transform;
   if (o.stats) json["statistics"] = combined_digest(inputs, "statistics");
   if (o.corpus) {
     json["text"] = {{"context", o.corpus->context}, {"chunks", o.corpus->chunks.size()}, {"sources", Json::array()}};
@@ -212,7 +216,8 @@ Json manifest_json(const std::string& command, const Json& options, const std::s
   json["command"] = command;
   json["options"] = options;
   json["inputs"]["model"] = {{"name", model_name}, {"sha256", combined_digest(inputs, "model")}, {"files", files_json(inputs, "model")}};
-  for (const auto& [kind, key] : {std::pair("text", "texts"), std::pair("statistics", "statistics"), std::pair("start", "start")})
+  for (const auto& [kind, key] : {std::pair("text", "texts"), std::pair("statistics", "statistics"), std::pair("start", "start"),
+                                  std::pair("adapter", "adapters")})
     if (Json list = files_json(inputs, kind); !list.empty()) json["inputs"][key] = std::move(list);
   json["output"] = Json::array();
   for (const std::string& name : output) {
@@ -263,11 +268,11 @@ std::vector<std::string> manifest_changes(const Json& before, const Json& now) {
   compare_files("model", at(at(a, "model"), "files"), at(at(b, "model"), "files"), changes);
   if (at(at(a, "model"), "name") != at(at(b, "model"), "name"))
     changes.push_back(fmt::format("model: name {} → {}", text(at(at(a, "model"), "name")), text(at(at(b, "model"), "name"))));
-  for (const char* kind : {"texts", "statistics", "start"}) compare_files(kind, at(a, kind), at(b, kind), changes);
+  for (const char* kind : {"texts", "statistics", "start", "adapters"}) compare_files(kind, at(a, kind), at(b, kind), changes);
   if (at(before, "tensors").is_array() && at(now, "tensors").is_array()) compare_tensors(at(before, "tensors"), at(now, "tensors"), changes);
   // What is left of the treatment when the digests of texts and statistics are not counted twice.
   const Json &ta = at(before, "treatment"), &tb = at(now, "treatment");
-  for (const char* key : {"recipe", "pure", "keep_output", "output_type", "embedding_type", "fallback", "overrides", "rounding", "training"})
+  for (const char* key : {"recipe", "pure", "keep_output", "output_type", "embedding_type", "fallback", "overrides", "transform", "rounding", "training"})
     if (at(ta, key) != at(tb, key)) changes.push_back(fmt::format("treatment: {} {} → {}", key, at(ta, key).dump().substr(0, 200), at(tb, key).dump().substr(0, 200)));
   if (at(at(ta, "text"), "chunks") != at(at(tb, "text"), "chunks") || at(at(ta, "text"), "context") != at(at(tb, "text"), "context"))
     changes.push_back(fmt::format("texts: {} chunks of {} → {} of {}", at(at(ta, "text"), "chunks").dump(), at(at(ta, "text"), "context").dump(),

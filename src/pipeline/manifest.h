@@ -3,7 +3,7 @@
 //   manifest           1, the version of this form
 //   tsubu, command     the version, "quantize", "convert"
 //   options            what was given on the command line, files by their names alone
-//   inputs             model, texts, statistics, start: files with size and SHA-256
+//   inputs             model, adapters, texts, statistics, start: files with size and SHA-256
 //   treatment          all that decides the bytes besides the inputs: recipe, overrides, rounding
 //   treatment_sha256   of it, as one line; also in the GGUF's metadata
 //   output             files with size and SHA-256
@@ -29,7 +29,7 @@ struct QuantizeOptions;
 struct QuantizeResult;
 
 struct InputFile {
-  std::string kind;  // "model", "text", "statistics", "start"
+  std::string kind;  // "model", "adapter", "text", "statistics", "start"
   std::string path;
   uint64_t size_bytes = 0;
   std::string sha256;
