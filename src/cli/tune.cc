@@ -55,7 +55,7 @@ Action declare(CLI::App& app) {
   app.add_option("--step-tokens", t.tokens_per_step, "Tokens of a step (default 2048)")
       ->check(CLI::Range(1, 1 << 30))
       ->type_name("N");
-  app.add_option("--rate", t.rate, "Learning rate at the top of the schedule (--qat: share of a tensor's root mean square, default 0.02; --lora: 2e-4)")
+  app.add_option("--rate", t.rate, "Learning rate at the top of the schedule (--qat: share of a tensor's root mean square, default 0.003; --lora: 2e-4)")
       ->check(number_between(1e-9, 10))
       ->type_name("X");
   app.add_option("--warm-up", t.warm_up, "Share of the steps in which the rate rises (default 0.05)")

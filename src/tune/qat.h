@@ -30,7 +30,7 @@ struct QatOptions {
   TrainingLoss loss = TrainingLoss::kDivergence;
   // At the top of the schedule; a share of the root mean square of each tensor's weights at the start, so that one number
   // fits tensors of any size.
-  double rate = 0.02;
+  double rate = 0.003;
   RateSchedule schedule;
   AdamWOptions adam;
   uint64_t tokens_per_step = 2048;  // at least a window
