@@ -266,6 +266,16 @@ class Fixtures:
         def rope(d):
             struct.pack_into("<f", d, values["llama.rope.freq_base"], 500000.0)
 
+        def rows(d):  # two rows of a matrix
+            _, columns, offset_at = tensors["blk.4.attn_q.weight"]
+            size = columns // 32 * 18
+            a, b = (start + struct.unpack_from("<Q", d, offset_at)[0] + row * size for row in (3, 200))
+            d[a:a + size], d[b:b + size] = d[b:b + size], d[a:a + size]
+
+        def sign(d):  # the sign of one block's scale
+            at = start + struct.unpack_from("<Q", d, tensors["blk.0.ffn_up.weight"][2])[0] + 9 * 18 + 1
+            d[at] ^= 0x80
+
         def infinite(d):  # the last norm
             at = start + struct.unpack_from("<Q", d, tensors["output_norm.weight"][2])[0]
             struct.pack_into("<f", d, at, float("inf"))
@@ -273,6 +283,8 @@ class Fixtures:
         spoil("zero.gguf", zero_scale)
         spoil("swapped.gguf", swap)
         spoil("rope.gguf", rope)
+        spoil("rows.gguf", rows)
+        spoil("sign.gguf", sign)
         spoil("infinite.gguf", infinite)
 
     def questions(self):

@@ -1,7 +1,10 @@
 // A fixed set of worker threads. Work items are handed out dynamically, so an item's result must depend on the item
-// alone: then nothing depends on the number of threads.
+// alone: then nothing depends on the number of threads. Between two calls that follow each other closely workers wait
+// without sleeping: waking a thread takes longer than a small matrix product. A worker that does not come in time is not
+// waited for.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
@@ -29,15 +32,20 @@ class ThreadPool {
  private:
   void run_items(int worker);
   void worker_loop(int worker);
+  uint64_t wait_for_call(uint64_t seen);
+  void wait_for_workers();
 
   std::vector<std::thread> workers_;
-  std::mutex mutex_;
+  const std::function<void(size_t, int)>* job_ = nullptr;  // of the open call; workers that have joined it may read it
+  size_t n_items_ = 0;
+  alignas(64) std::atomic<size_t> next_item_ = 0;
+  // Which call this is, whether workers may still join it, and how many are at work: call · kCall + open · kOpen + active.
+  alignas(64) std::atomic<uint64_t> state_ = 0;
+  std::atomic<int> n_asleep_ = 0;         // workers
+  std::atomic<bool> caller_asleep_ = false;
+  std::atomic<bool> stop_ = false;
+  std::mutex mutex_;                      // for sleeping, and error_
   std::condition_variable wake_, done_;
-  const std::function<void(size_t, int)>* job_ = nullptr;
-  size_t n_items_ = 0, next_item_ = 0;
-  int busy_ = 0;
-  uint64_t generation_ = 0;
-  bool stop_ = false;
   std::exception_ptr error_;
 };
 

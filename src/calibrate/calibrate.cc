@@ -121,6 +121,7 @@ class Run {
   std::string key() const {
     Json json = {{"format", 2}, {"gram", options_.gram}, {"head", options_.process_output}, {"corpus", corpus_.hash}};
     json["model"] = model_hashes_;
+    if (!options_.variant.empty()) json["variant"] = options_.variant;
     for (const Pass& pass : passes_) json["passes"].push_back(pass.first_block);
     // Routing everything everywhere gives other sums.
     for (const Op& op : model_.graph().ops)
@@ -333,9 +334,9 @@ CalibrateResult calibrate(const Model& model, const CalibrateOptions& options, T
 ExpertCoverage expert_coverage(const CalibrateResult& r) {
   std::vector<uint64_t> tokens;
   for (const CalibratedInput& i : r.inputs) {
-    // Gate and up read what the router gave an expert; down reads the same tokens.
-    const bool is_down = i.linears.front().find("ffn_down_exps") != std::string::npos;
-    if (i.n_tokens.size() > 1 && !is_down) tokens.insert(tokens.end(), i.n_tokens.begin(), i.n_tokens.end());
+    // Gate and up read what the router gave an expert; down reads the same tokens. Heads read all of them.
+    const bool is_gate = i.linears.front().find("ffn_gate_exps") != std::string::npos;
+    if (i.n_tokens.size() > 1 && is_gate) tokens.insert(tokens.end(), i.n_tokens.begin(), i.n_tokens.end());
   }
   ExpertCoverage c;
   if (tokens.empty()) return c;

@@ -21,6 +21,7 @@ namespace tsubu {
 struct CalibrateOptions {
   CorpusOptions corpus;
   std::string output;
+  std::string variant;                  // of a model that was changed in memory: what the work in progress belongs to as well
   bool gram = false;
   bool process_output = true;           // statistics of the head's input
   bool legacy = false;                  // write llama.cpp's .dat form; not with gram

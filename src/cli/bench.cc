@@ -5,6 +5,7 @@
 #include "cli/command.h"
 #include "cli/numerics_options.h"
 #include "cli/output.h"
+#include "cli/products_option.h"
 #include "cli/signature.h"
 #include "cli/table.h"
 #include "evaluate/evaluate.h"
@@ -15,7 +16,7 @@ namespace tsubu {
 namespace {
 
 struct Options {
-  std::string model;
+  std::string model, products = "f32";
   bool signature = false, act_int8 = false, act_f32 = false;
   SpeedOptions speed;
   NumericsChoice numerics;
@@ -37,6 +38,7 @@ void print_speed(const SpeedResult& r, const SpeedOptions& options, int n_thread
   print_out(fmt::format("median of {}, {} threads, kernels {}, {}\n", options.repeats, n_threads, kernels().isa,
                         options.numerics.any() ? options.numerics.description()
                         : options.act_int8     ? "activations int8"
+                        : options.bf16_products ? "activations f32, bf16 products"
                                                : "activations f32"));
 }
 
@@ -54,6 +56,10 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   SpeedOptions options = o.speed;
   options.numerics = make_numerics(o.numerics, *model, 512, pool);
   options.act_int8 = o.act_int8 || !(o.act_f32 || options.numerics.any());  // schemes state their own activations
+  if (products_named(o.products) == Products::kBf16) {  // what eval and calibration of large models run on
+    options.act_int8 = o.act_int8;
+    options.bf16_products = takes_bf16(o.products, *model, options.act_int8 || options.numerics.any());
+  }
   const SpeedResult result = measure_speed(*model, options, pool);
   if (!common.json) {
     print_speed(result, options, pool.size());
@@ -64,6 +70,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   json["threads"] = pool.size();
   json["kernels"] = kernels().isa;
   json["activations"] = options.act_int8 ? "int8" : "f32";
+  json["products"] = options.bf16_products ? "bf16" : "f32";
   if (options.numerics.any()) json["numerics"] = to_json(options.numerics);
   print_json(json);
   return ExitCode::kDone;
@@ -83,6 +90,8 @@ Action declare(CLI::App& app) {
       ->type_name("N");
   auto* int8 = app.add_flag("--act-int8", o->act_int8, "8-bit activations as on llama.cpp's CPU path (default)");
   app.add_flag("--act-f32", o->act_f32, "Activations in f32, as eval measures")->excludes(int8);
+  app.add_option("--products", o->products, "bf16: prefill with products of bfloat16, as eval does for large models (default f32)")
+      ->type_name("NAME");
   declare_numerics(app, o->numerics);
   app.add_flag("--signature", o->signature, "One hash over all codecs' bytes and 32 greedy tokens, instead of speed");
   return [o](const CommonOptions& common) { return run(*o, common); };

@@ -5,6 +5,7 @@
 
 #include "base/size.h"
 #include "cli/adapter_options.h"
+#include "cli/checks.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/table.h"
@@ -58,6 +59,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   if (!o.memory.empty()) options.memory = parse_size_bytes(o.memory);
   for (const std::string& text : o.texts) options.corpus.texts.push_back(parse_corpus_text(text));
   if (options.corpus.texts.empty()) fail(ExitCode::kUsage, "calibrate: no text: add --text FILE");
+  check_can_create(options.output);
   const auto model = open_adapted(o.model, o.adapters);
   if (o.all_experts) model->route_all_experts();
   ThreadPool pool(common.threads);

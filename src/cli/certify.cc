@@ -12,6 +12,7 @@
 #include "cli/child.h"
 #include "cli/command.h"
 #include "cli/output.h"
+#include "cli/products_option.h"
 #include "cli/table.h"
 #include "hub/model.h"
 
@@ -22,7 +23,7 @@ constexpr size_t kWorstShown = 5;
 
 struct Options {
   CertifyOptions certify;
-  std::string protocol = "llama.cpp", spec, output;
+  std::string protocol = "llama.cpp", products = "auto", spec, output;
   std::optional<uint32_t> context;
   std::map<std::string, std::string> limits;  // as given, by the gate's name
   std::vector<std::string> templates;         // of the questions, as given
@@ -164,6 +165,18 @@ void print_verdict(const CertifyResult& r) {
         changed += fmt::format("{}{} {}", changed.empty() ? "" : ", ", r.candidates[c].path, t.pass[c] ? "passes" : "fails");
     print_out(fmt::format("questions as \"{}\": {}\n", printable(t.text), changed.empty() ? "same verdict" : "another verdict: " + changed));
   }
+  const ThreadCheck& t = r.by_threads;
+  std::string share;
+  const auto add = [&](uint32_t n, const char* what) {
+    if (n > 0) share += fmt::format("{}{} {}{}", share.empty() ? "" : ", ", n, what, n == 1 ? "" : "s");
+  };
+  add(t.n_chunks, "chunk");
+  add(t.n_questions, "question");
+  add(t.n_prompts, "prompt");
+  share += fmt::format(" again with {} instead of {}", t.n_threads_again == 1 ? "1 thread" : fmt::format("{} threads", t.n_threads_again), t.n_threads);
+  print_out(t.n_differ == 0 ? fmt::format("same verdict for every number of threads: {}, all {} numbers the same to the bit\n", share, t.n_compared)
+                            : fmt::format("numbers that depend on the number of threads, a fault of this program: {}, {} of {} differ; {}\n", share,
+                                          t.n_differ, t.n_compared, t.same_verdict ? "the verdict is the same" : "another verdict"));
   print_out("protocol: " + protocol_line(r) + "\n");
   for (const CandidateResult& c : r.candidates) {
     std::string failed;
@@ -199,6 +212,7 @@ std::map<std::string, double> limits_of(const Options& o) {
 }
 
 ExitCode run(const Options& o, const CommonOptions& common) {
+  check_can_create(o.output);
   CertifyOptions options = o.certify;
   options.eval.protocol = o.protocol == "paper" ? EvalProtocol::kPaper : EvalProtocol::kLlamaCpp;
   options.eval.context = o.context.value_or(options.eval.protocol == EvalProtocol::kPaper ? 2048 : 512);
@@ -207,6 +221,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.weights = !o.no_weights;
   options.base = model_path(options.base);
   for (std::string& candidate : options.candidates) candidate = model_path(candidate);
+  options.eval.bf16_products = takes_bf16(o.products, *Model::open(options.base), options.eval.act_int8);
   if (!o.no_speed)
     options.measure_speed = [&](const std::string& model) {
       std::vector<std::string> words = {"bench", model, "--json", "--quiet", "-p", "128", "-n", "32", "--repeats", "5"};
@@ -277,6 +292,7 @@ Action declare(CLI::App& app) {
       ->check(number_between(1e-6, 0.5))
       ->type_name("X");
   app.add_flag("--act-int8", c.eval.act_int8, "Round activations of all models to 8 bits as llama.cpp's CPU path does");
+  declare_products(app, o->products);
   app.add_flag("--no-weights", o->no_weights, "Do not compare weights and settings");
   app.add_flag("--no-speed", o->no_speed, "Do not measure speed and memory");
   app.add_option("--seed", c.eval.seed, "Of the bootstrap intervals (default 1)")

@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
+#include "base/file.h"
+
 namespace tsubu {
 
 CLI::Validator number_between(double low, double high) {
@@ -14,6 +18,12 @@ CLI::Validator number_between(double low, double high) {
                    : fmt::format("'{}' is no number from {} to {}", text.substr(0, 64), low, high);
       },
       "");
+}
+
+void check_can_create(const std::string& path) {
+  std::error_code ignored;
+  // A leftover is of an interrupted run: who writes the file will say so.
+  if (!path.empty() && !std::filesystem::exists(AtomicFile::temporary_name(path), ignored)) AtomicFile probe(path);
 }
 
 }  // namespace tsubu

@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "cli/numerics_options.h"
 #include "cli/output.h"
+#include "cli/products_option.h"
 #include "cli/table.h"
 #include "evaluate/evaluate.h"
 #include "evaluate/tasks.h"
@@ -20,8 +21,8 @@ namespace tsubu {
 namespace {
 
 struct Options {
+  std::string model, base, protocol = "llama.cpp", products = "auto";
   std::vector<std::string> adapters;
-  std::string model, base, protocol = "llama.cpp";
   std::vector<std::string> texts, tasks;
   uint32_t task_limit = 0;
   std::optional<uint32_t> context;
@@ -188,6 +189,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   options.max_chunks = 0;  // the tokens are cut already, text by text
   ThreadPool pool(common.threads);
   options.numerics = make_numerics(o.numerics, *model, options.context, pool);
+  options.bf16_products = takes_bf16(o.products, *model, options.act_int8 || options.numerics.any());
   const EvalResult result = evaluate(*model, base.get(), tokens, options, pool);
 
   const std::vector<TaskRun> tasks = run_tasks(o, *model, base.get(), pool);
@@ -225,6 +227,7 @@ Action declare(CLI::App& app) {
       ->check(CLI::IsMember({"llama.cpp", "paper"}).description(""))
       ->type_name("NAME");
   app.add_flag("--act-int8", o->eval.act_int8, "Round activations to 8 bits as llama.cpp's CPU path does");
+  declare_products(app, o->products);
   declare_numerics(app, o->numerics);
   app.add_option("--seed", o->eval.seed, "Of the bootstrap intervals (default 1)")->check(CLI::NonNegativeNumber)->type_name("N");
   app.add_option("--max-ppl", o->max_perplexity, "Exit 1 when the perplexity is higher")

@@ -5,6 +5,7 @@
 
 #include "base/size.h"
 #include "cli/adapter_options.h"
+#include "cli/checks.h"
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/table.h"
@@ -20,6 +21,7 @@ struct Options {
 
 ExitCode run(const Options& o, const CommonOptions& common) {
   if (o.texts.empty()) fail(ExitCode::kUsage, "gradient: no text: add --text FILE");
+  check_can_create(o.output);
   CorpusOptions options = o.corpus;
   for (const std::string& text : o.texts) options.texts.push_back(parse_corpus_text(text));
   const auto model = open_adapted(o.model, o.adapters);

@@ -52,6 +52,7 @@ void print_study(const Study& study) {
 ExitCode run(const Options& o, const CommonOptions& common) {
   const auto model = Model::open(model_path(o.model));
   CorpusOptions corpus_options = o.corpus;
+  check_can_create(o.output);
   for (const std::string& text : o.texts) corpus_options.texts.push_back(parse_corpus_text(text));
   const Corpus corpus = read_corpus(*model, corpus_options);
   const auto windows = spread_windows(corpus, o.windows);

@@ -41,6 +41,7 @@ Recipe recipe_of(const std::string& name) {
 
 ExitCode run(const Options& o, const CommonOptions& common) {
   const CalibrationEffort& effort = calibration_effort(o.effort);
+  for (const std::string& file : {o.output, o.tensor_types, o.config_groups, o.page}) check_can_create(file);
   const auto model = Model::open(model_path(o.model));
   ThreadPool pool(common.threads);
   CorpusOptions corpus_options = o.corpus;

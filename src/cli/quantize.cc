@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -13,8 +14,10 @@
 #include "cli/layout_output.h"
 #include "cli/manifest_options.h"
 #include "cli/output.h"
+#include "cli/products_option.h"
 #include "cli/quantize_report.h"
 #include "cli/target_options.h"
+#include "cli/transform_options.h"
 #include "hub/model.h"
 
 namespace tsubu {
@@ -33,17 +36,11 @@ struct Options {
   TargetChoice target;
   QuantizeOptions quantize;
   LayoutOutputOptions layout;
+  TransformChoice transform;
   Json given = Json::object();  // the options that a manifest keeps
   Json repeats;                 // the manifest that is repeated; null: none
   bool no_manifest = false;
 };
-
-std::optional<Products> products_named(const std::string& name) {
-  if (name == "auto") return {};
-  if (name == "f32") return Products::kF32;
-  if (name == "bf16") return Products::kBf16;
-  fail(ExitCode::kUsage, "--products {}: expected auto, f32 or bf16", name);
-}
 
 Recipe chosen_recipe(const Options& o) {
   if (!o.repeats.is_null()) return recipe_from_json(o.repeats["treatment"]["recipe"], o.recipe_file + ": treatment.recipe");
@@ -86,6 +83,32 @@ std::optional<Repetition> finish_manifest(const Options& o, const Json& manifest
 
 ExitCode exit_code(const std::optional<Repetition>& repetition) {
   return repetition && repetition->is_broken() ? ExitCode::kGateFailed : ExitCode::kDone;
+}
+
+// What does not go with --transform.
+void check_transform(const Options& o) {
+  if (!o.stats.empty())
+    fail(ExitCode::kUsage, "--stats {}: statistics of the model as it is do not describe it after --transform: give --text", o.stats);
+  if (!o.refine.empty()) fail(ExitCode::kUsage, "--refine {}: was made from a model that was not transformed: leave --transform out", o.refine);
+  if (o.target.any()) fail(ExitCode::kUsage, "--transform with a target: tsubu transform first, then quantize what it wrote to the size");
+}
+
+// --transform: the model as it is rounded, if there is one to make.
+TransformedModel transform_gguf(const Options& o, const Model& model, const Recipe& recipe, QuantizeOptions& options) {
+  const TransformRequest request = transform_request(o.transform);
+  if (!request.any()) return {};
+  std::map<std::string, const TypeInfo*> types;
+  PlanOptions plan = options.plan;
+  plan.has_stats = options.corpus != nullptr;
+  for (const PlannedTensor& t : assign_types(model, recipe, plan)) types[t.tensor->name()] = t.type;
+  AwqOptions awq;
+  awq.importance = options.corpus != nullptr;
+  awq.type_of = [&](const std::string& name) { return types.contains(name) ? types.at(name) : nullptr; };
+  ThreadPool pool(options.n_threads);
+  TransformedModel transformed = transform_for_rounding(model, request, options.corpus, awq, options.output, options.dry_run, pool);
+  options.transform = transformed.treatment;
+  options.calibrated.reference = &model;
+  return transformed;
 }
 
 // To a size or a divergence: plan, round, measure.
@@ -131,6 +154,25 @@ ExitCode run_fit(const Options& o, const CalibrationEffort& effort, const Model&
   return result.meets_target ? ExitCode::kDone : ExitCode::kGateFailed;
 }
 
+// --transform of a layout: the model as it is rounded, if there is one to make, and what the writing has to know.
+TransformedModel transform_layout(const Options& o, const Model& model, WriteLayoutOptions& options) {
+  const TransformRequest request = transform_request(o.transform);
+  if (!request.any()) return {};
+  if (!options.scheme) fail(ExitCode::kUsage, "--transform: --format {} rounds nothing: use tsubu transform", o.format);
+  std::optional<Corpus> corpus;
+  if (!options.corpus.texts.empty()) corpus = read_corpus(model, options.corpus);
+  const std::map<std::string, SimFormat> formats = layout_formats(model, options);
+  const AwqOptions awq = awq_for_formats(
+      [&](const std::string& name) { return formats.contains(name) ? &formats.at(name) : nullptr; }, corpus.has_value());
+  ThreadPool pool(options.n_threads);
+  TransformedModel transformed = transform_for_rounding(model, request, corpus ? &*corpus : nullptr, awq, options.output, false, pool);
+  options.untransformed = &model;
+  options.transform = transformed.treatment;
+  options.transform_reports = to_json(transformed.reports);
+  options.notes = transformed.notes;
+  return transformed;
+}
+
 // --format: a Hugging Face directory instead of a GGUF file.
 ExitCode run_layout(const Options& o, const CommonOptions& common) {
   if (o.target.any())
@@ -164,14 +206,18 @@ ExitCode run_layout(const Options& o, const CommonOptions& common) {
   else if (!o.recipe_file.empty() && o.repeats.is_null())
     options.choices = choices_of_recipe(*model, chosen_recipe(o), {}, o.format);
   override_choices(*model, o.tensor_types, o.format, options.choices);
-  const WriteLayoutResult result = write_layout(*model, options);
+  const TransformedModel transformed = transform_layout(o, *model, options);
+  const WriteLayoutResult result = write_layout(transformed.model ? *transformed.model : *model, options);
   std::optional<Repetition> repetition;
   if (!o.repeats.is_null()) repetition = compare_repetition(o.recipe_file, o.repeats, result.manifest);
+  if (!common.json)
+    for (const TransformReport& report : transformed.reports) print_out(transform_text(report));
   print_layout_result(result, options.output, common, repetition);
   return exit_code(repetition);
 }
 
 ExitCode run(const Options& o, const CommonOptions& common) {
+  if (transform_request(o.transform).any()) check_transform(o);
   if (o.format != "gguf") return run_layout(o, common);
   QuantizeOptions options = o.quantize;
   for (const std::string& text : o.tensor_types) options.plan.overrides.push_back(parse_type_override(text));
@@ -237,14 +283,22 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     const Json& before = o.repeats["inputs"]["model"];
     if (before.value("sha256", "") == combined_digest(options.inputs->wait(), "model")) options.model_name = before.value("name", "");
   }
-  const QuantizeResult result = quantize(*model, recipe, options);
+  const TransformedModel transformed = transform_gguf(o, *model, recipe, options);
+  QuantizeResult result = quantize(transformed.model ? *transformed.model : *model, recipe, options);
+  result.notes.insert(result.notes.begin(), transformed.notes.begin(), transformed.notes.end());
   std::optional<Repetition> repetition;
-  if (!options.dry_run) repetition = finish_manifest(o, manifest_json("quantize", o.given, *model, result, options.output));
+  if (!options.dry_run) {
+    Json manifest = manifest_json("quantize", o.given, *model, result, options.output);
+    if (transformed.model) manifest["transforms"] = to_json(transformed.reports);
+    repetition = finish_manifest(o, manifest);
+  }
   if (common.json) {
     Json json = to_json(result);
+    if (transformed.model) json["transforms"] = to_json(transformed.reports);
     if (repetition) json["repeated"] = to_json(*repetition);
     print_json(json);
   } else {
+    for (const TransformReport& report : transformed.reports) print_out(transform_text(report));
     print_out(quantize_report(result, options.output, options.dry_run));
     if (repetition) print_out(repetition_text(*repetition));
   }
@@ -312,6 +366,7 @@ std::shared_ptr<Options> declare_options(CLI::App& app) {
   app.add_option("--refine", o->refine, "Start from this quantized file and improve it in its own types (with --text)")
       ->type_name("FILE.gguf")
       ->excludes(to);
+  declare_transform_options(app, o->transform);
   declare_target(app, o->target);
   for (const char* name : {"--size", "--bpw", "--max-kld"})
     for (const char* other : {"--to", "--recipe", "--refine"}) app.get_option(name)->excludes(app.get_option(other));
@@ -369,6 +424,7 @@ const Command kQuantizeCommand = {"quantize", "MODEL -o OUT", "Make a model smal
                                   "tsubu quantize hf_directory -o model-6gib.gguf --size 6GiB --text calibration.txt\n"
                                   "tsubu quantize hf_directory -o model-iq4.gguf --to IQ4_XS --text calibration.txt\n"
                                   "tsubu quantize hf_directory -o model-q3.gguf --to Q3_K_M --stats imatrix.gguf\n"
+                                  "tsubu quantize hf_directory -o w4a16 --format compressed-tensors --to W4A16 --transform awq --text calibration.txt\n"
                                   "tsubu quantize newer_directory -o newer-q4.gguf --recipe model-q4.gguf.manifest.json\n"
                                   "tsubu quantize hf_directory -o model-w4a16 --format compressed-tensors --to W4A16 "
                                   "--text calibration.txt",

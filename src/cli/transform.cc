@@ -9,7 +9,7 @@
 #include "cli/manifest_options.h"
 #include "cli/output.h"
 #include "cli/quantize_report.h"
-#include "cli/table.h"
+#include "cli/transform_options.h"
 #include "hub/model.h"
 #include "pipeline/quantize.h"
 #include "transform/transforms.h"
@@ -26,24 +26,6 @@ struct Options {
   uint64_t seed = 1;
 };
 
-std::string number(double v) { return v == 0 ? "" : fmt::format("{:.4g}", v); }
-
-std::string report_text(const TransformReport& report) {
-  std::string text = fmt::format("{}\n", report.name);
-  for (const std::string& line : report.notes) text += "  " + line + "\n";
-  if (report.groups.empty()) return text;
-  Table table({"linears", ">alpha", ">error before", ">after"});
-  for (const TransformedGroup& g : report.groups) {
-    std::string first = g.linears.front();
-    if (g.linears.size() > 1) first += fmt::format(" + {}", g.linears.size() - 1);
-    table.add({first, fmt::format("{:g}", g.alpha), number(g.error_before), number(g.error)});
-  }
-  text += table.text(2);
-  for (const Transform& t : transforms())
-    if (t.name == report.name && !t.measure.empty()) text += fmt::format("  error: {}\n", t.measure);
-  return text;
-}
-
 // How the output was made: the source's digests (not those of the model in memory), what was done, and to what.
 void write_manifest(const Options& o, const Json& given, const Model& model, const TransformResult& result, const QuantizeResult& written) {
   std::vector<InputFile> files = model_inputs(model);
@@ -53,7 +35,7 @@ void write_manifest(const Options& o, const Json& given, const Model& model, con
   QuantizeResult shown = written;
   shown.inputs = digests.wait();
   Json manifest = manifest_json("transform", given, model, shown, o.output);
-  for (const TransformReport& report : result.reports) manifest["transforms"].push_back(to_json(report));
+  manifest["transforms"] = to_json(result.reports);
   write_text_file(manifest_path(o.output), dump_json(manifest));
 }
 
@@ -104,10 +86,10 @@ ExitCode run(const Options& o, const Json& given, const CommonOptions& common) {
   if (!o.no_manifest) write_manifest(o, given, *model, result, written);
   if (common.json) {
     Json json = to_json(written);
-    for (const TransformReport& report : result.reports) json["transforms"].push_back(to_json(report));
+    json["transforms"] = to_json(result.reports);
     print_json(json);
   } else {
-    for (const TransformReport& report : result.reports) print_out(report_text(report));
+    for (const TransformReport& report : result.reports) print_out(transform_text(report));
     print_out(quantize_report(written, o.output, false));
   }
   return ExitCode::kDone;

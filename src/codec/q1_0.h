@@ -5,6 +5,7 @@
 
 #include "codec/bytes.h"
 #include "codec/codec.h"
+#include "codec/grid.h"
 #include "codec/weights.h"
 
 namespace tsubu {
@@ -63,6 +64,22 @@ struct Q1_0 {
     }
     block.d = Half::of(mean);
     return block;
+  }
+
+  static constexpr float kLevels[2] = {-1, 1};
+  static constexpr GridSpec kGridSpec = {128, 1, 128, 1, 1, 0, 0, kLevels, 2, false};
+  static TSUBU_INLINE Block pack(const GridBlock& k) {
+    Block block = {};
+    block.d = k.d;
+    for (int i = 0; i < 128; ++i) block.qs[i / 8] = static_cast<uint8_t>(block.qs[i / 8] | k.codes[i] << (i % 8));
+    return block;
+  }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = Half::of_bits(0);
+    k.scale[0] = 1;
+    k.min[0] = 0;
+    for (int i = 0; i < 128; ++i) k.codes[i] = static_cast<uint8_t>(block.qs[i / 8] >> (i % 8) & 1);
   }
 };
 

@@ -5,6 +5,7 @@
 
 #include "codec/bytes.h"
 #include "codec/codec.h"
+#include "codec/grid.h"
 #include "codec/single_scale.h"
 
 namespace tsubu {
@@ -42,13 +43,27 @@ struct Q2_0 {
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
     const auto fit =
         encode_single_scale<L, IntegerCodes<-1, 2>, 64>(x, importance, kLargest, kSingleScaleAround, kMaxRelativeError);
+    return packed(fit.d, fit.codes);
+  }
+
+  static TSUBU_INLINE Block packed(Half d, const uint8_t* codes) {
     Block block;
-    block.d = fit.d;
+    block.d = d;
     for (int i = 0; i < 16; ++i) {
-      const uint8_t* c = fit.codes + 4 * i;
+      const uint8_t* c = codes + 4 * i;
       block.qs[i] = static_cast<uint8_t>(c[0] | c[1] << 2 | c[2] << 4 | c[3] << 6);
     }
     return block;
+  }
+
+  static constexpr GridSpec kGridSpec = integer_grid<-1, 2>(64, 1);
+  static TSUBU_INLINE Block pack(const GridBlock& k) { return packed(k.d, k.codes); }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = Half::of_bits(0);
+    k.scale[0] = 1;
+    k.min[0] = 0;
+    for (int i = 0; i < 64; ++i) k.codes[i] = static_cast<uint8_t>(block.qs[i / 4] >> (i % 4 * 2) & 3);
   }
 };
 

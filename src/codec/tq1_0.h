@@ -8,6 +8,7 @@
 
 #include "codec/bytes.h"
 #include "codec/codec.h"
+#include "codec/grid.h"
 #include "codec/single_scale.h"
 
 namespace tsubu {
@@ -61,13 +62,34 @@ struct TQ1_0 {
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
     const auto fit = encode_single_scale<L, IntegerCodes<-1, 1>, 256>(x, importance, kTernaryLargest,
                                                                       kSingleScaleAround, kMaxRelativeError);
+    return packed(fit.d, fit.codes);
+  }
+
+  static TSUBU_INLINE Block packed(Half d, const uint8_t* c) {
     Block block;
-    block.d = fit.d;
-    const uint8_t* c = fit.codes;
+    block.d = d;
     for (int i = 0; i < 32; ++i) block.qs[i] = packed(c[i], c[32 + i], c[64 + i], c[96 + i], c[128 + i]);
     for (int i = 0; i < 16; ++i) block.qs[32 + i] = packed(c[160 + i], c[176 + i], c[192 + i], c[208 + i], c[224 + i]);
     for (int i = 0; i < 4; ++i) block.qh[i] = packed(c[240 + i], c[244 + i], c[248 + i], c[252 + i], 0);
     return block;
+  }
+
+  static constexpr GridSpec kGridSpec = integer_grid<-1, 1>(256, 1);
+  static TSUBU_INLINE Block pack(const GridBlock& k) { return packed(k.d, k.codes); }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = Half::of_bits(0);
+    k.scale[0] = 1;
+    k.min[0] = 0;
+    constexpr int kPower[5] = {1, 3, 9, 27, 81};
+    const auto digit = [&](uint8_t byte, int place) {
+      return static_cast<uint8_t>((byte * kPower[place] & 255) * 3 >> 8);
+    };
+    for (int place = 0; place < 5; ++place) {
+      for (int i = 0; i < 32; ++i) k.codes[32 * place + i] = digit(block.qs[i], place);
+      for (int i = 0; i < 16; ++i) k.codes[160 + 16 * place + i] = digit(block.qs[32 + i], place);
+      for (int i = 0; i < 4 && place < 4; ++i) k.codes[240 + 4 * place + i] = digit(block.qh[i], place);
+    }
   }
 };
 

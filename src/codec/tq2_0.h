@@ -7,6 +7,7 @@
 
 #include "codec/bytes.h"
 #include "codec/codec.h"
+#include "codec/grid.h"
 #include "codec/single_scale.h"
 
 namespace tsubu {
@@ -50,13 +51,30 @@ struct TQ2_0 {
   static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
     const auto fit = encode_single_scale<L, IntegerCodes<-1, 1>, 256>(x, importance, kTernaryLargest,
                                                                       kSingleScaleAround, kMaxRelativeError);
+    return packed(fit.d, fit.codes);
+  }
+
+  static TSUBU_INLINE Block packed(Half d, const uint8_t* codes) {
     Block block;
-    block.d = fit.d;
+    block.d = d;
     for (int i = 0; i < 64; ++i) {
-      const uint8_t* c = fit.codes + i / 32 * 128 + i % 32;
+      const uint8_t* c = codes + i / 32 * 128 + i % 32;
       block.qs[i] = static_cast<uint8_t>(c[0] | c[32] << 2 | c[64] << 4 | c[96] << 6);
     }
     return block;
+  }
+
+  static constexpr GridSpec kGridSpec = integer_grid<-1, 1>(256, 1);
+  static TSUBU_INLINE Block pack(const GridBlock& k) { return packed(k.d, k.codes); }
+  static TSUBU_INLINE void unpack(const Block& block, GridBlock& k) {
+    k.d = block.d;
+    k.dmin = Half::of_bits(0);
+    k.scale[0] = 1;
+    k.min[0] = 0;
+    for (int i = 0; i < 256; ++i) {
+      const int code = block.qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+      k.codes[i] = static_cast<uint8_t>(code < 2 ? code : 2);  // code 3 is no level of the grid
+    }
   }
 };
 

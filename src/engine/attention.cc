@@ -35,7 +35,7 @@ void weigh(float* scores, size_t start, size_t end, size_t low, size_t high, con
 }  // namespace
 
 AttentionShape attention_shape(const Op& op, std::vector<float> sinks) {
-  AttentionShape shape = {op.n_heads, op.n_kv_heads, op.head_dim, op.attention_scale, op.sliding_window, op.softcap};
+  AttentionShape shape = {op.n_heads, op.n_kv_heads, op.head_dim, op.value_dim, op.attention_scale, op.sliding_window, op.softcap};
   if (op.max_alibi_bias != 0) shape.slopes = alibi_slopes(op.n_heads, op.max_alibi_bias);
   shape.sinks = std::move(sinks);
   return shape;
@@ -63,7 +63,7 @@ void AttentionScratch::reserve(int n_workers, const AttentionShape& shape, const
   for (Worker& w : workers_) {
     if (w.scores.size() < n_rows * align_up(n_keys + 1)) w.scores.resize(n_rows * align_up(n_keys + 1));
     if (w.queries.size() < n_rows * shape.head_dim) w.queries.resize(n_rows * shape.head_dim);
-    if (w.outputs.size() < n_rows * shape.head_dim) w.outputs.resize(n_rows * shape.head_dim);
+    if (w.outputs.size() < n_rows * shape.value_dim) w.outputs.resize(n_rows * shape.value_dim);
     if (w.decoded.size() < cache.buffer_floats(n_keys)) w.decoded.resize(cache.buffer_floats(n_keys));
   }
 }
@@ -79,6 +79,7 @@ void attend(const AttentionShape& shape, const CacheLayer& cache, size_t first, 
   if (n_tokens == 0) return;
   const Kernels& k = kernels();
   const size_t group = shape.n_heads / shape.n_kv_heads, dim = shape.head_dim, width = shape.n_heads * dim;
+  const size_t value_dim = shape.value_dim, value_width = shape.n_heads * value_dim;
   const size_t block = tokens_per_block(shape), n_blocks = (n_tokens + block - 1) / block;
   scratch.reserve(pool.size(), shape, cache, first + n_tokens);
   const auto lowest_key = [&](size_t position) {
@@ -112,9 +113,10 @@ void attend(const AttentionShape& shape, const CacheLayer& cache, size_t first, 
     }
     size_t stride = 0;
     const float* values = cache.values_of(kv_head, start, n_keys, decoded.data(), stride);
-    k.gemm_nt(values, stride, scores.data(), ld, outputs.data(), dim, dim, n_rows, n_keys);
+    k.gemm_nt(values, stride, scores.data(), ld, outputs.data(), value_dim, value_dim, n_rows, n_keys);
     for (size_t t = 0; t < n_block; ++t)
-      std::copy_n(outputs.data() + t * group * dim, group * dim, y + (begin + t) * width + kv_head * group * dim);
+      std::copy_n(outputs.data() + t * group * value_dim, group * value_dim,
+                  y + (begin + t) * value_width + kv_head * group * value_dim);
   };
   const size_t n_items = shape.n_kv_heads * n_blocks;
   constexpr size_t kWorthThreads = 1 << 16;  // multiplications

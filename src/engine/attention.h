@@ -11,7 +11,7 @@
 namespace tsubu {
 
 struct AttentionShape {
-  size_t n_heads = 0, n_kv_heads = 0, head_dim = 0;
+  size_t n_heads = 0, n_kv_heads = 0, head_dim = 0, value_dim = 0;
   float scale = 1;
   size_t sliding_window = 0;  // 0: none
   float softcap = 0;          // scores become c · tanh(score / c); 0: none
@@ -45,7 +45,7 @@ class AttentionScratch {
   std::vector<Worker> workers_;
 };
 
-// q and y are (n_tokens, n_heads · head_dim); token t stands at position first + t, and the cache holds the keys and
+// q is (n_tokens, n_heads · head_dim), y (n_tokens, n_heads · value_dim); token t stands at position first + t, and the cache holds the keys and
 // values of all positions up to first + n_tokens - 1. Lanes of every sum go by absolute position, so the result of a
 // token does not depend on which tokens are computed with it.
 void attend(const AttentionShape& shape, const CacheLayer& cache, size_t first, const float* q, float* y,

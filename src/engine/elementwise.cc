@@ -40,6 +40,19 @@ void gate(OpKind kind, const float* gate, const float* up, float* y, size_t n) {
   }
 }
 
+void slice(const Op& op, const float* x, float* y, size_t n) {
+  const size_t n_heads = op.head_dim > 0 ? op.n_heads : 1, step = op.head_dim, width = n / n_heads;
+  for (size_t h = 0; h < n_heads; ++h) std::copy_n(x + h * step + op.offset, width, y + h * width);
+}
+
+void concat(const Op& op, const float* a, size_t n_a, const float* b, size_t n_b, float* y) {
+  const size_t wide = n_a / op.n_heads, more = n_b / op.n_heads;
+  for (size_t h = 0; h < op.n_heads; ++h) {
+    y = std::copy_n(a + h * wide, wide, y);
+    y = std::copy_n(b + h * more, more, y);
+  }
+}
+
 void soft_cap(float cap, float* x, size_t n) {
   const auto c = static_cast<double>(cap);
   for (size_t i = 0; i < n; ++i) x[i] = static_cast<float>(c * std::tanh(static_cast<double>(x[i]) / c));

@@ -14,6 +14,9 @@ inline constexpr float kOaiAlpha = 1.702f, kOaiLimit = 7.0f;
 
 // y = kind(gate) · up, kind one of kSiluMul, kGeluMul, kSwigluOai. y may be neither of them.
 void gate(OpKind kind, const float* gate, const float* up, float* y, size_t n);
+// Of kSlice: n values of one token's x. Of kConcat: one token's a and b, n_a and n_b values.
+void slice(const Op& op, const float* x, float* y, size_t n);
+void concat(const Op& op, const float* a, size_t n_a, const float* b, size_t n_b, float* y);
 // x becomes cap · tanh(x / cap).
 void soft_cap(float cap, float* x, size_t n);
 

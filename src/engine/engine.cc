@@ -24,17 +24,10 @@ class GraphEngine : public Engine {
   GraphEngine(const Model& model, ThreadPool& pool, const EngineOptions& options)
       : model_(model), pool_(pool), options_(options), program_(make_program(model)) {
     size_t tile = 0;
-    bool has_experts = false;
     for (const Step& step : program_.steps) {
       if (step.linear) tile = std::max(tile, step.linear->scratch_floats());
       if (step.experts) tile = std::max(tile, step.experts->scratch_floats());
-      has_experts |= step.experts != nullptr;
     }
-    if (has_experts && (options.editor || options.numerics.linears()))
-      fail(ExitCode::kUnsupported,
-           "{}: a mixture of experts is computed in f32 or with 8-bit activations: no schemes of linears, no edited "
-           "activations",
-           model.path());
     tiles_.resize(static_cast<size_t>(pool.size()));
     for (auto& t : tiles_) t.resize(tile);
     buffers_.resize(program_.buffer_widths.size());
@@ -149,8 +142,8 @@ class GraphEngine : public Engine {
       }
       if (step.linear)
         step.linear = std::make_unique<Linear>(tensor, step.op->bias.empty() ? nullptr : &model_.tensor(step.op->bias));
-      if (!step.linear) continue;
       quantize_linear(step);
+      if (!step.linear) continue;
       for (auto& t : tiles_) t.resize(std::max(t.size(), step.linear->scratch_floats()));
     }
     if (!found) fail(ExitCode::kUsage, "{}: no operation uses a weight named {}", model_.path(), name);
@@ -203,13 +196,16 @@ class GraphEngine : public Engine {
     for (const RopeTable& r : program_.ropes) bytes += r.size_bytes();
     for (const QuantizedScratch& q : quantized_scratch_) bytes += q.size_bytes();
     for (const Bf16Scratch& b : bf16_scratch_) bytes += b.size_bytes();
-    return bytes + bf16_inputs_.size_bytes() + int8_.size_bytes() + inputs_.size_bytes() + quantized_bytes();
+    return bytes + bf16_inputs_.size_bytes() + int8_.size_bytes() + inputs_.size_bytes() + expert_inputs_.size_bytes() +
+           quantized_bytes();
   }
 
   uint64_t quantized_bytes() const override {
     uint64_t bytes = 0;
     for (const Step& s : program_.steps)
       if (s.quantized) bytes += s.quantized->weight_bytes();
+    for (const Step& s : program_.steps)
+      for (const auto& expert : s.quantized_experts) bytes += expert->weight_bytes();
     return bytes;
   }
 
@@ -294,8 +290,13 @@ class GraphEngine : public Engine {
         linear(step, batch, first);
         break;
       case OpKind::kSlice:
-        each_token(first, n, w, [&](size_t t) { std::copy_n(in(0, t) + op.offset, w, rows(op.output, t)); });
+        each_token(first, n, w, [&](size_t t) { slice(op, in(0, t), rows(op.output, t), w); });
         break;
+      case OpKind::kConcat: {
+        const size_t wide = width(op.inputs[0]), more = width(op.inputs[1]);
+        each_token(first, n, w, [&](size_t t) { concat(op, in(0, t), wide, in(1, t), more, rows(op.output, t)); });
+        break;
+      }
       case OpKind::kRope:
         each_token(first, n, w, [&](size_t t) {
           program_.ropes[static_cast<size_t>(op.rope)].rotate(in(0, t), rows(op.output, t),
@@ -324,7 +325,14 @@ class GraphEngine : public Engine {
         break;
       case OpKind::kRoute:
         each_token(first, n, op.n_experts, [&](size_t t) {
-          route_token(in(0, t), op.n_experts, op.n_chosen, op.n_used, op.softmax_chosen, rows(op.output, t));
+          route_token(op, step.bias, in(0, t), rows(op.output, t));
+        });
+        break;
+      case OpKind::kHeads:
+        each_token(first, n, w, [&](size_t t) {
+          float* y = rows(op.output, t);
+          for (size_t i = 0; i < op.n_used; ++i) y[i] = static_cast<float>(i);
+          std::fill_n(y + op.n_used, op.n_used, 1.0f);
         });
         break;
       case OpKind::kExpertLinear:
@@ -400,18 +408,24 @@ class GraphEngine : public Engine {
     const ExpertLinear& experts = *step.experts;
     const size_t n_cols = experts.n_cols(), n_rows = experts.n_rows();
     const auto slots = slots_by_expert(rows(op.inputs[1], first), batch.n - first, op.n_used, op.n_experts);
+    const bool is_edited = options_.editor && options_.editor->edits(op);
+    const float* inputs = is_edited ? edited(op, batch, first) : rows(op.inputs[0], first);
+    const size_t w = width(op.inputs[0]);
     for (size_t e = 0; e < slots.size(); ++e) {
       const size_t n = slots[e].size();
       if (expert_in_.size() < n * n_cols) expert_in_.resize(n * n_cols);
       if (expert_out_.size() < n * n_rows) expert_out_.resize(n * n_rows);
       each_token(0, n, n_cols, [&](size_t i) {
         const auto [token, slot] = slots[e][i];
-        const float* x = rows(op.inputs[0], first + token) + (op.by_slots ? slot * n_cols : 0);
+        const float* x = inputs + token * w + (op.by_slots ? slot * n_cols : 0);
         std::copy_n(x, n_cols, expert_in_.data() + i * n_cols);
       });
       if (options_.observer) options_.observer->on_expert_input(op, e, expert_in_.data(), n, n_cols);
       if (n == 0) continue;
-      expert_product(experts.expert(e), n);
+      if (step.quantized_experts.empty())
+        expert_product(experts.expert(e), n);
+      else
+        quantized_expert_product(*step.quantized_experts[e], n, n_cols);
       const float* bias = experts.bias(e);
       each_token(0, n, n_rows, [&](size_t i) {
         const auto [token, slot] = slots[e][i];
@@ -420,6 +434,11 @@ class GraphEngine : public Engine {
         if (bias) kernels().add(y, bias, y, n_rows);
       });
     }
+  }
+
+  void quantized_expert_product(const QuantizedLinear& expert, size_t n, size_t n_cols) {
+    expert_inputs_.assign(expert_in_.data(), n, n_cols, options_.numerics, expert.static_magnitude(), expert.as_codes(), pool_);
+    expert.run(expert_inputs_, expert_out_.data(), quantized_scratch_, pool_);
   }
 
   // expert_in_ (n, n_cols) → expert_out_ (n, n_rows).
@@ -475,7 +494,14 @@ class GraphEngine : public Engine {
 
   void quantize_linear(Step& step) {
     const bool is_head = step.op->output == model_.graph().logits;
-    if (!step.linear || !options_.numerics.linears() || (is_head && !options_.numerics.with_head)) return;
+    if (!options_.numerics.linears() || (is_head && !options_.numerics.with_head)) return;
+    if (step.experts) {
+      step.quantized_experts.clear();
+      for (size_t e = 0; e < step.experts->n_experts(); ++e)
+        step.quantized_experts.push_back(
+            std::make_unique<QuantizedLinear>(step.experts->expert(e), step.op->weight, options_.numerics, pool_));
+    }
+    if (!step.linear || !step.linear->weight().spec().quantizable) return;  // routers
     step.quantized = std::make_unique<QuantizedLinear>(*step.linear, step.op->weight, options_.numerics, pool_);
   }
 
@@ -533,13 +559,13 @@ class GraphEngine : public Engine {
   void attention(const Step& step, const Batch& batch, size_t first) {
     const Op& op = *step.op;
     const CacheLayer& shape = batch.runs.front().cache->layer(step.attention_index);
-    const size_t width_kv = shape.n_kv_heads * shape.head_dim;
-    each_token(0, batch.n, 2 * width_kv, [&](size_t t) {
+    const size_t width_k = shape.n_kv_heads * shape.head_dim, width_v = shape.n_kv_heads * shape.value_dim;
+    each_token(0, batch.n, width_k + width_v, [&](size_t t) {
       float* k = rows(op.inputs[1], t);
       float* v = rows(op.inputs[2], t);
       if (options_.kv_f16) {
-        round_to_f16(k, width_kv);
-        round_to_f16(v, width_kv);
+        round_to_f16(k, width_k);
+        round_to_f16(v, width_v);
       }
       batch.runs[batch.rows[t].run].cache->layer(step.attention_index).store(k, v, batch.rows[t].position);
     });
@@ -572,7 +598,7 @@ class GraphEngine : public Engine {
   ValueId int8_of_ = kNoValue;
   ActRounding int8_as_ = ActRounding::kNone;
   size_t int8_first_ = 0;
-  QuantizedInputs inputs_;
+  QuantizedInputs inputs_, expert_inputs_;
   ValueId inputs_of_ = kNoValue;
   size_t inputs_first_ = 0;
   std::vector<QuantizedScratch> quantized_scratch_;
@@ -581,6 +607,15 @@ class GraphEngine : public Engine {
 };
 
 }  // namespace
+
+bool bf16_products_pay(const Model& model) {
+  constexpr uint64_t kLarge = 200'000'000;  // weights of linears; below, f32 takes seconds
+  if (!kernels().native_bf16) return false;
+  uint64_t weights = 0;
+  for (const Op& op : model.graph().ops)
+    if (op.kind == OpKind::kLinear) weights += model.tensor(op.weight).n_elements();
+  return weights > kLarge;
+}
 
 std::unique_ptr<Engine> Engine::make(const Model& model, ThreadPool& pool, const EngineOptions& options) {
   return std::make_unique<GraphEngine>(model, pool, options);

@@ -26,7 +26,8 @@ class LinearObserver {
 };
 
 // Changes the input of linears before they multiply it: x is a copy, (n_tokens, n_cols), of the tokens from `position`
-// of the sequence on. Linears that read one value and are all edited get one copy, changed for the first of them.
+// of the sequence on. Linears that read one value and are all edited get one copy, changed for the first of them. Of experts
+// the value of all slots of a token is one input.
 class LinearInputEditor {
  public:
   virtual ~LinearInputEditor() = default;
@@ -43,8 +44,8 @@ struct EngineOptions {
   // Kernels::native_bf16. Not the head; not calls of a few tokens, nor together with act_int8 or schemes.
   bool bf16_products = false;
   LinearObserver* observer = nullptr;
-  LinearInputEditor* editor = nullptr;  // not together with act_int8, bf16_products or schemes; not with experts
-  Numerics numerics = {};  // schemes to compute in; not together with act_int8; those of linears not with experts
+  LinearInputEditor* editor = nullptr;  // not together with act_int8, bf16_products or schemes
+  Numerics numerics = {};  // schemes to compute in; not together with act_int8; routers stay as they are
 };
 
 // A value of the graph for the tokens of one window: (n_tokens, width) floats.
@@ -73,6 +74,9 @@ struct BatchPart {
   std::span<const TokenId> tokens;
   size_t n_logits = 0;  // of the last tokens
 };
+
+// Whether a model is so large, and this machine so much faster with them, that measuring takes bf16_products by default.
+bool bf16_products_pay(const Model& model);
 
 class Engine {
  public:

@@ -19,10 +19,10 @@ struct ExpertSlot {
 std::vector<std::vector<ExpertSlot>> slots_by_expert(const float* route, size_t n_tokens, size_t n_used,
                                                      size_t n_experts);
 
-// One token's scores of n_experts → its slots' experts in ascending order and their weights, (2 · n_used). The n_chosen
-// highest scores are chosen, the earlier of equal ones; with n_used = n_experts all have a slot and those not chosen weigh
-// 0.
-void route_token(const float* scores, size_t n_experts, size_t n_chosen, size_t n_used, bool softmax_chosen, float* out);
+// One token's scores of n_experts → its slots' experts in ascending order and their weights, (2 · n_used), of a kRoute. The
+// n_chosen highest scores are chosen, the earlier of equal ones; with n_used = n_experts all have a slot and those not chosen
+// weigh 0. bias: of the choice; may be empty.
+void route_token(const Op& op, const std::vector<float>& bias, const float* scores, float* out);
 
 class ExpertLinear {
  public:

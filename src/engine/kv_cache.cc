@@ -11,17 +11,17 @@
 namespace tsubu {
 
 void CacheLayer::store(const float* k, const float* v, size_t position) const {
-  for (size_t h = 0; h < n_kv_heads; ++h, k += head_dim, v += head_dim) {
+  for (size_t h = 0; h < n_kv_heads; ++h, k += head_dim, v += value_dim) {
     const size_t row = h * capacity + position;
     if (keys)
       std::copy_n(k, head_dim, keys + row * head_dim);
     else
       key_format->encode(k, key_rows + row * key_row_bytes, head_dim);
     if (!values) {
-      value_format->encode(v, value_rows + row * value_row_bytes, head_dim);
+      value_format->encode(v, value_rows + row * value_row_bytes, value_dim);
       continue;
     }
-    for (size_t d = 0; d < head_dim; ++d) values[(h * head_dim + d) * value_stride + position] = v[d];
+    for (size_t d = 0; d < value_dim; ++d) values[(h * value_dim + d) * value_stride + position] = v[d];
   }
 }
 
@@ -34,7 +34,7 @@ void CacheLayer::copy_prefix(const CacheLayer& from, size_t n) const {
                   value_rows + h * capacity * value_row_bytes);
       continue;
     }
-    for (size_t d = h * head_dim; d < (h + 1) * head_dim; ++d)
+    for (size_t d = h * value_dim; d < (h + 1) * value_dim; ++d)
       std::copy_n(from.values + d * from.value_stride, n, values + d * value_stride);
   }
 }
@@ -49,24 +49,24 @@ const float* CacheLayer::keys_of(size_t kv_head, size_t position, size_t n, floa
 
 const float* CacheLayer::values_of(size_t kv_head, size_t position, size_t n, float* buffer, size_t& stride) const {
   stride = value_stride;
-  if (values) return values + kv_head * head_dim * value_stride + position;
+  if (values) return values + kv_head * value_dim * value_stride + position;
   stride = (n + kLanes - 1) / kLanes * kLanes;
   const std::byte* rows = value_rows + (kv_head * capacity + position) * value_row_bytes;
   // Sixteen positions at a time, so that whole cache lines of the transposed rows are written together.
-  float* decoded = buffer + head_dim * stride;
+  float* decoded = buffer + value_dim * stride;
   for (size_t first = 0; first < n; first += kLanes) {
     const size_t count = std::min<size_t>(kLanes, n - first);
     for (size_t i = 0; i < count; ++i)
-      value_format->decode(rows + (first + i) * value_row_bytes, decoded + i * head_dim, head_dim);
-    for (size_t d = 0; d < head_dim; ++d)
-      for (size_t i = 0; i < count; ++i) buffer[d * stride + first + i] = decoded[i * head_dim + d];
+      value_format->decode(rows + (first + i) * value_row_bytes, decoded + i * value_dim, value_dim);
+    for (size_t d = 0; d < value_dim; ++d)
+      for (size_t i = 0; i < count; ++i) buffer[d * stride + first + i] = decoded[i * value_dim + d];
   }
   return buffer;
 }
 
 size_t CacheLayer::buffer_floats(size_t n_keys) const {
   const size_t stride = (n_keys + kLanes - 1) / kLanes * kLanes;
-  return keys && values ? 0 : head_dim * (stride + kLanes);
+  return keys && values ? 0 : std::max(head_dim, value_dim) * (stride + kLanes);
 }
 
 KvCache::KvCache(const void* owner, std::span<const CacheShape> shapes, size_t capacity, const KvFormats& formats)
@@ -84,7 +84,7 @@ KvCache::KvCache(const void* owner, std::span<const CacheShape> shapes, size_t c
   };
   for (const CacheShape& s : shapes) {
     place(s.n_kv_heads, capacity, formats_.keys.row_bytes(s.head_dim));
-    place(s.n_kv_heads, formats_.values.is_f32() ? stride : capacity, formats_.values.row_bytes(s.head_dim));
+    place(s.n_kv_heads, formats_.values.is_f32() ? stride : capacity, formats_.values.row_bytes(s.value_dim));
   }
   if (total) memory_.reset(static_cast<std::byte*>(std::calloc(std::max<size_t>(*total, 1), 1)));
   if (!memory_)
@@ -95,12 +95,13 @@ KvCache::KvCache(const void* owner, std::span<const CacheShape> shapes, size_t c
     CacheLayer layer;
     layer.n_kv_heads = shapes[i].n_kv_heads;
     layer.head_dim = shapes[i].head_dim;
+    layer.value_dim = shapes[i].value_dim;
     layer.capacity = capacity;
     layer.value_stride = *stride;
     layer.key_format = &formats_.keys;
     layer.value_format = &formats_.values;
     layer.key_row_bytes = formats_.keys.row_bytes(layer.head_dim);
-    layer.value_row_bytes = formats_.values.row_bytes(layer.head_dim);
+    layer.value_row_bytes = formats_.values.row_bytes(layer.value_dim);
     layer.key_rows = memory_.get() + offsets[2 * i];
     layer.value_rows = memory_.get() + offsets[2 * i + 1];
     if (formats_.keys.is_f32()) layer.keys = reinterpret_cast<float*>(layer.key_rows);

@@ -12,12 +12,12 @@
 namespace tsubu {
 
 struct CacheShape {
-  size_t n_kv_heads = 0, head_dim = 0;
+  size_t n_kv_heads = 0, head_dim = 0, value_dim = 0;
 };
 
-// Layout of one attention. As floats: keys (kv head, position, head_dim); values transposed, (kv head, head_dim,
+// Layout of one attention. As floats: keys (kv head, position, head_dim); values transposed, (kv head, value_dim,
 // position) with `value_stride` positions a row, so that both products of attention are dot products over contiguous
-// floats. In a compact format: rows of head_dim, (kv head, position), for keys and values alike.
+// floats. In a compact format: rows of head_dim and of value_dim, (kv head, position).
 struct CacheLayer {
   float* keys = nullptr;    // nullptr when compact
   float* values = nullptr;  // nullptr when compact
@@ -26,18 +26,18 @@ struct CacheLayer {
   const KvFormat* key_format = nullptr;
   const KvFormat* value_format = nullptr;
   size_t key_row_bytes = 0, value_row_bytes = 0;
-  size_t n_kv_heads = 0, head_dim = 0, capacity = 0, value_stride = 0;
+  size_t n_kv_heads = 0, head_dim = 0, value_dim = 0, capacity = 0, value_stride = 0;
 
   // n keys from a position on, (n, head_dim): in place, or decoded into `buffer`.
   const float* keys_of(size_t kv_head, size_t position, size_t n, float* buffer) const;
-  // n values from a position on, transposed, (head_dim, n) with `stride` floats a row: in place, or decoded into
+  // n values from a position on, transposed, (value_dim, n) with `stride` floats a row: in place, or decoded into
   // `buffer`.
   const float* values_of(size_t kv_head, size_t position, size_t n, float* buffer, size_t& stride) const;
   // What keys_of and values_of need for so many positions.
   size_t buffer_floats(size_t n_keys) const;
   // Positions [0, n) of a layer of the same shape and formats, whatever its capacity.
   void copy_prefix(const CacheLayer& from, size_t n) const;
-  // k and v hold n_kv_heads · head_dim values of one token.
+  // k holds n_kv_heads · head_dim values of one token, v n_kv_heads · value_dim.
   void store(const float* k, const float* v, size_t position) const;
 };
 

@@ -131,13 +131,13 @@ TEST(KvFormat, Refuses) {
 TEST(KvCacheFormats, AttendAsOverTheRoundedFloats) {
   const size_t head_dim = 96, n_kv_heads = 2, n_tokens = 300;
   for (const size_t window : {size_t{0}, size_t{37}}) {
-    const AttentionShape shape = {4, n_kv_heads, head_dim, 0.1f, window};
+    const AttentionShape shape = {4, n_kv_heads, head_dim, head_dim, 0.1f, window};
     const std::vector<float> q = random_values(n_tokens * 4 * head_dim, 4),
                              k = random_values(n_tokens * 2 * head_dim, 5),
                              v = random_values(n_tokens * 2 * head_dim, 6);
     for (const char* name : {"q8_0/q4_0", "f32/q8_0", "fp8_e4m3:token/f32", "int4:group=20"}) {
       const KvFormats formats = parse_kv_formats(name);
-      const CacheShape cache_shape{n_kv_heads, head_dim};
+      const CacheShape cache_shape{n_kv_heads, head_dim, head_dim};
       const KvCache compact(nullptr, std::span(&cache_shape, 1), 310, formats),
           floats(nullptr, std::span(&cache_shape, 1), 310);
       for (size_t t = 0; t < n_tokens; ++t) {

@@ -333,10 +333,21 @@ std::vector<float> run(const Model& model, const std::vector<TokenId>& tokens, c
 // over the middle between two codes differs by a whole step: so most tokens agree within f32's noise, and each within
 // what a few such steps do.
 TEST(EngineNumerics, W8A8IsTheGraphInDouble) {
-  for (const bool gpt2 : {false, true}) {
-    RandomModelOptions options;
-    options.gpt2 = gpt2;
+  // Of mixtures every expert is used: which ones are chosen would depend on noise.
+  const auto every_expert = [](RandomModelOptions& o) { o.n_experts = o.n_used = 3; };
+  const std::vector<RandomModelOptions> all = {
+      {}, random_options([](auto& o) { o.gpt2 = true; }), random_options(every_expert), random_options([&](auto& o) {
+        every_expert(o);
+        o.kv_latent = 20;
+        o.value_dim = 6;
+        o.head_dim = 14;
+        o.n_ff_shared = 24;
+      })};
+  for (const RandomModelOptions& options : all) {
     const RandomModel model(options);
+    const auto is_float = [&](const Op& op) {
+      return op.output == model.graph().logits || op.weight.find("ffn_gate_inp") != std::string::npos;
+    };
     const std::string head = model.graph().ops.back().weight;
     const std::vector<TokenId> tokens = random_tokens(37, 50, 3);
     const auto round_row = [](std::vector<double>& row) {
@@ -350,10 +361,10 @@ TEST(EngineNumerics, W8A8IsTheGraphInDouble) {
     };
     LinearMeaning meaning;
     meaning.input = [&](const Op& op, std::vector<double>& x) {
-      if (op.output != model.graph().logits) round_row(x);
+      if (!is_float(op)) round_row(x);
     };
     meaning.weight_row = [&](const Op& op, std::vector<double>& row) {
-      if (op.output != model.graph().logits) round_row(row);
+      if (!is_float(op)) round_row(row);
     };
     const std::vector<double> want = reference_logits(model, tokens, meaning);
     for (const bool integers : {true, false}) {
@@ -371,23 +382,33 @@ TEST(EngineNumerics, W8A8IsTheGraphInDouble) {
         n_close += relative < 1e-5 ? 1 : 0;
         EXPECT_LT(relative, 4 * 0.5 / 127) << "token " << t;
       }
-      EXPECT_GE(n_close, tokens.size() * 3 / 4) << (gpt2 ? "gpt2" : "gated");
+      EXPECT_GE(n_close, tokens.size() * 3 / 4) << "options " << (&options - all.data());
     }
   }
 }
 
-TEST(EngineNumerics, CutsAndThreadsChangeNothing) {
-  const RandomModel model(RandomModelOptions{});
+void cuts_and_threads_change_nothing(const RandomModelOptions& options) {
+  const RandomModel model(options);
   const std::vector<TokenId> tokens = random_tokens(37, 50, 4);
   for (const Case& c : kCases) {
     Numerics numerics = schemes(c.weights, c.activations);
     numerics.with_head = true;
     for (const Op& op : model.graph().ops)
-      if (op.kind == OpKind::kLinear) numerics.static_magnitudes[op.weight] = 3.0f;
+      if (is_linear(op)) numerics.static_magnitudes[op.weight] = 3.0f;
     const std::vector<float> whole = run(model, tokens, numerics);
     EXPECT_TRUE(same_bytes(whole, run(model, tokens, numerics, {5, 16, 1, 13}, 3))) << name_of(c);
     EXPECT_FALSE(same_bytes(whole, run(model, tokens, {}))) << name_of(c);
   }
+}
+
+TEST(EngineNumerics, CutsAndThreadsChangeNothing) { cuts_and_threads_change_nothing({}); }
+TEST(EngineNumerics, CutsAndThreadsChangeNothingInMixtures) {
+  cuts_and_threads_change_nothing(random_options([](auto& o) {
+    o.n_experts = 4;
+    o.kv_latent = 20;
+    o.value_dim = 6;
+    o.head_dim = 14;
+  }));
 }
 
 TEST(EngineNumerics, TheHeadOnlyWhenAsked) {

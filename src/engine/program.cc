@@ -56,12 +56,14 @@ void check_heads(const Model& model, const Graph& graph, const Op& op) {
     fail(ExitCode::kBadInput, "{}: attention of block {}: {} is {}: expected {}", model.path(), op.layer, what, found,
          expected);
   };
-  if (op.n_kv_heads == 0 || op.head_dim == 0 || op.n_heads % op.n_kv_heads != 0)
+  if (op.n_kv_heads == 0 || op.head_dim == 0 || op.value_dim == 0 || op.n_heads % op.n_kv_heads != 0)
     bad("the number of query heads", op.n_heads, op.n_kv_heads);
-  const size_t q = size_t{op.n_heads} * op.head_dim, kv = size_t{op.n_kv_heads} * op.head_dim;
-  if (width_of(graph, op.inputs[0]) != q) bad("the width of the queries", width_of(graph, op.inputs[0]), q);
-  for (size_t i : {1, 2})
-    if (width_of(graph, op.inputs[i]) != kv) bad("the width of keys or values", width_of(graph, op.inputs[i]), kv);
+  const auto check = [&](size_t i, const char* what, size_t expected) {
+    if (width_of(graph, op.inputs[i]) != expected) bad(what, width_of(graph, op.inputs[i]), expected);
+  };
+  check(0, "the width of the queries", size_t{op.n_heads} * op.head_dim);
+  check(1, "the width of the keys", size_t{op.n_kv_heads} * op.head_dim);
+  check(2, "the width of the values", size_t{op.n_kv_heads} * op.value_dim);
 }
 
 Step make_step(const Model& model, const Op& op, Program& program) {
@@ -102,14 +104,19 @@ Step make_step(const Model& model, const Op& op, Program& program) {
       check_heads(model, graph, op);
       step.attention = attention_shape(op, vector_tensor(model, op.weight, op.n_heads));
       step.attention_index = program.caches.size();
-      program.caches.push_back({op.n_kv_heads, op.head_dim});
+      program.caches.push_back({op.n_kv_heads, op.head_dim, op.value_dim});
       program.last_attention = program.steps.size();
       program.has_attention = true;
       break;
     case OpKind::kExpertLinear:
       step.experts = make_experts(model, op, out, width_of(graph, op.inputs[0]));
       break;
+    case OpKind::kRoute:
+      step.bias = vector_tensor(model, op.bias, op.n_experts);
+      break;
     case OpKind::kScale:
+    case OpKind::kConcat:
+    case OpKind::kHeads:
     case OpKind::kSlice:
     case OpKind::kSiluMul:
     case OpKind::kGeluMul:
@@ -118,7 +125,6 @@ Step make_step(const Model& model, const Op& op, Program& program) {
     case OpKind::kGeluErf:
     case OpKind::kRelu:
     case OpKind::kAdd:
-    case OpKind::kRoute:
     case OpKind::kExpertSum:
       break;
   }

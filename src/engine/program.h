@@ -20,7 +20,8 @@ struct Step {
   std::unique_ptr<Linear> linear;
   std::unique_ptr<QuantizedLinear> quantized;  // when the linear is computed in a scheme
   std::unique_ptr<ExpertLinear> experts;
-  std::vector<float> weight, bias;  // norms
+  std::vector<std::unique_ptr<QuantizedLinear>> quantized_experts;  // when they are computed in a scheme
+  std::vector<float> weight, bias;  // norms; bias: of a router
   AttentionShape attention;
   size_t attention_index = 0;  // among the graph's attentions: its part of the cache
 };

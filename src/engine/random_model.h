@@ -24,6 +24,13 @@ struct RandomModelOptions {
   bool gemma = false;
   uint32_t n_experts = 0, n_used = 2;  // a mixture in place of each feed-forward
   bool oai = false;                    // gpt-oss's: biases of experts, clamped gates, sinks
+  // DeepSeek's: keys and values from a latent of so many values, shared by all heads; 0: none. The queries' own, 0: none.
+  // The rotated part of a head are its 2 · n_rope_pairs last values.
+  uint32_t kv_latent = 0, q_latent = 0, value_dim = 0;
+  uint32_t n_dense_layers = 0, n_ff_shared = 0;  // layers before those with experts; width of the expert of all tokens
+  RouteSpec route = {.weights = RouteWeights::kSoftmaxAll};
+  bool route_bias = false;
+  float expert_scale = 1;
   float max_alibi_bias = 0;            // in place of rotary positions
   OpKind activation = OpKind::kGelu;   // with gpt2
   uint32_t first_position = 0;         // with gpt2: rows before position 0
@@ -76,6 +83,7 @@ class RandomModel : public Model {
     spec.name = name;
     spec.shape = std::move(shape);
     if (name == "token_embd.weight") spec.role = Role::kTokenEmbedding;
+    spec.quantizable = name.find("ffn_gate_inp") == std::string::npos;
     bind(spec, type, bytes_.back());
   }
 
@@ -108,16 +116,22 @@ class RandomModel : public Model {
       g.set_layer(static_cast<int>(l));
       add(p + "attn_norm.weight", {o.n_embd}, "F32", 0.2f, 1);
       add(p + "ffn_norm.weight", {o.n_embd}, "F32", 0.2f, 1);
-      linear_weight(p + "attn_q", q, o.n_embd, o.type, 2);
-      linear_weight(p + "attn_k", kv, o.n_embd, o.type, 2);
-      linear_weight(p + "attn_v", kv, o.n_embd, o.type);
-      linear_weight(p + "attn_output", o.n_embd, q, o.type);
-      if (o.n_experts == 0) {
+      const bool has_experts = o.n_experts > 0 && l >= o.n_dense_layers;
+      if (!has_experts) {
         linear_weight(p + "ffn_gate", o.n_ff, o.n_embd, o.type);
         linear_weight(p + "ffn_up", o.n_ff, o.n_embd, o.type);
         linear_weight(p + "ffn_down", o.n_embd, o.n_ff, o.type);
       }
       const ValueId n = g.rms_norm(x, p + "attn_norm.weight", 1e-5f);
+      if (o.kv_latent > 0) {
+        x = g.add(x, latent_attention(g, n, p, rope, o));
+        x = g.add(x, feed_forward(g, g.rms_norm(x, p + "ffn_norm.weight", 1e-5f), p, has_experts, o));
+        continue;
+      }
+      linear_weight(p + "attn_q", q, o.n_embd, o.type, 2);
+      linear_weight(p + "attn_k", kv, o.n_embd, o.type, 2);
+      linear_weight(p + "attn_v", kv, o.n_embd, o.type);
+      linear_weight(p + "attn_output", o.n_embd, q, o.type);
       ValueId query = g.linear(n, p + "attn_q.weight", q), key = g.linear(n, p + "attn_k.weight", kv);
       if (o.head_norms) {
         add(p + "attn_q_norm.weight", {o.head_dim}, "F32", 0.2f, 1);
@@ -145,13 +159,7 @@ class RandomModel : public Model {
       const ValueId a = g.attention(query, key, value, spec);
       x = g.add(x, behind(g.linear(a, p + "attn_output.weight", o.n_embd), "post_attention_norm.weight"));
       const ValueId m = g.rms_norm(x, p + "ffn_norm.weight", 1e-5f);
-      if (o.n_experts > 0) {
-        x = g.add(x, make_experts(g, m, p, o));
-        continue;
-      }
-      const ValueId gate = g.linear(m, p + "ffn_gate.weight", o.n_ff), up = g.linear(m, p + "ffn_up.weight", o.n_ff);
-      const ValueId gated = o.gemma ? g.gelu_mul(gate, up) : g.silu_mul(gate, up);
-      x = g.add(x, behind(g.linear(gated, p + "ffn_down.weight", o.n_embd), "post_ffw_norm.weight"));
+      x = g.add(x, has_experts ? feed_forward(g, m, p, true, o) : behind(feed_forward(g, m, p, false, o), "post_ffw_norm.weight"));
     }
     g.set_layer(-1);
     add("output_norm.weight", {o.n_embd}, "F32", 0.2f, 1);
@@ -159,6 +167,52 @@ class RandomModel : public Model {
     const ValueId logits = g.linear(g.rms_norm(x, "output_norm.weight", 1e-5f), "output.weight", o.n_vocab);
     if (o.gemma) g.softcap(3);
     graph_ = g.finish(logits);
+  }
+
+  ValueId feed_forward(GraphBuilder& g, ValueId m, const std::string& p, bool has_experts, const RandomModelOptions& o) {
+    if (has_experts) {
+      const ValueId routed = make_experts(g, m, p, o);
+      if (o.n_ff_shared == 0) return routed;
+      linear_weight(p + "ffn_gate_shexp", o.n_ff_shared, o.n_embd, o.type);
+      linear_weight(p + "ffn_up_shexp", o.n_ff_shared, o.n_embd, o.type);
+      linear_weight(p + "ffn_down_shexp", o.n_embd, o.n_ff_shared, o.type);
+      const ValueId gate = g.linear(m, p + "ffn_gate_shexp.weight", o.n_ff_shared);
+      const ValueId up = g.linear(m, p + "ffn_up_shexp.weight", o.n_ff_shared);
+      return g.add(routed, g.linear(g.silu_mul(gate, up), p + "ffn_down_shexp.weight", o.n_embd));
+    }
+    const ValueId gate = g.linear(m, p + "ffn_gate.weight", o.n_ff), up = g.linear(m, p + "ffn_up.weight", o.n_ff);
+    const ValueId gated = o.gemma ? g.gelu_mul(gate, up) : g.silu_mul(gate, up);
+    return g.linear(gated, p + "ffn_down.weight", o.n_embd);
+  }
+
+  ValueId latent_attention(GraphBuilder& g, ValueId n, const std::string& p, const RopeSpec& rope, const RandomModelOptions& o) {
+    const uint32_t turned = 2 * o.n_rope_pairs, plain = o.head_dim - turned, q = o.n_heads * o.head_dim;
+    const auto linear = [&](ValueId x, const std::string& name, uint32_t rows, uint32_t cols, float scale) {
+      linear_weight(p + name, rows, cols, o.type, scale);
+      return g.linear(x, p + name + ".weight", rows);
+    };
+    const auto norm = [&](ValueId x, const std::string& name, uint32_t width) {
+      add(p + name + ".weight", {width}, "F32", 0.2f, 1);
+      return g.rms_norm(x, p + name + ".weight", 1e-5f);
+    };
+    const auto by_head = [&](ValueId x, ValueId heads, const std::string& name, uint32_t rows, uint32_t cols) {
+      add(p + name + ".weight", {o.n_heads, rows, cols}, o.type, 1 / std::sqrt(static_cast<float>(cols)));
+      return g.expert_linear(x, heads, p + name + ".weight", rows);
+    };
+    const ValueId query = o.q_latent == 0
+                              ? linear(n, "attn_q", q, o.n_embd, 2)
+                              : linear(norm(linear(n, "attn_q_a", o.q_latent, o.n_embd, 1), "attn_q_a_norm", o.q_latent),
+                                       "attn_q_b", q, o.q_latent, 2);
+    const ValueId both = linear(n, "attn_kv_a_mqa", o.kv_latent + turned, o.n_embd, 2);
+    const ValueId latent = norm(g.slice(both, 0, o.kv_latent), "attn_kv_a_norm", o.kv_latent);
+    const ValueId k_turned = g.rope(g.slice(both, o.kv_latent, turned), rope, 1, turned);
+    const ValueId q_turned = g.rope(g.slice_heads(query, o.head_dim, plain, turned), rope, o.n_heads, turned);
+    const ValueId heads = g.heads(o.n_heads);
+    const ValueId q_latent = by_head(g.slice_heads(query, o.head_dim, 0, plain), heads, "attn_k_b", o.kv_latent, plain);
+    const ValueId a = g.attention(g.concat_heads(q_latent, q_turned, o.n_heads), g.concat_heads(latent, k_turned, 1), latent,
+                                  {.n_heads = o.n_heads, .n_kv_heads = 1, .head_dim = o.kv_latent + turned,
+                                   .value_dim = o.kv_latent, .scale = 0.4f});
+    return linear(by_head(a, heads, "attn_v_b", o.value_dim, o.kv_latent), "attn_output", o.n_embd, o.n_heads * o.value_dim, 1);
   }
 
   ValueId make_experts(GraphBuilder& g, ValueId m, const std::string& p, const RandomModelOptions& o) {
@@ -169,14 +223,22 @@ class RandomModel : public Model {
     };
     linear_weight(p + "ffn_gate_inp", o.n_experts, o.n_embd, "F32", 2);
     const ValueId scores = g.linear(m, p + "ffn_gate_inp.weight", o.n_experts, bias("ffn_gate_inp", {o.n_experts}));
-    const ValueId route = g.route(scores, {.n_experts = o.n_experts, .n_used = o.n_used, .softmax_chosen = o.oai});
+    RouteSpec spec = o.route;
+    spec.n_experts = o.n_experts;
+    spec.n_used = o.n_used;
+    if (o.oai) spec.weights = RouteWeights::kSoftmaxChosen;
+    if (o.route_bias) {
+      spec.bias = p + "exp_probs_b.bias";
+      add(spec.bias, {o.n_experts}, "F32", 0.2f);
+    }
+    const ValueId route = g.route(scores, spec);
     const auto linear = [&](ValueId x, const std::string& name, uint32_t rows, uint32_t cols) {
       add(p + name + ".weight", {o.n_experts, rows, cols}, o.type, 1 / std::sqrt(static_cast<float>(cols)));
       return g.expert_linear(x, route, p + name + ".weight", rows, bias(name, {o.n_experts, rows}));
     };
     const ValueId gate = linear(m, "ffn_gate_exps", o.n_ff, o.n_embd), up = linear(m, "ffn_up_exps", o.n_ff, o.n_embd);
     const ValueId gated = o.oai ? g.swiglu_oai(gate, up) : g.silu_mul(gate, up);
-    return g.expert_sum(linear(gated, "ffn_down_exps", o.n_embd, o.n_ff), route);
+    return g.expert_sum(linear(gated, "ffn_down_exps", o.n_embd, o.n_ff), route, o.expert_scale);
   }
 
   void make_gpt2(const RandomModelOptions& o) {

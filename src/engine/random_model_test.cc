@@ -49,38 +49,69 @@ std::vector<double> linear(std::vector<double> x, const Op& op, const Model& mod
 double gelu(double x) { return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
 
 // The chosen experts, found one after the other; each slot's expert, then its weight.
-std::vector<double> route(const Op& op, const std::vector<double>& scores) {
-  std::vector<bool> chosen(scores.size(), false);
+std::vector<double> route(const Op& op, const std::vector<double>& scores, const Model& model) {
+  const size_t n = scores.size();
+  const RouteSpec& spec = op.route;
+  const bool is_sigmoid = spec.weights == RouteWeights::kSigmoid || spec.weights == RouteWeights::kSigmoidChosen;
+  std::vector<double> shares(n);  // of the whole, or each its own
+  double total = 0;
+  for (double s : scores) total += std::exp(s);
+  for (size_t e = 0; e < n; ++e) shares[e] = is_sigmoid ? 1 / (1 + std::exp(-scores[e])) : std::exp(scores[e]) / total;
+  std::vector<double> by = shares;
+  if (!op.bias.empty()) {
+    const std::vector<double> bias = row_of(model.tensor(op.bias), 0);
+    for (size_t e = 0; e < n; ++e) by[e] += bias[e];
+  }
+  // Group by group: its best scores, one after the other; the worst groups go.
+  const size_t size = n / spec.n_groups;
+  std::vector<double> group_scores(spec.n_groups);
+  for (size_t g = 0; g < spec.n_groups; ++g) {
+    std::vector<double> members(by.begin() + static_cast<std::ptrdiff_t>(g * size), by.begin() + static_cast<std::ptrdiff_t>((g + 1) * size));
+    std::sort(members.rbegin(), members.rend());
+    for (size_t i = 0; i < std::min<size_t>(spec.group_top, size); ++i) group_scores[g] += members[i];
+  }
+  std::vector<bool> allowed(n, true), chosen(n, false);
+  for (size_t gone = spec.n_groups_used; gone < spec.n_groups; ++gone) {
+    size_t worst = spec.n_groups;
+    for (size_t g = 0; g < spec.n_groups; ++g)
+      if (allowed[g * size] && (worst == spec.n_groups || group_scores[g] <= group_scores[worst])) worst = g;
+    for (size_t e = worst * size; e < (worst + 1) * size; ++e) allowed[e] = false;
+  }
   for (uint32_t i = 0; i < op.n_chosen; ++i) {
-    size_t best = scores.size();
-    for (size_t e = 0; e < scores.size(); ++e)
-      if (!chosen[e] && (best == scores.size() || scores[e] > scores[best])) best = e;
+    size_t best = n;
+    for (size_t e = 0; e < n; ++e)
+      if (allowed[e] && !chosen[e] && (best == n || by[e] > by[best])) best = e;
     chosen[best] = true;
   }
   double sum = 0;
-  for (size_t e = 0; e < scores.size(); ++e)
-    if (chosen[e] || !op.softmax_chosen) sum += std::exp(scores[e]);
+  for (size_t e = 0; e < n; ++e)
+    if (chosen[e]) sum += shares[e];
+  if (spec.weights == RouteWeights::kSigmoid || spec.weights == RouteWeights::kSoftmaxAll) sum = 1;
   std::vector<double> ids, weights;
-  for (size_t e = 0; e < scores.size(); ++e) {
+  for (size_t e = 0; e < n; ++e) {
     if (!chosen[e] && op.n_used < op.n_experts) continue;
     ids.push_back(static_cast<double>(e));
-    weights.push_back(chosen[e] ? std::exp(scores[e]) / sum : 0.0);
+    weights.push_back(chosen[e] ? shares[e] / sum : 0.0);
   }
   ids.insert(ids.end(), weights.begin(), weights.end());
   return ids;
 }
 
 std::vector<double> experts(const Op& op, const std::vector<double>& x, const std::vector<double>& route,
-                            const Model& model) {
+                            const Model& model, const LinearMeaning& meaning) {
   const ModelTensor& weight = model.tensor(op.weight);
   const size_t n_rows = weight.n_rows() / op.n_experts, n_cols = weight.n_cols();
   std::vector<double> y;
   for (size_t s = 0; s < op.n_used; ++s) {
     const auto e = static_cast<size_t>(route[s]);
+    const auto from = x.begin() + static_cast<std::ptrdiff_t>(op.by_slots ? s * n_cols : 0);
+    std::vector<double> input(from, from + static_cast<std::ptrdiff_t>(n_cols));
+    if (meaning.input) meaning.input(op, input);
     for (size_t r = 0; r < n_rows; ++r) {
-      const std::vector<double> w = row_of(weight, e * n_rows + r);
+      std::vector<double> w = row_of(weight, e * n_rows + r);
+      if (meaning.weight_row) meaning.weight_row(op, w);
       double sum = op.bias.empty() ? 0 : row_of(model.tensor(op.bias), e)[r];
-      for (size_t c = 0; c < n_cols; ++c) sum += w[c] * x[(op.by_slots ? s * n_cols : 0) + c];
+      for (size_t c = 0; c < n_cols; ++c) sum += w[c] * input[c];
       y.push_back(sum);
     }
   }
@@ -105,10 +136,10 @@ std::vector<double> rope(std::vector<double> x, const Op& op, const RopeSpec& sp
 
 std::vector<double> attention(const Op& op, const Rows& q, const Rows& k, const Rows& v, size_t t,
                               const std::vector<double>& sinks) {
-  std::vector<double> y(op.n_heads * op.head_dim);
+  std::vector<double> y(op.n_heads * op.value_dim);
   const size_t low = op.sliding_window > 0 && t >= op.sliding_window ? t + 1 - op.sliding_window : 0;
   for (size_t h = 0; h < op.n_heads; ++h) {
-    const size_t at = h * op.head_dim, kv = h / (op.n_heads / op.n_kv_heads) * op.head_dim;
+    const size_t at = h * op.head_dim, kv_head = h / (op.n_heads / op.n_kv_heads), kv = kv_head * op.head_dim;
     std::vector<double> p(t + 1);
     double sum = 0;
     for (size_t j = low; j <= t; ++j) {
@@ -125,7 +156,7 @@ std::vector<double> attention(const Op& op, const Rows& q, const Rows& k, const 
     }
     if (!sinks.empty()) sum += std::exp(sinks[h]);
     for (size_t j = low; j <= t; ++j)
-      for (size_t d = 0; d < op.head_dim; ++d) y[at + d] += p[j] / sum * v[j][kv + d];
+      for (size_t d = 0; d < op.value_dim; ++d) y[h * op.value_dim + d] += p[j] / sum * v[j][kv_head * op.value_dim + d];
   }
   return y;
 }
@@ -158,10 +189,23 @@ std::vector<double> reference_logits(const Model& model, const std::vector<Token
             for (double& v : y) v = static_cast<double>(op.softcap) * std::tanh(v / static_cast<double>(op.softcap));
           break;
         case OpKind::kSlice: {
-          const auto first = in(0)[t].begin() + op.offset;
-          y.assign(first, first + graph.widths[static_cast<size_t>(op.output)]);
+          const size_t heads = op.head_dim > 0 ? op.n_heads : 1, n = graph.widths[static_cast<size_t>(op.output)] / heads;
+          for (size_t h = 0; h < heads; ++h)
+            for (size_t i = 0; i < n; ++i) y.push_back(in(0)[t][h * op.head_dim + op.offset + i]);
           break;
         }
+        case OpKind::kConcat:
+          for (size_t h = 0; h < op.n_heads; ++h)
+            for (size_t side : {0, 1}) {
+              const std::vector<double>& x = in(side)[t];
+              const size_t n = x.size() / op.n_heads;
+              for (size_t i = 0; i < n; ++i) y.push_back(x[h * n + i]);
+            }
+          break;
+        case OpKind::kHeads:
+          for (size_t h = 0; h < op.n_experts; ++h) y.push_back(static_cast<double>(h));
+          y.resize(2 * op.n_experts, 1.0);
+          break;
         case OpKind::kRope:
           y = rope(in(0)[t], op, graph.ropes[static_cast<size_t>(op.rope)], t);
           break;
@@ -194,10 +238,10 @@ std::vector<double> reference_logits(const Model& model, const std::vector<Token
           for (double x : in(0)[t]) y.push_back(std::max(x, 0.0));
           break;
         case OpKind::kRoute:
-          y = route(op, in(0)[t]);
+          y = route(op, in(0)[t], model);
           break;
         case OpKind::kExpertLinear:
-          y = experts(op, in(0)[t], in(1)[t], model);
+          y = experts(op, in(0)[t], in(1)[t], model, meaning);
           break;
         case OpKind::kExpertSum: {
           const size_t w = graph.widths[static_cast<size_t>(op.output)];

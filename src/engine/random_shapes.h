@@ -57,6 +57,54 @@ inline const std::vector<RandomShape>& random_shapes() {
          o.n_used = 3;
          o.sliding_window = 9;
        })},
+      {"deepseek_v2_lite", random_options([](auto& o) {
+         o.kv_latent = 20;
+         o.value_dim = 6;
+         o.head_dim = 14;
+         o.n_dense_layers = 1;
+         o.n_experts = 6;
+         o.n_used = 2;
+         o.n_ff_shared = 24;
+       })},
+      {"deepseek_v2", random_options([](auto& o) {
+         o.kv_latent = 16;
+         o.q_latent = 24;
+         o.value_dim = 10;
+         o.head_dim = 12;
+         o.n_rope_pairs = 3;
+         o.n_experts = 6;
+         o.n_used = 3;
+         o.route = {.weights = RouteWeights::kSoftmaxAll, .n_groups = 3, .n_groups_used = 2, .group_top = 1};
+         o.expert_scale = 2.5f;
+       })},
+      {"deepseek_v3", random_options([](auto& o) {
+         o.kv_latent = 16;
+         o.q_latent = 24;
+         o.value_dim = 8;
+         o.head_dim = 10;
+         o.n_rope_pairs = 2;
+         o.n_dense_layers = 1;
+         o.n_experts = 12;
+         o.n_used = 4;
+         o.n_ff_shared = 16;
+         o.route = {.weights = RouteWeights::kSigmoidChosen, .n_groups = 4, .n_groups_used = 2};
+         o.route_bias = true;
+         o.expert_scale = 1.5f;
+       })},
+      {"sigmoid_experts", random_options([](auto& o) {
+         o.n_experts = 4;
+         o.n_used = 2;
+         o.route = {.weights = RouteWeights::kSigmoid};
+         o.route_bias = true;
+       })},
+      {"deepseek_q8_0", random_options([](auto& o) {
+         o.kv_latent = 32;
+         o.value_dim = 32;
+         o.head_dim = 40;
+         o.n_ff = 64;
+         o.n_experts = 4;
+         o.type = "Q8_0";
+       })},
       {"q8_0", random_options([](auto& o) {
          o.type = "Q8_0";
          o.n_ff = 64;

@@ -10,8 +10,9 @@
 #include "base/progress.h"
 #include "engine/engine.h"
 #include "evaluate/certify_gates.h"
+#include "evaluate/certify_runs.h"
+#include "evaluate/certify_stability.h"
 #include "evaluate/paired.h"
-#include "evaluate/scoring.h"
 
 namespace tsubu {
 namespace {
@@ -20,96 +21,6 @@ constexpr size_t kWorstTokens = 20;
 constexpr size_t kTokensBefore = 12;         // shown before a worst token
 constexpr uint32_t kFloorChunks = 4;         // that the noise floor is measured on
 constexpr uint32_t kCalibrationChunks = 16;  // of calibration text, for the gap
-constexpr uint32_t kSeeds = 5;
-
-// Tokens of texts, each cut to whole chunks.
-struct Chunks {
-  std::vector<TokenId> tokens;
-  std::vector<uint32_t> text_of;      // by chunk
-  std::vector<uint64_t> first_token;  // by chunk, in its text
-};
-
-Chunks read_chunks(const std::vector<std::string>& paths, const Tokenizer& tokenizer, uint32_t context, uint32_t limit,
-                   std::vector<TextSource>& sources, std::vector<std::string>& contents) {
-  Chunks chunks;
-  for (const std::string& path : paths) {
-    contents.push_back(read_text_file(path));
-    const std::string& text = contents.back();
-    const std::vector<TokenId> tokens = tokenizer.encode(text);
-    uint32_t n = static_cast<uint32_t>(tokens.size() / context);
-    if (limit > 0) n = std::min(n, limit);
-    if (n == 0)
-      fail(ExitCode::kUsage, "{}: {} tokens are fewer than one chunk of {}: give a longer text or a smaller --ctx",
-           path, tokens.size(), context);
-    chunks.tokens.insert(chunks.tokens.end(), tokens.begin(),
-                         tokens.begin() + static_cast<ptrdiff_t>(uint64_t{n} * context));
-    for (uint32_t i = 0; i < n; ++i) {
-      chunks.text_of.push_back(static_cast<uint32_t>(sources.size()));
-      chunks.first_token.push_back(uint64_t{i} * context);
-    }
-    sources.push_back({path, hash_bytes(std::as_bytes(std::span(text))), text.size(), tokens.size(), n});
-  }
-  return chunks;
-}
-
-struct Runner {
-  std::unique_ptr<Engine> engine;
-  std::unique_ptr<Session> session;
-  std::vector<float> logits;
-
-  Runner(const Model& model, const ChunkProtocol& protocol, bool act_int8, ThreadPool& pool) {
-    EngineOptions options;
-    options.act_int8 = options.kv_f16 = act_int8;
-    engine = Engine::make(model, pool, options);
-    session = engine->new_session(protocol.context);
-    logits.resize(protocol.n_scored() * engine->n_vocab());
-  }
-
-  void run(std::span<const TokenId> input, const ChunkProtocol& protocol) {
-    session->truncate(0);
-    engine->forward(*session, input.first(protocol.context - 1), protocol.n_scored(), logits);
-  }
-};
-
-// Scores of every chunk by candidate; a candidate whose logits are not finite stops being run: its error says so.
-struct AllScores {
-  std::vector<std::vector<TokenScore>> scores;  // by candidate, chunk after chunk
-  std::vector<std::vector<BlockSums>> blocks;
-  std::vector<std::string> errors;
-};
-
-AllScores score_chunks(const Chunks& chunks, const ChunkProtocol& protocol, Runner& base,
-                       std::vector<Runner>& candidates, const std::string& label, ThreadPool& pool) {
-  AllScores all;
-  all.scores.resize(candidates.size());
-  all.blocks.resize(candidates.size());
-  all.errors.resize(candidates.size());
-  const size_t n_chunks = chunks.text_of.size();
-  Progress progress(label, n_chunks * protocol.context * (1 + candidates.size()), "tokens");
-  for (size_t chunk = 0; chunk < n_chunks; ++chunk) {
-    throw_if_interrupted();
-    const std::vector<TokenId> input = chunk_input(chunks.tokens, chunk, protocol);
-    base.run(input, protocol);
-    const uint64_t position = chunks.first_token[chunk] + protocol.first;
-    score_chunk(base.logits, {}, input, protocol, position, pool);  // the base's own damage is not the candidate's
-    for (size_t c = 0; c < candidates.size(); ++c) {
-      if (!all.errors[c].empty()) continue;
-      candidates[c].run(input, protocol);
-      try {
-        const auto scores = score_chunk(candidates[c].logits, base.logits, input, protocol, position, pool);
-        all.blocks[c].push_back(sums_of(scores));
-        all.scores[c].insert(all.scores[c].end(), scores.begin(), scores.end());
-      } catch (const Error& e) {
-        if (e.code() != ExitCode::kNumeric) throw;
-        all.errors[c] = e.what();
-      }
-    }
-    progress.advance(protocol.context * (1 + candidates.size()));
-  }
-  progress.finish();
-  return all;
-}
-
 std::vector<uint64_t> histogram_of(std::span<const TokenScore> scores) {
   std::vector<uint64_t> counts(kHistogramBins);
   for (const TokenScore& s : scores) {
@@ -153,21 +64,6 @@ std::vector<WorstToken> worst_tokens(std::span<const TokenScore> scores, const C
   return worst;
 }
 
-std::vector<TextDivergence> divergence_by_text(std::span<const TokenScore> scores, std::span<const BlockSums> blocks,
-                                               const Chunks& chunks, const CertifyResult& r, size_t n_scored) {
-  std::vector<TextDivergence> parts;
-  for (size_t begin = 0; begin < blocks.size();) {
-    size_t end = begin;
-    while (end < blocks.size() && chunks.text_of[end] == chunks.text_of[begin]) ++end;
-    const size_t n = end - begin;
-    parts.push_back({r.texts[chunks.text_of[begin]].path, n * n_scored,
-                     divergence_of(scores.subspan(begin * n_scored, n * n_scored), blocks.subspan(begin, n),
-                                   r.options.eval.n_bootstrap, r.options.eval.seed)});
-    begin = end;
-  }
-  return parts;
-}
-
 std::vector<std::string> hashes_of(const Model& model) {
   std::vector<std::string> hashes;
   for (const std::string& file : model.files()) hashes.push_back(hash_file(file));
@@ -186,11 +82,11 @@ double bits_per_weight(const Model& model) {
   return 8.0 * static_cast<double>(model.weight_bytes()) / static_cast<double>(model.n_parameters());
 }
 
-// The base against itself: run again with another cut into calls, and with activations and cache as a runtime rounds
+// The base against itself: run again with another cut into calls and f32 products, and with activations and cache as a runtime rounds
 // them.
 void measure_floor(const Model& base, const Chunks& chunks, const ChunkProtocol& protocol, Runner& runner,
                    ThreadPool& pool, CertifyResult& r) {
-  Runner again(base, protocol, r.options.eval.act_int8, pool), rounded(base, protocol, true, pool);
+  Runner again(base, protocol, r.options.eval.act_int8, false, pool), rounded(base, protocol, true, false, pool);
   const size_t n = std::min<size_t>(kFloorChunks, chunks.text_of.size()), n_vocab = runner.engine->n_vocab();
   for (size_t chunk = 0; chunk < n; ++chunk) {
     throw_if_interrupted();
@@ -223,46 +119,7 @@ void check_overlap(const Model& model, const OverlapIndex& index, const std::vec
       if (name.ends_with(text.hash)) std::tie(c.overlap, c.overlap_with) = std::pair(1.0, text.path);
 }
 
-void adjust(std::vector<CandidateResult>& candidates, double TaskResult::*p, double TaskResult::*adjusted) {
-  std::vector<double> all;
-  for (const CandidateResult& c : candidates)
-    for (const TaskResult& t : c.tasks) all.push_back(t.*p);
-  const std::vector<double> result = holm(all);
-  size_t i = 0;
-  for (CandidateResult& c : candidates)
-    for (TaskResult& t : c.tasks) t.*adjusted = result[i++];
-}
-
-void run_tasks(const std::vector<std::unique_ptr<Model>>& models, const Model& base, CertifyResult& r,
-               ThreadPool& pool) {
-  const auto margin = r.options.limits.find("margin");
-  for (uint32_t t = 0; t < r.tasks.size(); ++t) {
-    const Task& task = r.tasks[t];
-    r.base_tasks.push_back(score_task(task, base, r.options.eval.act_int8, pool));
-    for (size_t c = 0; c < models.size(); ++c) {
-      CandidateResult& candidate = r.candidates[c];
-      if (!candidate.error.empty()) continue;
-      try {
-        TaskResult result;
-        result.task = t;
-        result.comparison =
-            compare_task(task, r.base_tasks.back(), score_task(task, *models[c], r.options.eval.act_int8, pool));
-        const PairedCounts& counts = counted(task, result.comparison);
-        result.p = mcnemar_exact(counts.lost, counts.gained);
-        result.difference_ci95 = paired_interval(counts);
-        if (margin != r.options.limits.end()) result.non_inferior_p = non_inferiority_p(counts, margin->second);
-        candidate.tasks.push_back(std::move(result));
-      } catch (const Error& e) {
-        if (e.code() != ExitCode::kNumeric) throw;
-        candidate.error = e.what();
-      }
-    }
-  }
-  adjust(r.candidates, &TaskResult::p, &TaskResult::holm_p);
-  adjust(r.candidates, &TaskResult::non_inferior_p, &TaskResult::non_inferior_holm_p);
-}
-
-void run_prompts(const std::vector<std::unique_ptr<Model>>& models, const Model& base, CertifyResult& r,
+void run_prompts(const Models& models, const Model& base, CertifyResult& r,
                  ThreadPool& pool) {
   if (r.prompts.empty()) return;
   const bool int8 = r.options.eval.act_int8;
@@ -275,61 +132,7 @@ void run_prompts(const std::vector<std::unique_ptr<Model>>& models, const Model&
   }
 }
 
-// The verdict again with other seeds of the bootstrap.
-void check_seeds(const std::vector<AllScores>& text_scores, CertifyResult& r) {
-  r.n_seeds = kSeeds;
-  for (uint32_t s = 1; s < kSeeds && r.same_under_seeds; ++s) {
-    CertifyResult other = r;
-    for (size_t c = 0; c < r.candidates.size(); ++c) {
-      if (!r.candidates[c].error.empty() || text_scores.empty()) continue;
-      other.candidates[c].divergence = divergence_of(text_scores[0].scores[c], text_scores[0].blocks[c],
-                                                     r.options.eval.n_bootstrap, r.options.eval.seed + s);
-    }
-    judge(other);
-    for (const CandidateResult& c : r.candidates)
-      r.same_under_seeds = r.same_under_seeds && r.pass(c.path) == other.pass(c.path);
-  }
-}
-
-// A template's text around the context of every choice. The continuation begins with the space that parts them.
-Task worded(const Task& task, const std::string& text) {
-  const size_t at = text.find("{}");
-  Task other = task;
-  for (TaskItem& item : other.items)
-    for (TaskChoice& choice : item.choices) choice.context = text.substr(0, at) + choice.context + text.substr(at + 2);
-  return other;
-}
-
-// The verdict again with the questions in other words.
-void check_templates(const std::vector<std::unique_ptr<Model>>& models, const Model& base, CertifyResult& r, ThreadPool& pool) {
-  for (const std::string& text : r.options.templates) {
-    CertifyResult other = r;
-    other.base_tasks.clear();
-    for (Task& task : other.tasks) task = worded(task, text);
-    for (CandidateResult& c : other.candidates) c.tasks.clear();
-    run_tasks(models, base, other, pool);
-    TemplateResult result;
-    result.text = text;
-    result.base_tasks = std::move(other.base_tasks);
-    for (CandidateResult& c : other.candidates) result.tasks.push_back(std::move(c.tasks));
-    r.by_template.push_back(std::move(result));
-  }
-}
-
-// When everything was measured: the gates with each template's answers.
-void judge_templates(CertifyResult& r) {
-  for (TemplateResult& t : r.by_template) {
-    CertifyResult other = r;
-    for (size_t c = 0; c < r.candidates.size(); ++c) other.candidates[c].tasks = t.tasks[c];
-    judge(other);
-    for (const CandidateResult& c : r.candidates) {
-      t.pass.push_back(other.pass(c.path));
-      t.same_verdict = t.same_verdict && t.pass.back() == r.pass(c.path);
-    }
-  }
-}
-
-uint32_t common_context(const Model& base, const std::vector<std::unique_ptr<Model>>& models, uint32_t wanted) {
+uint32_t common_context(const Model& base, const Models& models, uint32_t wanted) {
   const auto clip = [&](const Model& m) {
     if (m.hparams().n_ctx == 0 || m.hparams().n_ctx >= wanted) return;
     wanted = m.hparams().n_ctx;
@@ -397,29 +200,32 @@ CertifyResult certify(const CertifyOptions& options, ThreadPool& pool) {
     r.candidates.push_back(std::move(candidate));
   }
 
-  std::vector<AllScores> text_scores;
+  std::optional<TextRun> texts;
   if (!options.texts.empty()) {
     r.context = common_context(*base, models, options.eval.context);
     if (r.context < 4) fail(ExitCode::kUsage, "a context of {} tokens is too short to score anything", r.context);
     const auto tokenizer = base->make_tokenizer();
-    const ChunkProtocol protocol = chunk_protocol(options.eval.protocol, r.context, base->vocabulary());
+    texts.emplace();
+    const ChunkProtocol& protocol = texts->protocol =
+        chunk_protocol(options.eval.protocol, r.context, base->vocabulary());
     std::vector<std::string> contents, calibration;
-    const Chunks chunks = read_chunks(options.texts, *tokenizer, r.context, options.eval.max_chunks, r.texts, contents);
+    const Chunks& chunks = texts->chunks =
+        read_chunks(options.texts, *tokenizer, r.context, options.eval.max_chunks, r.texts, contents);
     r.n_chunks = static_cast<uint32_t>(chunks.text_of.size());
     r.n_tokens_scored = r.n_chunks * protocol.n_scored();
-    Runner base_runner(*base, protocol, options.eval.act_int8, pool);
+    Runner base_runner(*base, protocol, options.eval.act_int8, options.eval.bf16_products, pool);
     std::vector<Runner> runners;
-    for (const auto& m : models) runners.emplace_back(*m, protocol, options.eval.act_int8, pool);
+    for (const auto& m : models) runners.emplace_back(*m, protocol, options.eval.act_int8, options.eval.bf16_products, pool);
     measure_floor(*base, chunks, protocol, base_runner, pool, r);
-    text_scores.push_back(score_chunks(chunks, protocol, base_runner, runners, "certify", pool));
-    const AllScores& all = text_scores.back();
+    const AllScores& all = texts->all =
+        score_chunks(chunks, chunks.text_of.size(), protocol, base_runner, runners, "certify", pool);
     OverlapIndex index;
     AllScores seen;
     if (!options.calibration_texts.empty()) {
       const Chunks part = read_chunks(options.calibration_texts, *tokenizer, r.context, kCalibrationChunks,
                                       r.calibration_texts, calibration);
       for (const std::string& text : calibration) index.add(text);
-      seen = score_chunks(part, protocol, base_runner, runners, "calibration text", pool);
+      seen = score_chunks(part, part.text_of.size(), protocol, base_runner, runners, "calibration text", pool);
     }
     for (size_t c = 0; c < models.size(); ++c) {
       CandidateResult& candidate = r.candidates[c];
@@ -429,8 +235,7 @@ CertifyResult certify(const CertifyOptions& options, ThreadPool& pool) {
       const std::span<const TokenScore> scores = all.scores[c];
       candidate.perplexity = perplexity_of(scores, &TokenScore::nll);
       r.base_perplexity = perplexity_of(scores, &TokenScore::base_nll);
-      candidate.divergence = divergence_of(scores, all.blocks[c], options.eval.n_bootstrap, options.eval.seed);
-      candidate.by_text = divergence_by_text(scores, all.blocks[c], chunks, r, protocol.n_scored());
+      set_divergence(*texts, c, options.eval.seed, r);
       candidate.histogram = histogram_of(scores);
       candidate.worst_tokens = worst_tokens(scores, chunks, r.texts, protocol, *tokenizer);
       if (!options.calibration_texts.empty() && seen.errors[c].empty()) {
@@ -440,9 +245,11 @@ CertifyResult certify(const CertifyOptions& options, ThreadPool& pool) {
       }
     }
   }
-  run_tasks(models, *base, r, pool);
-  check_templates(models, *base, r, pool);
+  score_tasks(models, *base, r, pool);
+  compare_tasks(r);
+  run_templates(models, *base, r, pool);
   run_prompts(models, *base, r, pool);
+  const Rerun again = run_again(models, *base, texts, r, pool);
   if (options.weights)
     for (size_t c = 0; c < models.size(); ++c) r.candidates[c].weights = compare_weights(*base, *models[c], pool);
   models.clear();  // what bench measures in a process of its own should have the memory
@@ -451,8 +258,9 @@ CertifyResult certify(const CertifyOptions& options, ThreadPool& pool) {
     for (CandidateResult& c : r.candidates) c.speed = options.measure_speed(c.path);
   }
   judge(r);
-  check_seeds(text_scores, r);
+  judge_seeds(texts, r);
   judge_templates(r);
+  judge_threads(again, texts, r);
   r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return r;
 }
@@ -468,7 +276,7 @@ std::string protocol_line(const CertifyResult& r) {
         r.n_chunks, r.context,
         o.eval.protocol == EvalProtocol::kPaper ? "every position scored"
                                                 : "BOS at each where the vocabulary adds it, second half scored",
-        r.n_tokens_scored, o.eval.act_int8 ? "rounded to 8 bits" : "f32", o.eval.n_bootstrap, o.eval.seed);
+        r.n_tokens_scored, o.eval.act_int8 ? "rounded to 8 bits" : o.eval.bf16_products ? "f32, bf16 products" : "f32", o.eval.n_bootstrap, o.eval.seed);
   if (!r.tasks.empty())
     line += fmt::format(
         "{}questions scored by log-likelihood, zero-shot; flips by exact McNemar, Holm over {} tests; intervals of "

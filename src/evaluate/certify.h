@@ -70,6 +70,7 @@ struct CandidateResult {
   std::vector<TextDivergence> by_text;
   std::vector<uint64_t> histogram;  // of log10 of the divergence (kHistogramFirst, kHistogramStep)
   std::vector<WorstToken> worst_tokens;
+  std::vector<TaskScores> task_scores;  // by task, as far as it came
   std::vector<TaskResult> tasks;
   std::optional<GenerationComparison> generation;
   std::vector<Generation> generations;
@@ -122,6 +123,15 @@ struct TemplateResult {
   bool same_verdict = true;                    // as with the questions as they are, of every candidate
 };
 
+// A share of the work done again by another number of threads. Compared to the bit: scores of tokens of the texts, of
+// choices of the questions, and tokens of greedy text, of base and candidates.
+struct ThreadCheck {
+  int n_threads = 0, n_threads_again = 0;
+  uint32_t n_chunks = 0, n_questions = 0, n_prompts = 0;
+  uint64_t n_compared = 0, n_differ = 0;
+  bool same_verdict = true;  // of every candidate, with the numbers of the second run in their places
+};
+
 struct CertifyResult {
   CertifyOptions options;
   std::vector<std::string> base_hashes;
@@ -145,6 +155,7 @@ struct CertifyResult {
   uint32_t n_seeds = 0;          // bootstrap seeds under which the gates were looked at
   bool same_under_seeds = true;  // the verdict of every candidate
   std::vector<TemplateResult> by_template;
+  ThreadCheck by_threads;
   double seconds = 0;
   bool pass() const;
   bool pass(const std::string& candidate) const;

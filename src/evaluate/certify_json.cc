@@ -1,4 +1,5 @@
 // The JSON of certify: everything that its page and its table show.
+#include <algorithm>
 #include <cmath>
 
 #include "evaluate/certify.h"
@@ -143,13 +144,20 @@ Json to_json(const CertifyResult& r) {
   json["power"] = power_statement(r.options, r.tasks);
   if (r.n_chunks > 0) json["noise_floor"] = {{"repeat", r.floor_repeat}, {"runtime", r.floor_runtime}};
   json["stability"] = {{"bootstrap_seeds", r.n_seeds}, {"same_verdict", r.same_under_seeds}};
-  json["stability"]["threads"] = "no number depends on them";
+  const ThreadCheck& t = r.by_threads;
+  json["stability"]["threads"] = {{"numbers", {std::min(t.n_threads, t.n_threads_again), std::max(t.n_threads, t.n_threads_again)}},
+                                  {"chunks", t.n_chunks},
+                                  {"questions", t.n_questions},
+                                  {"prompts", t.n_prompts},
+                                  {"compared", t.n_compared},
+                                  {"differ", t.n_differ},
+                                  {"same_verdict", t.same_verdict}};
   json["stability"]["templates"] = Json::array();
-  for (const TemplateResult& t : r.by_template) {
-    Json item = {{"template", t.text}, {"same_verdict", t.same_verdict}, {"candidates", Json::array()}};
+  for (const TemplateResult& worded : r.by_template) {
+    Json item = {{"template", worded.text}, {"same_verdict", worded.same_verdict}, {"candidates", Json::array()}};
     for (size_t c = 0; c < r.candidates.size(); ++c) {
-      Json one = {{"path", r.candidates[c].path}, {"verdict", t.pass[c] ? "pass" : "fail"}, {"tasks", Json::array()}};
-      for (const TaskResult& result : t.tasks[c]) one["tasks"].push_back(task_result_json(r, result));
+      Json one = {{"path", r.candidates[c].path}, {"verdict", worded.pass[c] ? "pass" : "fail"}, {"tasks", Json::array()}};
+      for (const TaskResult& result : worded.tasks[c]) one["tasks"].push_back(task_result_json(r, result));
       item["candidates"].push_back(std::move(one));
     }
     json["stability"]["templates"].push_back(std::move(item));

@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
+#include <optional>
 #include <set>
 
 #include "base/error.h"
 #include "evaluate/certify_gates.h"
+#include "evaluate/certify_stability.h"
 
 namespace tsubu {
 namespace {
@@ -91,6 +94,96 @@ TEST(Gates, WeightsAndSettingsCountWithoutBeingAsked) {
   EXPECT_NE(r.gates[0].detail.find("blk.0.ffn_up.weight: holds another"), std::string::npos);
   c.weights->comparable = false;  // a transformed model's weights are not the base's
   EXPECT_TRUE(judged(c, {}).pass());
+}
+
+// Two chunks of three scores, one question and one prompt, all of them computed twice.
+struct Twice {
+  std::optional<TextRun> texts{std::in_place};
+  CertifyResult r = judged(measured(0.01, 0.02), {{"max_kld", 0.05}});
+  Rerun again;
+
+  Twice() {
+    texts->protocol = {.context = 8, .first = 4};
+    texts->chunks.text_of = {0, 0};
+    texts->chunks.first_token = {0, 8};
+    texts->all.errors = {""};
+    for (int chunk = 0; chunk < 2; ++chunk) {
+      std::vector<TokenScore> scores(3);
+      for (size_t i = 0; i < 3; ++i)
+        scores[i] = {1.5f, 1.4f, 0.01f + 0.001f * static_cast<float>(i), 0.5f, 0.6f, 7, 7};
+      texts->all.scores.resize(1);
+      texts->all.blocks.resize(1);
+      texts->all.scores[0].insert(texts->all.scores[0].end(), scores.begin(), scores.end());
+      texts->all.blocks[0].push_back(sums_of(scores));
+    }
+    r.options.eval.n_bootstrap = 50;
+    r.texts.push_back({"t", "", 1, 16, 2});
+    Task task;
+    task.items = {{{{"a", " b"}, {"a", " c"}}, 0, "", "a"}};
+    r.tasks = {task};
+    TaskScores scores;
+    scores.items = {{{{-1.25, 1, 2, true}, {-2.5, 1, 2, false}}, true, true, 0}};
+    r.base_tasks = r.candidates[0].task_scores = {scores};
+    Generation text;
+    text.tokens = {1, 2, 3};
+    r.base_generations = r.candidates[0].generations = {text};
+    again.n_threads = 1;
+    again.n_threads_again = 2;
+    again.texts = texts->all;
+    again.texts.scores[0].resize(n_chunks_again(2) * 3);
+    again.texts.blocks[0].resize(n_chunks_again(2));
+    again.base_tasks = r.base_tasks;
+    again.tasks = {r.candidates[0].task_scores};
+    again.base_generations = r.base_generations;
+    again.generations = {r.candidates[0].generations};
+  }
+};
+
+TEST(Stability, TheSameNumbersAreTheSame) {
+  Twice run;
+  judge_threads(run.again, run.texts, run.r);
+  const ThreadCheck& t = run.r.by_threads;
+  EXPECT_EQ(t.n_chunks, 1u);
+  EXPECT_EQ(t.n_questions, 1u);
+  EXPECT_EQ(t.n_prompts, 1u);
+  EXPECT_EQ(t.n_compared, 3u + 2 * 2 + 2 * 3);
+  EXPECT_EQ(t.n_differ, 0u);
+  EXPECT_TRUE(t.same_verdict);
+}
+
+TEST(Stability, OneBitElsewhereIsFound) {
+  const std::vector<std::function<void(Rerun&)>> changes = {
+      [](Rerun& a) { a.texts.scores[0][1].kld = std::nextafter(a.texts.scores[0][1].kld, 1.0f); },
+      [](Rerun& a) { a.texts.scores[0][2].base_top = 8; },
+      [](Rerun& a) { a.base_tasks[0].items[0].choices[1].log_likelihood = std::nextafter(-2.5, 0); },
+      [](Rerun& a) { a.tasks[0][0].items[0].choices[0].is_greedy = false; },
+      [](Rerun& a) { a.generations[0][0].tokens.push_back(4); },
+      [](Rerun& a) { a.base_generations[0].tokens[1] = 9; },
+  };
+  for (size_t i = 0; i < changes.size(); ++i) {
+    Twice run;
+    changes[i](run.again);
+    judge_threads(run.again, run.texts, run.r);
+    EXPECT_EQ(run.r.by_threads.n_differ, 1u) << i;
+    EXPECT_TRUE(run.r.by_threads.same_verdict) << i;
+  }
+}
+
+TEST(Stability, AnotherVerdictIsSaid) {
+  Twice run;
+  for (TokenScore& s : run.again.texts.scores[0]) s.kld = 1;
+  run.again.texts.blocks[0][0] = sums_of(run.again.texts.scores[0]);
+  judge_threads(run.again, run.texts, run.r);
+  EXPECT_EQ(run.r.by_threads.n_differ, 3u);
+  EXPECT_FALSE(run.r.by_threads.same_verdict);
+  EXPECT_FALSE(to_json(run.r)["stability"]["threads"]["same_verdict"].get<bool>());
+}
+
+TEST(Stability, AShareOfTheWorkIsDoneAgain) {
+  EXPECT_EQ(n_chunks_again(0), 0u);
+  EXPECT_EQ(n_chunks_again(1), 1u);
+  EXPECT_EQ(n_chunks_again(33), 2u);
+  EXPECT_EQ(n_chunks_again(1000), 4u);
 }
 
 }  // namespace

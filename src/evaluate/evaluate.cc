@@ -24,14 +24,25 @@ uint32_t usable_context(const Model& candidate, const Model* base, uint32_t want
 
 double mean_kl_divergence(std::span<const float> base, std::span<const float> candidate, size_t n_vocab,
                           ThreadPool& pool) {
+  const Kernels& k = kernels();
   std::vector<double> rows(base.size() / n_vocab);
   pool.parallel_for(rows.size(), [&](size_t r, int) {
     const float *b = base.data() + r * n_vocab, *c = candidate.data() + r * n_vocab;
-    rows[r] = kl_divergence(b, kernels().log_sum_exp(b, n_vocab), c, kernels().log_sum_exp(c, n_vocab), n_vocab);
+    rows[r] = k.kl_divergence(b, k.log_sum_exp(b, n_vocab), c, k.log_sum_exp(c, n_vocab), n_vocab);
   });
   double sum = 0;
   for (double v : rows) sum += v;
   return rows.empty() ? 0.0 : sum / static_cast<double>(rows.size());
+}
+
+// KL between the logits with f32 products and these, with bfloat16 ones.
+double noise_of_bf16(const Model& model, std::span<const float> logits, std::span<const TokenId> tokens, size_t n_scored,
+                     ThreadPool& pool) {
+  const auto engine = Engine::make(model, pool);
+  const auto session = engine->new_session(tokens.size());
+  std::vector<float> exact(logits.size());
+  engine->forward(*session, tokens, n_scored, exact);
+  return mean_kl_divergence(exact, logits, engine->n_vocab(), pool);
 }
 
 EvalResult evaluate(const Model& candidate, const Model* base, std::span<const TokenId> tokens,
@@ -48,6 +59,7 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
   EngineOptions engine_options;
   engine_options.act_int8 = engine_options.kv_f16 = options.act_int8;
   engine_options.numerics = options.numerics;
+  engine_options.bf16_products = options.bf16_products;
   const auto engine = Engine::make(candidate, pool, engine_options);
   const auto session = engine->new_session(context);
   std::unique_ptr<Engine> base_engine;
@@ -55,6 +67,7 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
   if (base) {
     EngineOptions base_options;
     base_options.act_int8 = base_options.kv_f16 = options.act_int8_base;
+    base_options.bf16_products = options.bf16_products;
     base_engine = Engine::make(*base, pool, base_options);
     base_session = base_engine->new_session(context);
   }
@@ -64,6 +77,7 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
   std::vector<float> logits(n_scored * n_vocab), base_logits(base ? n_scored * n_vocab : 0);
   std::vector<TokenScore> scores;
   std::vector<BlockSums> blocks;
+  double bf16_noise = 0;
   Progress progress("eval", n_chunks * context, "tokens");
   for (uint64_t chunk = 0; chunk < n_chunks; ++chunk) {
     throw_if_interrupted();
@@ -76,6 +90,8 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
       base_session->truncate(0);
       base_engine->forward(*base_session, run, n_scored, base_logits);
     }
+    if (options.bf16_products && chunk == 0)
+      bf16_noise = noise_of_bf16(base ? *base : candidate, base ? base_logits : logits, run, n_scored, pool);
     const std::vector<TokenScore> chunk_scores =
         score_chunk(logits, base_logits, input, protocol, chunk * context + protocol.first, pool);
     blocks.push_back(sums_of(chunk_scores));
@@ -95,6 +111,7 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
   r.n_tokens = n_chunks * context;
   r.n_chunks = static_cast<uint32_t>(n_chunks);
   r.context = context;
+  r.bf16_noise = bf16_noise;
   r.kv_cache_bytes = session->size_bytes();
   r.quantized_bytes = engine->quantized_bytes();
   r.seconds = progress.seconds();
@@ -121,6 +138,7 @@ Json to_json(const EvalResult& r) {
   json["context"] = r.context;
   json["kv_cache_bytes"] = r.kv_cache_bytes;
   if (r.quantized_bytes > 0) json["quantized_bytes"] = r.quantized_bytes;
+  if (r.bf16_noise > 0) json["bf16_noise"] = r.bf16_noise;
   json["seconds"] = r.seconds;
   json["tokens_per_second"] = r.tokens_per_second;
   return json;
@@ -136,6 +154,7 @@ std::string protocol_line(const EvalResult& r, const EvalOptions& options) {
       r.n_chunks, r.context,
       paper ? "every position scored" : "BOS at each chunk where the vocabulary adds it, second half scored",
       r.n_tokens_scored, activations);
+  if (options.bf16_products) line += fmt::format("; bf16 products, {:.2g} nats from f32 ones on the first chunk", r.bf16_noise);
   if (options.numerics.any()) line += "; computed in: " + options.numerics.description();
   if (r.has_base)
     line += fmt::format(

@@ -26,6 +26,7 @@ struct EvalOptions {
   bool act_int8 = false;     // candidate (and base: act_int8_base)
   bool act_int8_base = false;
   Numerics numerics;         // of the candidate; the base is computed in floats
+  bool bf16_products = false;  // of both models (EngineOptions); not with act_int8 or numerics
   uint64_t seed = 1;         // of the bootstrap
   uint32_t n_bootstrap = 1000;
 };
@@ -53,6 +54,7 @@ struct EvalResult {
   uint32_t n_chunks = 0, context = 0;
   uint64_t kv_cache_bytes = 0;         // of the candidate, for one chunk
   uint64_t quantized_bytes = 0;        // of its weights in a scheme, in memory
+  double bf16_noise = 0;               // with bf16_products: KL(f32 ‖ bf16 products) of the base, or else the model; first chunk
   double seconds = 0, tokens_per_second = 0;
 };
 
@@ -67,7 +69,7 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
 Json to_json(const EvalResult& result);      // keys as in the design: perplexity.{mean,stderr}, divergence.{…}, …
 std::string protocol_line(const EvalResult& result, const EvalOptions& options);  // one line that says how it was measured
 
-struct SpeedOptions { uint32_t n_prefill = 512, n_decode = 128, repeats = 3; bool act_int8 = false; Numerics numerics; };
+struct SpeedOptions { uint32_t n_prefill = 512, n_decode = 128, repeats = 3; bool act_int8 = false; Numerics numerics; bool bf16_products = false; };
 struct SpeedResult {
   double prefill_tps = 0, decode_tps = 0;           // medians
   double prefill_min = 0, prefill_max = 0, decode_min = 0, decode_max = 0;

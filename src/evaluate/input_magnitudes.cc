@@ -38,6 +38,10 @@ class Magnitudes : public LinearObserver {
     for (size_t i = 0; i < n; ++i) ++input.bins[(std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu) >> kBinShift];
   }
 
+  void on_expert_input(const Op& op, size_t, const float* x, size_t n_tokens, size_t n_cols) override {
+    if (n_tokens > 0) on_linear_input(op, x, n_tokens, n_cols);
+  }
+
   std::map<std::string, float> result(double percentile) const {
     std::map<std::string, float> magnitudes;
     for (const auto& [name, value] : names_) magnitudes[name] = magnitude(inputs_.at(value), percentile);

@@ -24,7 +24,7 @@ TokenScore score_token(const float* candidate, const float* base, size_t n_vocab
   if (!std::isfinite(base_sum))
     fail(ExitCode::kNumeric, "logits of the base at token {} are not finite (log-sum-exp {})", position, base_sum);
   s.base_nll = static_cast<float>(-log_prob(base, base_sum, next));
-  s.kld = static_cast<float>(kl_divergence(base, base_sum, candidate, sum, n_vocab));
+  s.kld = static_cast<float>(kernels().kl_divergence(base, base_sum, candidate, sum, n_vocab));
   s.top = argmax(candidate, n_vocab);
   s.base_top = argmax(base, n_vocab);
   s.top_p = static_cast<float>(std::exp(log_prob(candidate, sum, s.top)));
@@ -33,16 +33,6 @@ TokenScore score_token(const float* candidate, const float* base, size_t n_vocab
 }
 
 }  // namespace
-
-double kl_divergence(const float* base, double base_sum, const float* candidate, double candidate_sum, size_t n) {
-  double sum = 0;
-  for (size_t i = 0; i < n; ++i) {
-    const double lb = static_cast<double>(base[i]) - base_sum;
-    if (lb < -60) continue;  // e^-60 times any difference f32 logits can have is below the rounding of the sum
-    sum += std::exp(lb) * (lb - (static_cast<double>(candidate[i]) - candidate_sum));
-  }
-  return std::max(sum, 0.0);
-}
 
 ChunkProtocol chunk_protocol(EvalProtocol protocol, uint32_t context, const Vocabulary& vocabulary) {
   // llama.cpp's protocol scores what positions context/2 … context-2 predict; papers score every position.

@@ -44,9 +44,6 @@ PerplexityResult perplexity_of(std::span<const TokenScore> scores, float TokenSc
 DivergenceResult divergence_of(std::span<const TokenScore> scores, std::span<const BlockSums> blocks,
                                uint32_t n_bootstrap, uint64_t seed);
 
-// KL(base ‖ candidate) over the whole vocabulary, in double; the sums are the logits' log-sum-exps.
-double kl_divergence(const float* base, double base_sum, const float* candidate, double candidate_sum, size_t n);
-
 // Throws Error(kBadInput) when the two models do not have the same tokens.
 void check_same_vocabulary(const Model& candidate, const Model& base);
 

@@ -82,6 +82,7 @@ SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Threa
   EngineOptions engine_options;
   engine_options.act_int8 = engine_options.kv_f16 = options.act_int8;
   engine_options.numerics = options.numerics;
+  engine_options.bf16_products = options.bf16_products;
   const auto engine = Engine::make(model, pool, engine_options);
   r.load_seconds = seconds_since(loading);
   const uint32_t n_ctx = std::max(2u, model.hparams().n_ctx);

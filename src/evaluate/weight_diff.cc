@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <tuple>
 
 #include "base/error.h"
@@ -22,19 +23,28 @@ constexpr double kForeign = 0.5;       // cosine below which a tensor is not the
 // further than plain rounding does: up to 4.6 times was seen in a Q2_K file that is better than a plain one.
 constexpr double kSuspicious = 10;
 constexpr double kUnlike = 0.2;  // cosine below which a tensor that is no other tensor of the base is not its own either
+// A row is judged by the same cosine, a run of 32 by one that noise does not reach (4.5 standard errors of 1/√32): signs
+// were turned. Rows and runs with hardly any weight are left out, and short rows.
+constexpr double kOpposed = -0.8;
+constexpr double kRowShare = 0.1;  // of the tensor's root mean square
+constexpr uint64_t kShortRow = 64;
 constexpr double kFloatError = 0.01;   // of a float type; BF16 rounding is 0.002
 
 struct RowSums {
   double error = 0, base = 0, candidate = 0, product = 0;  // squares and the product of both
   uint64_t dead = 0, first_dead = UINT64_MAX;
+  uint64_t opposed = 0, first_opposed = UINT64_MAX;
+  double cosine() const {
+    const double norms = std::sqrt(base * candidate);
+    return norms > 0 ? product / norms : base == candidate ? 1 : 0;
+  }
 };
 
 bool is_constant(const float* x, uint64_t n) {
   return std::all_of(x + 1, x + n, [&](float v) { return v == x[0]; });
 }
 
-// group: length of the runs that may be dead; 0: do not look.
-RowSums compare_row(const std::vector<float>& base, const std::vector<float>& candidate, uint64_t group) {
+RowSums sums_of(std::span<const float> base, std::span<const float> candidate) {
   RowSums s;
   for (size_t i = 0; i < base.size(); ++i) {
     const auto w = static_cast<double>(base[i]), q = static_cast<double>(candidate[i]);
@@ -43,28 +53,54 @@ RowSums compare_row(const std::vector<float>& base, const std::vector<float>& ca
     s.candidate += q * q;
     s.product += q * w;
   }
+  return s;
+}
+
+// group: length of the runs that may be dead; 0: do not look at runs.
+RowSums compare_row(const std::vector<float>& base, const std::vector<float>& candidate, uint64_t group) {
+  RowSums s = sums_of(base, candidate);
   if (group == 0) return s;
-  const double row_mean_square = s.base / static_cast<double>(base.size());
+  const double least = kGroupShare * kGroupShare * s.base / static_cast<double>(base.size());
   for (size_t begin = 0; begin + group <= base.size(); begin += group) {
     if (!is_constant(candidate.data() + begin, group) || is_constant(base.data() + begin, group)) continue;
-    double square = 0;
-    for (size_t i = begin; i < begin + group; ++i)
-      square += static_cast<double>(base[i]) * static_cast<double>(base[i]);
-    if (square / static_cast<double>(group) < kGroupShare * kGroupShare * row_mean_square) continue;
+    const std::span<const float> run = std::span(base).subspan(begin, group);
+    if (sums_of(run, run).base / static_cast<double>(group) < least) continue;
     if (s.dead++ == 0) s.first_dead = begin;
+  }
+  for (size_t begin = 0; begin + kOpposedRun <= base.size(); begin += kOpposedRun) {
+    const RowSums run =
+        sums_of(std::span(base).subspan(begin, kOpposedRun), std::span(candidate).subspan(begin, kOpposedRun));
+    if (run.cosine() >= kOpposed || run.base / static_cast<double>(kOpposedRun) < least) continue;
+    if (s.opposed++ == 0) s.first_opposed = begin;
   }
   return s;
 }
 
-// Whether plain rounding of the base's run to the candidate's type gives one single value as well.
-bool plain_rounding_kills(const ModelTensor& base, const TypeInfo& type, uint64_t row, uint64_t column,
-                          uint64_t group) {
-  std::vector<float> x(base.n_cols()), y(base.n_cols());
-  base.read_rows(row, 1, x.data());
-  std::vector<std::byte> blocks(tensor_bytes(type, 1, base.n_cols()));
+// A row of the base after plain rounding to a type.
+std::vector<float> rounded_row(std::span<const float> x, const TypeInfo& type) {
+  std::vector<float> y(x.size());
+  std::vector<std::byte> blocks(tensor_bytes(type, 1, x.size()));
   type.encode(x.data(), nullptr, blocks.data(), x.size());
   type.decode(blocks.data(), y.data(), y.size());
-  return is_constant(y.data() + column, group);
+  return y;
+}
+
+std::vector<float> row_of(const ModelTensor& t, uint64_t row) {
+  std::vector<float> x(t.n_cols());
+  t.read_rows(row, 1, x.data());
+  return x;
+}
+
+// "row 3 holds row 200 of the base's" when there is one that is far more like it than any other could be by chance.
+std::string describe_foreign_row(const ModelTensor& base, const ModelTensor& candidate, uint64_t row) {
+  const std::vector<float> q = row_of(candidate, row);
+  uint64_t best = 0;
+  double best_cosine = 0.8;
+  for (uint64_t r = 0; r < base.n_rows(); ++r) {
+    const double cosine = sums_of(row_of(base, r), q).cosine();
+    if (cosine > best_cosine) std::tie(best_cosine, best) = std::pair(cosine, r);
+  }
+  return best_cosine > 0.8 ? fmt::format("row {} holds row {} of the base's", row, best) : fmt::format("row {}", row);
 }
 
 double relative(double error, double norm) { return norm > 0 ? std::sqrt(error / norm) : error > 0 ? INFINITY : 0; }
@@ -76,15 +112,10 @@ void expected_error(const ModelTensor& base, const ModelTensor& candidate, Threa
   std::vector<double> plain(n), actual(n), norms(n);
   pool.parallel_for(n, [&](size_t i, int) {
     const uint64_t row = i * base.n_rows() / n;
-    std::vector<float> x(base.n_cols()), y(base.n_cols()), q(base.n_cols());
-    base.read_rows(row, 1, x.data());
-    candidate.read_rows(row, 1, q.data());
-    std::vector<std::byte> blocks(tensor_bytes(type, 1, base.n_cols()));
+    const std::vector<float> x = row_of(base, row), q = row_of(candidate, row);
     if (!std::all_of(x.begin(), x.end(), [](float v) { return std::isfinite(v); })) return;
-    type.encode(x.data(), nullptr, blocks.data(), x.size());
-    type.decode(blocks.data(), y.data(), y.size());
-    plain[i] = compare_row(x, y, 0).error;
-    const RowSums s = compare_row(x, q, 0);
+    plain[i] = sums_of(x, rounded_row(x, type)).error;
+    const RowSums s = sums_of(x, q);
     actual[i] = s.error;
     norms[i] = s.base;
   });
@@ -106,29 +137,50 @@ TensorDifference compare_tensor(const ModelTensor& base, const ModelTensor& cand
   d.group = base.spec().shape.size() < 2 ? 0 : candidate.type().bits_per_weight() < kFewBits ? kLongGroup : kGroup;
   std::vector<RowSums> rows(base.n_rows());
   pool.parallel_for(rows.size(), [&](size_t r, int) {
-    std::vector<float> w(base.n_cols()), q(base.n_cols());
-    base.read_rows(r, 1, w.data());
-    candidate.read_rows(r, 1, q.data());
-    rows[r] = compare_row(w, q, d.group);
+    rows[r] = compare_row(row_of(base, r), row_of(candidate, r), d.group);
   });
   RowSums all;
+  for (const RowSums& row : rows) {
+    all.error += row.error;
+    all.base += row.base;
+    all.candidate += row.candidate;
+    all.product += row.product;
+  }
   const TypeInfo& type = candidate.type();
   const bool can_encode = type.encode && base.n_cols() % type.block_len == 0;
+  // Of a row in which something was found: what plain rounding makes of it.
+  std::vector<float> plain;
+  const auto plain_too = [&](uint64_t r, const auto& is_so) {
+    if (!can_encode) return false;
+    plain = rounded_row(row_of(base, r), type);
+    return is_so(plain);
+  };
+  const double least = kRowShare * kRowShare * all.base / static_cast<double>(rows.size());
   for (uint64_t r = 0; r < rows.size(); ++r) {
-    all.error += rows[r].error;
-    all.base += rows[r].base;
-    all.candidate += rows[r].candidate;
-    all.product += rows[r].product;
-    const double error = relative(rows[r].error, rows[r].base);
+    const RowSums& row = rows[r];
+    const double error = relative(row.error, row.base);
     if (error > d.worst_row_error) std::tie(d.worst_row_error, d.worst_row) = std::pair(error, r);
-    if (rows[r].dead == 0 || (can_encode && plain_rounding_kills(base, type, r, rows[r].first_dead, d.group))) continue;
-    if (d.dead_groups == 0)
-      d.first_dead = fmt::format("row {}, columns {} … {}", r, rows[r].first_dead, rows[r].first_dead + d.group - 1);
-    d.dead_groups += rows[r].dead;
+    const auto columns = [&](uint64_t first, uint64_t n) {
+      return fmt::format("row {}, columns {} … {}", r, first, first + n - 1);
+    };
+    if (row.dead > 0 && !plain_too(r, [&](const auto& y) { return is_constant(y.data() + row.first_dead, d.group); })) {
+      if (d.dead_groups == 0) d.first_dead = columns(row.first_dead, d.group);
+      d.dead_groups += row.dead;
+    }
+    if (d.group == 0) continue;
+    if (base.n_cols() >= kShortRow && row.base > least && row.cosine() < kUnlike &&
+        !plain_too(r, [&](const auto& y) { return sums_of(row_of(base, r), y).cosine() < kUnlike; })) {
+      if (d.foreign_rows == 0) d.first_foreign = describe_foreign_row(base, candidate, r);
+      ++d.foreign_rows;
+    } else if (row.opposed > 0 && !plain_too(r, [&](const auto& y) {
+                 return compare_row(row_of(base, r), y, d.group).opposed > 0;
+               })) {
+      if (d.opposed_runs == 0) d.first_opposed = columns(row.first_opposed, kOpposedRun);
+      d.opposed_runs += row.opposed;
+    }
   }
   d.rel_error = relative(all.error, all.base);
-  const double norms = std::sqrt(all.base * all.candidate);
-  d.cosine = norms > 0 ? all.product / norms : all.base == all.candidate ? 1 : 0;
+  d.cosine = all.cosine();
   if (d.rel_error > 0) expected_error(base, candidate, pool, d);
   return d;
 }
@@ -143,8 +195,7 @@ std::string find_original(const Model& base, const ModelTensor& candidate) {
   for (const ModelTensor& t : base.tensors()) {
     if (t.spec().shape != candidate.spec().shape) continue;
     t.read_rows(0, n, w.data());
-    const RowSums s = compare_row(w, q, 0);
-    const double norms = std::sqrt(s.base * s.candidate), cosine = norms > 0 ? s.product / norms : 0;
+    const double cosine = sums_of(w, q).cosine();
     if (cosine > best_cosine) std::tie(best_cosine, best) = std::pair(cosine, t.name());
   }
   return best;
@@ -157,6 +208,15 @@ std::string finding_of(const TensorDifference& d) {
   if (d.dead_groups > 0)
     return fmt::format("{} runs of {} weights are one single value where the base's are not; the first: {}",
                        d.dead_groups, d.group, d.first_dead);
+  const auto plural = [](uint64_t n, const char* one, const char* many) {
+    return fmt::format("{} {}", n, n == 1 ? one : many);
+  };
+  if (d.foreign_rows > 0)
+    return fmt::format("{} not the base's: {}", plural(d.foreign_rows, "row is", "rows are"), d.first_foreign);
+  if (d.opposed_runs > 0)
+    return fmt::format("{} of {} weights {} the other way than the base's; the first: {}",
+                       plural(d.opposed_runs, "run", "runs"), kOpposedRun, d.opposed_runs == 1 ? "points" : "point",
+                       d.first_opposed);
   if (d.expected > 0 && std::max(d.rel_error, d.same_rows) > kSuspicious * d.expected)
     return fmt::format("error {:.3g}, {:.1f} times that of plain rounding to {}; worst row {}", d.rel_error,
                        d.rel_error / d.expected, d.type, d.worst_row);
@@ -256,7 +316,9 @@ Json to_json(const WeightDifferences& w) {
               {"cosine", d.cosine},
               {"worst_row", d.worst_row},
               {"worst_row_error", d.worst_row_error},
-              {"dead_groups", d.dead_groups}};
+              {"dead_groups", d.dead_groups},
+              {"foreign_rows", d.foreign_rows},
+              {"opposed_runs", d.opposed_runs}};
     if (!d.finding.empty()) t["finding"] = d.finding;
     if (!d.finding.empty() && w.comparable) json["findings"].push_back({{"tensor", d.name}, {"finding", d.finding}});
     json["tensors"].push_back(std::move(t));

@@ -12,6 +12,8 @@
 
 namespace tsubu {
 
+inline constexpr uint64_t kOpposedRun = 32;
+
 struct TensorDifference {
   std::string name, type, base_type;
   double rel_error = 0;  // ‖ŵ − w‖ / ‖w‖
@@ -23,6 +25,10 @@ struct TensorDifference {
   uint64_t group = 0;        // weights of a run
   uint64_t dead_groups = 0;  // runs of weights that are one single value, where the base's are not
   std::string first_dead;    // "row 3, columns 64 … 95"
+  uint64_t foreign_rows = 0;  // rows that are not the base's, where the tensor as a whole is
+  std::string first_foreign;  // "row 3 holds row 200 of the base's", "row 3"
+  uint64_t opposed_runs = 0;  // runs of kOpposedRun weights that point the other way
+  std::string first_opposed;
   std::string looks_like;    // the name of the base's tensor that it equals better, where its own does not fit
   std::string finding;       // what is wrong, in words; empty: nothing
 };

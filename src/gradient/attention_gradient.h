@@ -13,8 +13,8 @@ namespace tsubu {
 
 class AttentionGradient {
  public:
-  // Of y = attention(q, k, v) given gy = ∂loss/∂y: gq as q and gy (n_tokens, n_heads · head_dim), gk and gv as k and v
-  // (n_tokens, n_kv_heads · head_dim). With P = softmax(s Q Kᵀ), for each head
+  // Of y = attention(q, k, v) given gy = ∂loss/∂y: gq as q, gk and gv as k and v
+  // (shapes: attend()). With P = softmax(s Q Kᵀ), for each head
   //   gV = Pᵀ gY, gP = gY Vᵀ, gS = P (gP - Σ P gP), gQ = s gS K, gK = s gSᵀ Q; heads that share keys are added in order.
   // A soft cap multiplies gS by its slope; a sink is one more column of P with a value of zero.
   void run(const AttentionShape& shape, const float* q, const float* k, const float* v, const float* gy, size_t n_tokens,
@@ -32,7 +32,7 @@ class AttentionGradient {
   void head(const AttentionShape& shape, size_t head, const float* q, const float* k, const float* v, const float* gy,
             size_t n_tokens, float* gq, Worker& w);
   std::vector<Worker> workers_;
-  AlignedVector<float> key_sums_, value_sums_;  // (head, n_tokens, head_dim)
+  AlignedVector<float> key_sums_, value_sums_;  // (head, n_tokens, head_dim or value_dim)
   std::vector<float> sinks_;
 };
 

@@ -54,25 +54,22 @@ void Backward::replace_weight(const std::string& name, const ModelTensor& tensor
 
 size_t Backward::tokens_of_head(size_t n_vocab) { return std::max<size_t>(kTokens, kLogitFloats / n_vocab / kTokens * kTokens); }
 
-// The smallest that is large enough, but none that is far too large; else the largest of the smaller ones, grown. So windows of one
-// size take the same buffers again and again, and the head's stays the only one of its size.
+// The smallest that is large enough, so that small values do not take large buffers; else one of its own, in place of the
+// largest of those too small.
 Backward::Buffer Backward::take(size_t n_floats) {
-  constexpr size_t kFarTooLarge = 4;
-  auto best = free_.end();
-  for (auto it = free_.begin(); it != free_.end(); ++it) {
-    if (it->size() / kFarTooLarge > n_floats) continue;
-    const auto is_better = [&](size_t size, size_t than) {
-      return size >= n_floats ? than < n_floats || size < than : than < n_floats && size > than;
-    };
-    if (best == free_.end() || is_better(it->size(), best->size())) best = it;
+  size_t fitting = free_.size(), largest = free_.size();
+  for (size_t i = 0; i < free_.size(); ++i) {
+    const size_t n = free_[i].size();
+    if (n >= n_floats && (fitting == free_.size() || n < free_[fitting].size())) fitting = i;
+    if (largest == free_.size() || n > free_[largest].size()) largest = i;
   }
-  Buffer buffer;
-  if (best != free_.end()) {
-    buffer = std::move(*best);
-    free_.erase(best);
+  if (fitting < free_.size()) {
+    Buffer buffer = std::move(free_[fitting]);
+    free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(fitting));
+    return buffer;
   }
-  if (buffer.size() < n_floats) buffer.resize(n_floats);
-  return buffer;
+  if (largest < free_.size()) free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(largest));
+  return Buffer(n_floats);
 }
 
 void Backward::give(Buffer&& buffer) { free_.push_back(std::move(buffer)); }
@@ -271,11 +268,30 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
         found->second = take(n * whole);
         std::fill_n(found->second.data(), n * whole, 0.0f);
       }
+      const size_t heads = op.head_dim > 0 ? op.n_heads : 1, part = w / heads;
       float* to = found->second.data() + op.offset;
       const float* from = gradients_.at(op.output).data();
-      for (size_t t = 0; t < n; ++t) kernels().add(to + t * whole, from + t * w, to + t * whole, w);
+      for (size_t t = 0; t < n; ++t)
+        for (size_t h = 0; h < heads; ++h) {
+          float* at = to + t * whole + h * op.head_dim;
+          kernels().add(at, from + t * w + h * part, at, part);
+        }
       return;
     }
+    case OpKind::kConcat: {
+      size_t offset = 0;
+      for (const ValueId v : op.inputs) {
+        const size_t whole = w / op.n_heads, part = width(v) / op.n_heads;
+        Buffer gx = take(n * width(v));
+        g = gradients_.at(op.output).data();
+        for (size_t i = 0; i < n * op.n_heads; ++i) std::copy_n(g + i * whole + offset, part, gx.data() + i * part);
+        add_gradient(v, std::move(gx), n);
+        offset += part;
+      }
+      return;
+    }
+    case OpKind::kHeads:
+      return;
     case OpKind::kRope: {
       Buffer gx = take(n * w);
       const RopeTable& rope = ropes_[static_cast<size_t>(op.rope)];

@@ -84,7 +84,10 @@ TEST_P(EveryShape, AgreesWithFiniteDifferencesInDouble) {
   const std::vector<TokenId> tokens = random_tokens(kTokens, kVocab, 3);
   const Result result = gradients_of(model, tokens);
   EXPECT_NEAR(result.loss, reference_loss(model, tokens), 1e-4 * result.loss);
-  ASSERT_EQ(result.gradients.size(), model.tensors().size());
+  // What only chooses experts has none.
+  ASSERT_EQ(result.gradients.size(), static_cast<size_t>(std::count_if(model.tensors().begin(), model.tensors().end(), [](const ModelTensor& t) {
+              return !t.name().ends_with("exp_probs_b.bias");
+            })));
   for (const auto& [name, gradient] : result.gradients) {
     const std::span<float> w = floats_of(model, name);
     ASSERT_EQ(gradient.size(), w.size()) << name;
@@ -163,7 +166,40 @@ TEST_P(EveryShape, KeptValuesGiveTheSameBits) {
   EXPECT_EQ(sums.all(), computed_twice.gradients);
 }
 
-// Products of bfloat16 numbers: each factor is off by 2^-9 of itself at most, the sums are f32.
+// One window after another takes the same memory, and kept values are about all of it: the logits' buffer, the largest,
+// is not lent to what is small.
+TEST(Backward, MemoryIsThatOfTheValues) {
+  const RandomModel model(random_options([](auto& o) {
+    o.n_layers = 6;
+    o.n_vocab = 5000;
+  }));
+  const std::vector<TokenId> tokens = random_tokens(kTokens, 5000, 3), targets = targets_of(tokens);
+  ThreadPool pool(1);
+  Backward backward(model, pool);
+  backward.keep_values(uint64_t{1} << 30);
+  WeightGradients sums(model, pool);
+  const auto run = [&] {
+    backward.run(
+        tokens, 0,
+        [&](size_t first, size_t n, float* logits) {
+          return cross_entropy(std::span(targets).subspan(first, n), 1, logits, 5000, pool);
+        },
+        sums);
+    return backward.scratch_bytes();
+  };
+  uint64_t widths = 0;
+  for (uint32_t w : model.graph().widths) widths += w;
+  const uint64_t values = widths * kTokens * sizeof(float);
+  run();
+  const uint64_t second = run();
+  for (int i = 0; i < 5; ++i) run();
+  EXPECT_EQ(run(), second);
+  // Values with the logits, gradients of a block, and the transposed head and logits.
+  EXPECT_LT(second, 2 * values + 3 * uint64_t{5000} * (kTokens + 48) * sizeof(float));
+}
+
+// Products of bfloat16 numbers: each factor is off by 2^-8 of itself at most (half of the last of its eight
+// bits), the sums are f32.
 TEST(LinearGradient, MultipliesBfloat16) {
   ThreadPool pool(2);
   std::mt19937 random(5);
@@ -182,7 +218,7 @@ TEST(LinearGradient, MultipliesBfloat16) {
     exact.weight(x.data(), g.data(), n_tokens, n_cols, n_rows, gw.data(), pool);
     rounded.weight(x.data(), g.data(), n_tokens, n_cols, n_rows, gw_bf16.data(), pool);
     const std::vector<float> w = read_vector(weight);
-    const double bound = 2 * 0x1p-9 + 0x1p-18 + 2 * static_cast<double>(std::max(n_rows, n_tokens)) * 0x1p-24;
+    const double bound = 2 * 0x1p-8 + 0x1p-16 + 2 * static_cast<double>(std::max(n_rows, n_tokens)) * 0x1p-24;
     size_t n_other = 0;
     for (size_t t = 0; t < n_tokens; ++t)
       for (size_t c = 0; c < n_cols; ++c) {

@@ -9,13 +9,32 @@
 
 namespace tsubu {
 
-// With p the softmax over all experts or over the chosen, and u the gradient of the weight of each that is chosen, else
-// 0: gx_e = p_e (u_e - Σ p u). Experts that weigh 0 without being chosen change neither sum.
+// With p the weights and u the gradient of the weight of each expert that is chosen, else 0: of a softmax over all experts or
+// over the chosen gx_e = p_e (u_e - Σ p u); of sigmoids s gx_e = s_e (1 - s_e) u_e, and divided by their sum S
+// gx_e = s_e (1 - s_e) (u_e - Σ p u) / S. Experts that weigh 0 without being chosen change no sum.
 void route_gradient(const Op& op, const float* scores, const float* route, const float* gy, float* gx) {
   const float *weights = route + op.n_used, *g = gy + op.n_used;
   double mean = 0;
   for (size_t s = 0; s < op.n_used; ++s) mean += static_cast<double>(weights[s]) * static_cast<double>(g[s]);
-  if (op.softmax_chosen) {
+  const RouteWeights kind = op.route.weights;
+  if (kind == RouteWeights::kSigmoid || kind == RouteWeights::kSigmoidChosen) {
+    std::fill(gx, gx + op.n_experts, 0.0f);
+    const auto sigmoid = [&](size_t s) {
+      return 1 / (1 + std::exp(-static_cast<double>(scores[static_cast<size_t>(route[s])])));
+    };
+    double sum = 0;
+    for (size_t s = 0; s < op.n_used; ++s)
+      if (weights[s] != 0) sum += sigmoid(s);
+    for (size_t s = 0; s < op.n_used; ++s) {
+      if (weights[s] == 0) continue;
+      const double own = sigmoid(s), slope = own * (1 - own), u = static_cast<double>(g[s]);
+      gx[static_cast<size_t>(route[s])] =
+          static_cast<float>(kind == RouteWeights::kSigmoid ? slope * u : slope * (u - mean) / sum);
+    }
+    return;
+  }
+  const bool of_chosen = kind == RouteWeights::kSoftmaxChosen;
+  if (of_chosen) {
     std::fill(gx, gx + op.n_experts, 0.0f);
   } else {
     const double log_sum = kernels().log_sum_exp(scores, op.n_experts);
@@ -23,7 +42,7 @@ void route_gradient(const Op& op, const float* scores, const float* route, const
       gx[e] = static_cast<float>(-std::exp(static_cast<double>(scores[e]) - log_sum) * mean);
   }
   for (size_t s = 0; s < op.n_used; ++s) {
-    const double own = static_cast<double>(g[s]) - (op.softmax_chosen ? mean : 0.0);
+    const double own = static_cast<double>(g[s]) - (of_chosen ? mean : 0.0);
     gx[static_cast<size_t>(route[s])] += static_cast<float>(static_cast<double>(weights[s]) * own);
   }
 }

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <vector>
 
 #include "kernel/kernel_test_util.h"
 
@@ -202,6 +203,31 @@ TEST_P(Elementwise, LogSumExpWithinItsBound) {
     // exp of a difference that was rounded: at most max - x units, and x·e^-x has its maximum at 1.
     EXPECT_NEAR(got, max + std::log(sum), kExpError + static_cast<double>(n) * kUnit / sum);
   }
+}
+
+TEST_P(Elementwise, DivergenceWithinItsBound) {
+  for (size_t n : lengths()) {
+    if (n == 0) continue;
+    Floats b = random_floats(n, 1, 21, 6.0f), c = random_floats(n, 3, 22, 6.0f);
+    for (size_t i = 0; i < n; ++i) c[i] = b[i] + 0.01f * c[i];
+    const double bs = k().log_sum_exp(b.data(), n), cs = k().log_sum_exp(c.data(), n);
+    double want = 0, bound = 0;
+    for (size_t i = 0; i < n; ++i) {
+      const double p = std::exp(static_cast<double>(b[i]) - bs), d = static_cast<double>(b[i]) - c[i] - (bs - cs);
+      want += p * d;
+      // p's relative error; the difference's: its own rounding and that of the shift
+      bound += p * (0x1p-20 * std::abs(d) + 2 * kUnit * (std::abs(static_cast<double>(b[i]) - c[i]) + std::abs(bs - cs)));
+    }
+    const double got = k().kl_divergence(b.data(), bs, c.data(), cs, n);
+    EXPECT_EQ(got, scalar().kl_divergence(b.data(), bs, c.data(), cs, n)) << n;
+    EXPECT_NEAR(got, std::max(want, 0.0), bound) << n;
+    EXPECT_EQ(k().kl_divergence(b.data(), bs, b.data(), bs, n), 0.0);
+  }
+  // A token that neither model can say costs nothing.
+  const float never = -std::numeric_limits<float>::infinity();
+  const std::vector<float> b = {0.0f, never, 1.0f}, c = {1.0f, never, 0.0f};
+  const double sum = std::log(1 + std::exp(1.0));
+  EXPECT_NEAR(k().kl_divergence(b.data(), sum, c.data(), sum, 3), (std::exp(1.0) - 1) / (1 + std::exp(1.0)), 1e-6);
 }
 
 TEST_P(Elementwise, NotANumberSurvives) {

@@ -57,6 +57,9 @@ struct Kernels {
   void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y, size_t n, float eps);
   void (*softmax)(float* x, size_t n);              // in place, max-subtracted
   double (*log_sum_exp)(const float* x, size_t n);  // accumulated in double
+  // Σ p (ln p - ln q), at least 0, of p = e^(base - base_sum), q = e^(candidate - candidate_sum); the sums are log_sum_exp's.
+  // Terms in f32, added in double; equal logits give 0. Relative error of a term: 2^-20 and that of the difference.
+  double (*kl_divergence)(const float* base, double base_sum, const float* candidate, double candidate_sum, size_t n);
   void (*silu_mul)(const float* gate, const float* up, float* y, size_t n);  // y = gate·sigmoid(gate)·up
   void (*gelu)(const float* x, float* y, size_t n);                          // tanh form
   void (*add)(const float* a, const float* b, float* y, size_t n);

@@ -78,6 +78,9 @@ class ChannelWatch : public LinearObserver {
       }
     input.n += n_tokens;
   }
+  void on_expert_input(const Op& op, size_t, const float* x, size_t n_tokens, size_t n_cols) override {
+    if (n_tokens > 0) on_linear_input(op, x, n_tokens, n_cols);
+  }
   std::vector<OutlierChannel> outliers() const {
     std::vector<OutlierChannel> all;
     for (const auto& [weight, input] : inputs_) {
@@ -485,10 +488,6 @@ std::string Cell::id() const {
 
 Study run_study(const Model& model, std::span<const std::vector<TokenId>> windows, const StudyOptions& options,
                 ThreadPool& pool) {
-  if (!expert_groups(model.graph()).empty())
-    fail(ExitCode::kUnsupported,
-         "{}: the perturbation study of a mixture of experts is not there yet (`tsubu plan` measures its sensitivities)",
-         model.path());
   return Running(model, windows, options, pool).run();
 }
 

@@ -65,6 +65,23 @@ TEST_F(Studying, EverythingIsMeasuredOnceAndHarmGrowsWithTheSquare) {
   EXPECT_NE(page.find("prefers-color-scheme:dark"), std::string::npos);
 }
 
+TEST_F(Studying, MixturesAreStudied) {
+  RandomModelOptions o = shape();
+  o.n_experts = 3;
+  o.kv_latent = o.value_dim = 8;
+  const RandomModel mixture(o);
+  const Study study = run_study(mixture, windows, options, pool);
+  EXPECT_TRUE(study.left_out.empty());
+  EXPECT_EQ(study.cells.size(), study.n_cells);
+  for (const auto& [cell, result] : study.cells) EXPECT_GE(result.kld, 0) << cell.id();
+  const auto points = curve(study, "curves", Cell::What::kActivations, "gaussian");
+  ASSERT_GE(points.size(), 2u);
+  for (const CurvePoint& p : points) EXPECT_GT(p.y, 0);
+  // Of one layer: q, kv_a, k_b, v_b, output, three of the experts; router left alone; embedding and head.
+  EXPECT_EQ(study.sensitivities.size(), 2u * 8 + 2);
+  EXPECT_FALSE(findings(study).empty());
+}
+
 TEST_F(Studying, WithoutTimeItSaysWhatIsLeftOutAndGoesOnLater) {
   options.minutes = 0;
   const Study none = run_study(model, windows, options, pool);

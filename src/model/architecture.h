@@ -27,6 +27,7 @@ struct RopeScaling {
   double attention_factor = 0, beta_fast = 32, beta_slow = 1;  // attention_factor 0: YaRN's 0.1 ln(factor) + 1
   double extrapolation = 1;                                     // YaRN: share of the ramp that is applied
   bool truncate = true;                                         // YaRN: the ramp's ends are whole dimensions
+  double log_multiplier = 0;                                    // YaRN of latent attention: scores grow with its square
   std::vector<float> frequency_factors;  // rope_freqs.weight: each frequency is divided by its factor; empty: none
   // LongRoPE: the same for sequences of up to original_context tokens and for longer ones.
   std::vector<float> short_factors, long_factors;
@@ -46,6 +47,13 @@ struct Hparams {
   double attention_softcap = 0, logit_softcap = 0;    // 0: none
   uint32_t n_experts = 0, n_experts_used = 0;         // 0: no mixture of experts; n_ff_expert: width of one
   uint32_t n_ff_expert = 0;
+  // Of mixtures: layers before the first with experts, experts that see every token (as one of their widths together).
+  uint32_t n_dense_layers = 0, n_shared_experts = 0;
+  RouteSpec route;                                    // but for the numbers of experts
+  double expert_scale = 1;                            // of the experts' weights
+  // Latent attention: keys and values of all heads from so many values of a token, queries from so many (0: from the stream
+  // itself); value_dim: of a head's value. kv_latent 0: none.
+  uint32_t kv_latent = 0, q_latent = 0, value_dim = 0;
   bool parallel_residual = false;                     // attention and feed-forward read the same stream
   std::string activation;                             // of the feed-forward, where an architecture has a choice
 
@@ -59,6 +67,7 @@ enum class HfTransform {
   kTranspose,
   kAddOne,          // norms that Hugging Face keeps as w and multiplies as 1 + w
   kSplitHeads,      // rows (head, one of q k v, dimension) → (one of q k v, head, dimension)
+  kTransposeHead,   // of a tensor with a matrix for each head, each transposed; also those of quantized layouts
 };
 
 struct TensorSpec {
@@ -75,6 +84,10 @@ struct TensorSpec {
   // Experts: shape (n_experts, rows, columns), in Hugging Face a matrix for each, under these names (hf_name is empty), or
   // one tensor (n_experts, …) under hf_name.
   std::vector<std::string> hf_parts;
+  // A matrix for each head, shape (heads, rows, columns), that the source keeps in one matrix: head_rows rows of it for each
+  // head, of which this tensor's begin at head_first. older_name: GGUF's name of that matrix in older files.
+  uint32_t head_rows = 0, head_first = 0;
+  std::string older_name;
   bool optional = false;
   bool quantizable = true;      // false: norms, biases, position embeddings: least precision F32
   std::vector<float> computed;  // data when hf_name and hf_parts are empty (F32)

@@ -17,5 +17,6 @@ const Architecture& opt_architecture();
 const Architecture& bloom_architecture();
 const Architecture& gptneox_architecture();
 const Architecture& gpt_oss_architecture();
+const Architecture& deepseek2_architecture();
 
 }  // namespace tsubu

@@ -17,6 +17,7 @@ std::span<const Architecture* const> architectures() {
       &bloom_architecture(),
       &gptneox_architecture(),
       &gpt_oss_architecture(),
+      &deepseek2_architecture(),
   };
   return kList;
 }

@@ -1,5 +1,6 @@
 // A model in a GGUF file (or a split one): metadata and tensors as they are there, in the file's order.
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "checkpoint/gguf_vocabulary.h"
@@ -26,6 +27,7 @@ class GgufModel : public Model {
     hparams_ = architecture_->hparams_from_gguf(metadata_, path_);
     complete_hparams();
     bind_tensors();
+    if (!older_.empty()) architecture_->hparams_to_gguf(hparams_, metadata_);
     vocabulary_ = vocabulary_from_gguf(metadata_);
     graph_ = architecture_->graph(hparams_);
   }
@@ -54,6 +56,7 @@ class GgufModel : public Model {
     hparams_.qkv_bias = has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias");
     hparams_.attn_output_bias = has("blk.0.attn_output.bias");
     hparams_.mlp_bias = has("blk.0.ffn_up.bias") || has("blk.0.ffn_up_exps.bias");
+    if (has(fmt::format("blk.{}.exp_probs_b.bias", hparams_.n_dense_layers))) hparams_.route.bias = "exp_probs_b";
     RopeScaling& rope = hparams_.rope_scaling;
     rope.frequency_factors = rope_factors("rope_freqs.weight");
     rope.short_factors = rope_factors("rope_factors_short.weight");
@@ -97,6 +100,7 @@ class GgufModel : public Model {
     std::map<std::string, TensorSpec> wanted;
     for (TensorSpec& spec : architecture_->tensors(hparams_)) {
       const GgufTensor* tensor = file_.find(spec.name);
+      if (!tensor && bind_older(spec)) continue;
       if (!tensor) {
         if (spec.optional) continue;
         fail(ExitCode::kBadInput, "{}: tensor {} is missing: architecture \"{}\" with {} layers needs it", path_,
@@ -114,6 +118,7 @@ class GgufModel : public Model {
     std::vector<std::string> unknown;
     for (const GgufTensor& tensor : file_.tensors()) {
       const auto it = wanted.find(tensor.name);
+      if (older_.contains(tensor.name)) continue;
       if (it == wanted.end()) {
         unknown.push_back(tensor.name);
         continue;
@@ -127,7 +132,27 @@ class GgufModel : public Model {
     warn_unknown_tensors(path_, architecture_->name(), unknown);
   }
 
+  // Rows of a tensor that older files keep; false when there is none.
+  bool bind_older(const TensorSpec& spec) {
+    const GgufTensor* whole = spec.older_name.empty() ? nullptr : file_.find(spec.older_name);
+    if (!whole) return false;
+    const bool turned = spec.transform == HfTransform::kTransposeHead;
+    const std::vector<uint64_t> expected = {spec.shape[0] * spec.head_rows, spec.shape[turned ? 1 : 2]};
+    if (whole->shape != expected)
+      fail(ExitCode::kBadInput, "{}@{:#x}: tensor {}: expected shape {}, found {}", path_, whole->offset, whole->name,
+           shape_text(expected), shape_text(whole->shape));
+    if (whole->type->block_len != 1 || !whole->type->decode)
+      fail(ExitCode::kUnsupported,
+           "{}@{:#x}: tensor {}: {} in the form of older files: expected F32, F16 or BF16 there, or {} as files have it now "
+           "(convert the model anew)",
+           path_, whole->offset, whole->name, whole->type->name, spec.name);
+    bind_heads(spec, *whole->type, whole->data);
+    older_.insert(whole->name);
+    return true;
+  }
+
   GgufFile file_;
+  std::set<std::string> older_;  // tensors that were bound under names of today
 };
 
 }  // namespace

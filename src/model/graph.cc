@@ -62,7 +62,7 @@ void find_producer(const Graph& graph, const GraphIndex& index, LinearGroup& gro
   const uint32_t width = graph.widths[static_cast<size_t>(group.input)];
   for (uint32_t c = 0; c < width; ++c) {
     uint32_t row = c;
-    if (is_attention) row = c / op->head_dim / (op->n_heads / op->n_kv_heads) * op->head_dim + c % op->head_dim;
+    if (is_attention) row = c / op->value_dim / (op->n_heads / op->n_kv_heads) * op->value_dim + c % op->value_dim;
     group.producer_rows.push_back(first_row + row);
   }
   group.producer_linear = linear->weight;
@@ -125,10 +125,17 @@ std::vector<ExpertGroup> expert_groups(const Graph& graph) {
     if (op.kind != OpKind::kExpertLinear) continue;
     const auto [it, is_new] = group_of.emplace(op.inputs[0], groups.size());
     const uint32_t width = graph.widths[static_cast<size_t>(op.inputs[0])];
-    if (is_new) groups.push_back({op.inputs[0], op.n_experts, op.by_slots ? width / op.n_used : width, {}, op.layer});
+    if (is_new)
+      groups.push_back({op.inputs[0], op.n_experts, op.by_slots ? width / op.n_used : width, {}, op.layer, is_routed(graph, op)});
     groups[it->second].linears.push_back(op.weight);
   }
   return groups;
+}
+
+bool is_routed(const Graph& graph, const Op& op) {
+  for (const Op& other : graph.ops)
+    if (other.output == op.inputs[1]) return other.kind == OpKind::kRoute;
+  return false;
 }
 
 size_t route_all(Graph& graph) {
@@ -140,7 +147,7 @@ size_t route_all(Graph& graph) {
       ++n_routers;
       op.n_used = op.n_experts;
       graph.widths[at] = 2 * op.n_used;
-    } else if (op.kind == OpKind::kExpertLinear) {
+    } else if (op.kind == OpKind::kExpertLinear && is_routed(graph, op)) {
       slots[at] = op.n_used;
       graph.widths[at] = graph.widths[at] / op.n_used * op.n_experts;
       op.n_used = op.n_experts;
@@ -226,6 +233,25 @@ ValueId GraphBuilder::slice(ValueId x, uint32_t offset, uint32_t width) {
   return push(std::move(op), width);
 }
 
+ValueId GraphBuilder::slice_heads(ValueId x, uint32_t head_dim, uint32_t offset, uint32_t width_of_one) {
+  Op op;
+  op.kind = OpKind::kSlice;
+  op.inputs = {x};
+  op.offset = offset;
+  op.head_dim = head_dim;
+  op.n_heads = width(x) / head_dim;
+  const uint32_t n_heads = op.n_heads;
+  return push(std::move(op), n_heads * width_of_one);
+}
+
+ValueId GraphBuilder::concat_heads(ValueId a, ValueId b, uint32_t n_heads) {
+  Op op;
+  op.kind = OpKind::kConcat;
+  op.inputs = {a, b};
+  op.n_heads = n_heads;
+  return push(std::move(op), width(a) + width(b));
+}
+
 ValueId GraphBuilder::rope(ValueId x, const RopeSpec& spec, uint32_t n_heads, uint32_t head_dim) {
   Op op;
   op.kind = OpKind::kRope;
@@ -254,12 +280,14 @@ ValueId GraphBuilder::attention(ValueId q, ValueId k, ValueId v, const Attention
   op.n_heads = spec.n_heads;
   op.n_kv_heads = spec.n_kv_heads;
   op.head_dim = spec.head_dim;
+  op.value_dim = spec.value_dim != 0 ? spec.value_dim : spec.head_dim;
   op.attention_scale = spec.scale != 0 ? spec.scale : 1.0f / std::sqrt(static_cast<float>(spec.head_dim));
   op.sliding_window = spec.sliding_window;
   op.softcap = spec.softcap;
   op.max_alibi_bias = spec.max_alibi_bias;
   op.weight = spec.sinks;
-  return push(std::move(op), spec.n_heads * spec.head_dim);
+  const uint32_t value_dim = op.value_dim;
+  return push(std::move(op), spec.n_heads * value_dim);
 }
 
 ValueId GraphBuilder::gate_op(OpKind kind, ValueId gate, ValueId up) {
@@ -289,8 +317,16 @@ ValueId GraphBuilder::route(ValueId scores, const RouteSpec& spec) {
   op.inputs = {scores};
   op.n_experts = spec.n_experts;
   op.n_used = op.n_chosen = spec.n_used;
-  op.softmax_chosen = spec.softmax_chosen;
+  op.route = spec;
+  op.bias = spec.bias;
   return push(std::move(op), 2 * spec.n_used);
+}
+
+ValueId GraphBuilder::heads(uint32_t n_heads) {
+  Op op;
+  op.kind = OpKind::kHeads;
+  op.n_experts = op.n_used = n_heads;
+  return push(std::move(op), 2 * n_heads);
 }
 
 ValueId GraphBuilder::expert_linear(ValueId x, ValueId route, const std::string& weight, uint32_t width_of_one,
@@ -305,7 +341,7 @@ ValueId GraphBuilder::expert_linear(ValueId x, ValueId route, const std::string&
   const Op* from = &producer(x);  // through activations
   while (from->kind == OpKind::kSiluMul || from->kind == OpKind::kGeluMul || from->kind == OpKind::kSwigluOai)
     from = &producer(from->inputs[0]);
-  op.by_slots = from->kind == OpKind::kExpertLinear;
+  op.by_slots = from->kind == OpKind::kExpertLinear || producer(route).kind == OpKind::kHeads;
   return push(std::move(op), op.n_used * width_of_one);
 }
 

@@ -19,9 +19,11 @@ enum class OpKind {
   kRmsNorm,      // per slice of `head_dim` when it is set (Qwen3's q/k norm), else over the width
   kLayerNorm,
   kLinear,       // input · weightᵀ + bias, then the soft cap when there is one
-  kSlice,        // columns [offset, offset + width) of the input
+  kSlice,        // columns [offset, offset + width) of the input; with head_dim, of each of its n_heads heads
+  kConcat,       // heads of inputs[0] and of inputs[1], n_heads of each, one behind the other: (a0, b0, a1, b1, …)
   kRope,         // rotary positions on n_heads heads of head_dim
-  kAttention,    // inputs q, k, v: causal, grouped-query, through the KV cache of this layer; weight: its sinks
+  kAttention,    // inputs q, k, v: causal, grouped-query, through the KV cache of this layer; weight: its sinks; values may
+                 // be of another width than keys (value_dim)
   kSiluMul,      // silu(inputs[0]) · inputs[1]
   kGeluMul,      // gelu(inputs[0]) · inputs[1], tanh form
   kSwigluOai,    // gpt-oss: g · sigmoid(1.702 g) · (u + 1), g = min(inputs[0], 7), u = inputs[1] within ±7
@@ -30,7 +32,10 @@ enum class OpKind {
   kRelu,
   kAdd,
   // Mixtures of experts. A value by slots holds n_used slices for each token, those of its experts in ascending order.
-  kRoute,         // input: a score for each expert. Output: the slots' experts (as numbers), then their weights
+  kRoute,         // input: a score for each expert. Output: the slots' experts (as numbers), then their weights; bias: added
+                  // to what the choice goes by, not to the weights
+  kHeads,         // no input: n_experts heads, of which each is a slot of every token, in the form of kRoute's output: the
+                  // kExpertLinear that reads it multiplies each head by a matrix of its own
   kExpertLinear,  // inputs x (by slots, or one slice for all), route: slice · weight[expert]ᵀ + bias[expert], by slots
   kExpertSum,     // inputs x by slots, route: the slices' sum by their weights
 };
@@ -45,6 +50,22 @@ struct RopeSpec {
   uint32_t long_from = 0;
 };
 
+// How a router's scores choose experts and weigh them.
+enum class RouteWeights {
+  kSoftmaxChosen,   // a softmax over the chosen
+  kSoftmaxAll,      // over all experts
+  kSigmoid,         // each its own
+  kSigmoidChosen,   // the chosen ones' divided by their sum
+};
+struct RouteSpec {
+  uint32_t n_experts = 0, n_used = 0;
+  RouteWeights weights = RouteWeights::kSoftmaxChosen;
+  // Groups of neighbors: only the n_groups_used best ones are chosen from, by the sum of the group_top highest scores of
+  // each. The scores are those that the weights are made of (softmax over all, sigmoid) plus the bias.
+  uint32_t n_groups = 1, n_groups_used = 1, group_top = 2;
+  std::string bias = {};  // a vector, added to the scores that experts are chosen by
+};
+
 struct Op {
   OpKind kind = OpKind::kAdd;
   int layer = -1;                   // -1: outside the blocks
@@ -52,7 +73,8 @@ struct Op {
   ValueId output = kNoValue;
   std::string weight, bias;         // GGUF tensor names; empty when there is none
   float eps = 0;                    // norms
-  uint32_t n_heads = 0, n_kv_heads = 0, head_dim = 0;  // rope, attention, per-head norms
+  uint32_t n_heads = 0, n_kv_heads = 0, head_dim = 0;  // rope, attention, per-head norms, slices, concatenation
+  uint32_t value_dim = 0;           // attention: width of a value
   float attention_scale = 0;        // usually head_dim^-1/2
   uint32_t sliding_window = 0;      // 0: none; else a token sees itself and the window-1 before it
   float softcap = 0;                // attention's scores, a linear's output: c · tanh(x / c); 0: none
@@ -64,7 +86,7 @@ struct Op {
   uint32_t n_used = 0;              // slots
   bool by_slots = false;            // kExpertLinear: inputs[0] is by slots, else one slice for all of them
   uint32_t n_chosen = 0;            // kRoute: experts with the highest scores; slots beyond them (all are run) weigh 0
-  bool softmax_chosen = true;       // kRoute: weights are a softmax over the chosen; false: over all experts
+  RouteSpec route = {};             // kRoute: how experts are chosen and weighed
 };
 
 // A linear, of experts or not.
@@ -76,6 +98,9 @@ struct Graph {
   std::vector<RopeSpec> ropes;
   ValueId logits = kNoValue;     // output of the head's linear
 };
+
+// Whether a router chooses the tokens of a kExpertLinear; else its matrices are those of heads.
+bool is_routed(const Graph& graph, const Op& op);
 
 // Makes every token go through every expert: those that the router did not choose weigh 0, so the results stay what they
 // are. For statistics of experts that are seldom chosen. Returns the number of routers.
@@ -106,6 +131,7 @@ struct ExpertGroup {
   uint32_t n_experts = 0, n_cols = 0;
   std::vector<std::string> linears;
   int layer = -1;
+  bool is_routed = true;  // false: heads, which see every token
 };
 std::vector<ExpertGroup> expert_groups(const Graph& graph);
 
@@ -114,15 +140,11 @@ std::vector<ValueId> live_values(const Graph& graph, size_t step);
 
 struct AttentionSpec {
   uint32_t n_heads = 0, n_kv_heads = 0, head_dim = 0;
+  uint32_t value_dim = 0;       // 0: head_dim
   float scale = 0;              // 0: head_dim^-1/2
   uint32_t sliding_window = 0;  // 0: none
   float softcap = 0, max_alibi_bias = 0;
   std::string sinks = {};       // a vector, one score for each head that takes part in the softmax and has no value
-};
-
-struct RouteSpec {
-  uint32_t n_experts = 0, n_used = 0;
-  bool softmax_chosen = true;
 };
 
 class GraphBuilder {
@@ -135,6 +157,9 @@ class GraphBuilder {
   ValueId layer_norm(ValueId x, const std::string& weight, const std::string& bias, float eps);
   ValueId linear(ValueId x, const std::string& weight, uint32_t width, const std::string& bias = "");
   ValueId slice(ValueId x, uint32_t offset, uint32_t width);
+  // Columns [offset, offset + width) of each head of head_dim.
+  ValueId slice_heads(ValueId x, uint32_t head_dim, uint32_t offset, uint32_t width);
+  ValueId concat_heads(ValueId a, ValueId b, uint32_t n_heads);
   ValueId rope(ValueId x, const RopeSpec& spec, uint32_t n_heads, uint32_t head_dim);
   ValueId attention(ValueId q, ValueId k, ValueId v, uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim,
                     uint32_t sliding_window = 0);
@@ -147,6 +172,7 @@ class GraphBuilder {
   ValueId activation(OpKind kind, ValueId x);
   ValueId add(ValueId a, ValueId b);
   ValueId route(ValueId scores, const RouteSpec& spec);
+  ValueId heads(uint32_t n_heads);  // to be read by expert_linear
   // width: of one expert's output.
   ValueId expert_linear(ValueId x, ValueId route, const std::string& weight, uint32_t width, const std::string& bias = "");
   ValueId expert_sum(ValueId x, ValueId route, float scale = 1);

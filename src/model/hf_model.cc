@@ -158,6 +158,7 @@ class HfModel : public Model {
   // One tensor of the directory; an optional one may be missing.
   void bind_source(const TensorSpec& spec, std::set<std::string_view>& used) {
     if (const QuantizedModule* module = find_quantized(spec.hf_name)) {
+      if (spec.head_rows > 0) return bind_quantized_heads(spec, *module, used);
       check_quantized(spec, *module->matrix);
       for (const SafeTensor* part : module->matrix->parts()) used.insert(part->name);
       return bind(spec, module->matrix);
@@ -169,14 +170,38 @@ class HfModel : public Model {
       fail(ExitCode::kBadInput, "{}: tensor {} (GGUF: {}) is missing{}", path_, spec.hf_name, spec.name,
            spec.role == Role::kOutput ? ": without it config.json must say \"tie_word_embeddings\": true" : "");
     const TypeInfo& type = type_of_tensor(*source, file_of(*source));
-    check_shape(spec, *source);
     used.insert(source->name);
+    if (spec.head_rows > 0) {
+      check_shape(source_of_heads(spec), *source);
+      return bind_heads(spec, type, source->data);
+    }
+    check_shape(spec, *source);
     if (spec.shape.size() < 3) return bind(spec, type, source->data);
     TensorSpec part = spec;
     part.shape.erase(part.shape.begin());
     const size_t bytes = source->data.size() / spec.shape.front();
     for (uint64_t i = 0; i < spec.shape.front(); ++i) bind(part, type, source->data.subspan(i * bytes, bytes));
     bind_stack(spec, spec.shape.front());
+  }
+
+  // The matrix that holds rows of several tensors for each head.
+  static TensorSpec source_of_heads(const TensorSpec& spec) {
+    TensorSpec source = spec;
+    const bool turned = spec.transform == HfTransform::kTransposeHead;
+    source.transform = HfTransform::kNone;
+    source.shape = {spec.shape[0] * spec.head_rows, spec.shape[turned ? 1 : 2]};
+    return source;
+  }
+
+  void bind_quantized_heads(const TensorSpec& spec, const QuantizedModule& module, std::set<std::string_view>& used) {
+    check_quantized(source_of_heads(spec), *module.matrix);
+    for (const SafeTensor* tensor : module.matrix->parts()) used.insert(tensor->name);
+    TensorSpec part = spec;
+    part.shape.erase(part.shape.begin());
+    const uint64_t rows = part.shape[spec.transform == HfTransform::kTransposeHead ? 1 : 0];
+    for (uint64_t head = 0; head < spec.shape[0]; ++head)
+      bind(part, quant_rows(module.matrix, head * spec.head_rows + spec.head_first, 1, rows));
+    bind_stack(spec, spec.shape[0]);
   }
 
   // Rows (expert, output · step): a quantized tensor is the logical one, never transposed.

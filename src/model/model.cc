@@ -50,6 +50,16 @@ void Model::bind(const TensorSpec& spec, std::shared_ptr<const QuantMatrix> matr
   tensors_.back().quantized_ = std::move(matrix);
 }
 
+void Model::bind_heads(const TensorSpec& spec, const TypeInfo& type, std::span<const std::byte> data) {
+  TensorSpec part = spec;
+  part.shape.erase(part.shape.begin());
+  const bool turned = spec.transform == HfTransform::kTransposeHead;
+  const uint64_t rows = part.shape[turned ? 1 : 0], row_bytes = part.shape[turned ? 0 : 1] / type.block_len * type.block_bytes;
+  for (uint64_t head = 0; head < spec.shape[0]; ++head)
+    bind(part, type, data.subspan((head * spec.head_rows + spec.head_first) * row_bytes, rows * row_bytes));
+  bind_stack(spec, spec.shape[0]);
+}
+
 void Model::bind_stack(const TensorSpec& spec, size_t n_matrices) {
   ModelTensor stack;
   stack.spec_ = spec;

@@ -98,6 +98,8 @@ class Model {
   Model() = default;
   void bind(const TensorSpec& spec, const TypeInfo& type, std::span<const std::byte> data);
   void bind(const TensorSpec& spec, std::shared_ptr<const QuantMatrix> matrix);
+  // A tensor of three dimensions whose matrices are rows of a source of two (TensorSpec::head_rows).
+  void bind_heads(const TensorSpec& spec, const TypeInfo& type, std::span<const std::byte> data);
   // A tensor of three dimensions from its matrices, each of which was bound; they are taken off the end of the list.
   void bind_stack(const TensorSpec& spec, size_t n_matrices);
   const Architecture* architecture_ = nullptr;

@@ -59,10 +59,12 @@ INSTANTIATE_TEST_SUITE_P(Model, EveryArchitecture,
                                            Case{"qwen3moe", tiny_qwen3moe, "qwen3moe", "qwen3_moe"},
                                            Case{"opt", tiny_opt}, Case{"bloom", tiny_bloom},
                                            Case{"gptneox", tiny_gptneox, "gptneox", "gpt_neox"},
-                                           Case{"gpt_oss", tiny_gpt_oss, "gpt-oss", "gpt_oss"}),
+                                           Case{"gpt_oss", tiny_gpt_oss, "gpt-oss", "gpt_oss"},
+                                           Case{"deepseek2", tiny_deepseek2, "deepseek2", "deepseek_v2"},
+                                           Case{"deepseek3", tiny_deepseek3, "deepseek2", "deepseek_v3"}),
                          [](const auto& param) { return param.param.name; });
 
-TEST(EveryArchitectureCovered, TheListHasNoOther) { EXPECT_EQ(architectures().size(), 12u); }
+TEST(EveryArchitectureCovered, TheListHasNoOther) { EXPECT_EQ(architectures().size(), 13u); }
 
 TEST_P(EveryArchitecture, DtypesAndShardsGiveTheSameValues) {
   TinyModel tiny = GetParam().make();
@@ -305,6 +307,64 @@ TEST(ModelOpen, GptOssGatesAreTakenApart) {
         for (uint64_t c = 0; c < kTinyEmbd; ++c)
           ASSERT_EQ(rows[(e * kTinyFf + r) * kTinyEmbd + c], both[((e * kTinyEmbd + c) * kTinyFf + r) * 2 + which]);
       }
+  }
+}
+
+// kv_b_proj: (head, key then value, latent) → keys transposed, values as they are.
+TEST(ModelOpen, DeepseekKeysAndValuesAreTakenApart) {
+  TinyModel tiny = tiny_deepseek2();
+  const TemporaryFolder folder;
+  const auto model = open_tiny(tiny, folder);
+  const auto& both = tiny.tensor("model.layers.1.self_attn.kv_b_proj.weight").values;
+  const ModelTensor &k = model->tensor("blk.1.attn_k_b.weight"), &v = model->tensor("blk.1.attn_v_b.weight");
+  EXPECT_EQ(k.spec().shape, (std::vector<uint64_t>{4, 8, 6}));
+  EXPECT_EQ(v.spec().shape, (std::vector<uint64_t>{4, 5, 8}));
+  const std::vector<float> keys = all_rows(k), values = all_rows(v);
+  for (uint64_t head = 0; head < 4; ++head)
+    for (uint64_t c = 0; c < 8; ++c) {
+      for (uint64_t d = 0; d < 6; ++d) ASSERT_EQ(keys[(head * 8 + c) * 6 + d], both[(head * 11 + d) * 8 + c]);
+      for (uint64_t d = 0; d < 5; ++d) ASSERT_EQ(values[(head * 5 + d) * 8 + c], both[(head * 11 + 6 + d) * 8 + c]);
+    }
+}
+
+// Files that keep both in one matrix, with the sizes of heads where those of the latent stand now.
+TEST(ModelOpen, OlderDeepseekFilesAreTheSameModel) {
+  TinyModel tiny = tiny_deepseek3();
+  const TemporaryFolder folder;
+  const auto model = open_tiny(tiny, folder);
+  const auto write_older = [&](const std::string& path, const TypeInfo& type) {
+    GgufMetadata metadata = model->gguf_metadata();
+    metadata.set("deepseek2.attention.key_length", GgufValue::u32(10));
+    metadata.set("deepseek2.attention.value_length", GgufValue::u32(5));
+    for (const char* key : {"key_length_mla", "value_length_mla"}) metadata.erase(std::string("deepseek2.attention.") + key);
+    GgufWriter writer(path);
+    for (const auto& [key, value] : metadata.items()) writer.metadata().set(key, value);
+    const auto of_heads = [](const ModelTensor& t) { return t.name().ends_with("attn_k_b.weight") || t.name().ends_with("attn_v_b.weight"); };
+    const auto name = [](int layer) { return fmt::format("blk.{}.attn_kv_b.weight", layer); };
+    for (const ModelTensor& t : model->tensors())
+      if (!of_heads(t)) writer.declare(t.name(), t.spec().shape, type_named("F32"));
+    for (int layer : {0, 1}) writer.declare(name(layer), {4 * 11, 8}, type);
+    writer.begin_data();
+    for (const ModelTensor& t : model->tensors()) {
+      const std::vector<float> values = all_rows(t);
+      if (!of_heads(t)) writer.write(std::as_bytes(std::span(values)));
+    }
+    for (int layer : {0, 1}) {
+      const auto& values = tiny.tensor(fmt::format("model.layers.{}.self_attn.kv_b_proj.weight", layer)).values;
+      std::vector<std::byte> bytes(values.size() * type.block_bytes);
+      type.encode(values.data(), nullptr, bytes.data(), values.size());
+      writer.write(bytes);
+    }
+    writer.commit();
+    return path;
+  };
+  for (const char* type : {"F32", "F16"}) {
+    const auto older = Model::open(write_older(folder / "older.gguf", type_named(type)));
+    ASSERT_EQ(older->tensors().size(), model->tensors().size());
+    for (const ModelTensor& t : model->tensors()) EXPECT_EQ(all_rows(older->tensor(t.name())), all_rows(t)) << t.name();
+    EXPECT_EQ(older->gguf_metadata().find("deepseek2.attention.key_length_mla")->as_uint(), 10u);
+    EXPECT_EQ(older->gguf_metadata().find("deepseek2.attention.key_length")->as_uint(), 12u);
+    EXPECT_EQ(older->hparams().value_dim, 5u);
   }
 }
 

@@ -151,6 +151,15 @@ void ModelTensor::read_rows(uint64_t first, uint64_t n, float* out) const {
       decode(data_.data() + split_heads_row(first + i, rows, spec_.n_heads) * row_bytes, out + i * cols, cols);
     return;
   }
+  if (spec_.transform == HfTransform::kTransposeHead) {  // rows of the file are columns here
+    std::vector<float> column(rows);
+    const uint64_t column_bytes = rows / type_->block_len * type_->block_bytes;
+    for (uint64_t col = 0; col < cols; ++col) {
+      decode(data_.data() + col * column_bytes, column.data(), rows);
+      for (uint64_t i = 0; i < n; ++i) out[i * cols + col] = column[first + i];
+    }
+    return;
+  }
   // Transposed: the file has (n_cols, n_rows · step) single elements.
   const uint64_t step = spec_.hf_step;
   std::vector<float> strip(n * step);
@@ -160,11 +169,18 @@ void ModelTensor::read_rows(uint64_t first, uint64_t n, float* out) const {
   }
 }
 
-// A layout's matrix is the logical one: never transposed.
+// A layout's matrix is the logical one: not transposed, but for a head's.
 void ModelTensor::read_quantized_rows(uint64_t first, uint64_t n, float* out) const {
   if (spec_.transform == HfTransform::kSplitHeads) {
     for (uint64_t i = 0; i < n; ++i)
       quantized_->read_rows(split_heads_row(first + i, n_rows(), spec_.n_heads), 1, out + i * n_cols());
+    return;
+  }
+  if (spec_.transform == HfTransform::kTransposeHead) {
+    std::vector<float> columns(n_cols() * n_rows());
+    quantized_->read_rows(0, n_cols(), columns.data());
+    for (uint64_t i = 0; i < n; ++i)
+      for (uint64_t col = 0; col < n_cols(); ++col) out[i * n_cols() + col] = columns[col * n_rows() + first + i];
     return;
   }
   if (spec_.transform != HfTransform::kRopeInterleave) return quantized_->read_rows(first, n, out);
@@ -224,7 +240,8 @@ void ModelTensor::release_rows(uint64_t first, uint64_t n) const {
   const uint64_t row_bytes = data_.size() / rows;
   const uint64_t end = std::min(rows, first + std::min(n, rows));
   uint64_t from = first, to = end;
-  if (spec_.transform == HfTransform::kTranspose || spec_.transform == HfTransform::kSplitHeads ||
+  if (spec_.transform == HfTransform::kTranspose || spec_.transform == HfTransform::kTransposeHead ||
+      spec_.transform == HfTransform::kSplitHeads ||
       spec_.shape.size() < 2) {
     if (first != 0 || end != rows) return;                       // every source row is touched by every row
   } else if (spec_.transform == HfTransform::kRopeInterleave) {  // whole heads only

@@ -48,8 +48,6 @@ void llama3_from_config(const ConfigReader& rule, Hparams& h) {
   s.frequency_factors = llama3_factors(h);
 }
 
-double yarn_magnitude(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1; }
-
 void yarn_from_config(const ConfigReader& rule, Hparams& h) {
   RopeScaling& s = h.rope_scaling;
   if (s.original_context == 0) s.original_context = h.n_ctx;
@@ -59,6 +57,7 @@ void yarn_from_config(const ConfigReader& rule, Hparams& h) {
   auto magnitude = rule.find_number("attention_factor", 1e-6, kMaxFactor);
   const double mscale = rule.find_number("mscale", 0, kMaxFactor).value_or(0);
   const double mscale_all = rule.find_number("mscale_all_dim", 0, kMaxFactor).value_or(0);
+  s.log_multiplier = mscale_all;
   if (!magnitude && mscale != 0 && mscale_all != 0)
     magnitude = yarn_magnitude(s.factor, mscale) / yarn_magnitude(s.factor, mscale_all);
   s.attention_factor = magnitude.value_or(0);
@@ -92,6 +91,8 @@ double correction_dim(const Hparams& h, double n_turns) {
 }
 
 }  // namespace
+
+double yarn_magnitude(double factor, double multiplier) { return factor <= 1 ? 1 : 0.1 * multiplier * std::log(factor) + 1; }
 
 double rotary_share(const ConfigReader& config, std::string_view older_key) {
   for (const char* key : {"rope_parameters", "rope_scaling"})

@@ -20,6 +20,9 @@ void rope_to_gguf(const Hparams& h, GgufMetadata& metadata);
 // The share of each head that is rotated, from "partial_rotary_factor" or an older key; 1 when nothing says it.
 double rotary_share(const ConfigReader& config, std::string_view older_key = "");
 
+// YaRN's factor of cosines and sines: 0.1 multiplier ln(factor) + 1.
+double yarn_magnitude(double factor, double multiplier);
+
 RopeSpec make_rope(const Hparams& h, RopeSpec::Style style);
 // Of the layers with a window, where they have a base of their own: nothing is scaled there.
 RopeSpec make_local_rope(const Hparams& h, RopeSpec::Style style);

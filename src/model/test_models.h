@@ -46,6 +46,9 @@ TinyModel tiny_opt();
 TinyModel tiny_bloom();
 TinyModel tiny_gptneox();  // half of each head is rotated
 TinyModel tiny_gpt_oss();
+// Heads of 6 + 4 rotated, values of 5, a latent of 8; one dense layer, one of experts. V3: queries from 12, two groups.
+TinyModel tiny_deepseek2();
+TinyModel tiny_deepseek3();
 inline constexpr uint64_t kTinyExperts = 4;
 
 }  // namespace tsubu

@@ -239,6 +239,55 @@ TinyModel tiny_qwen3moe() {
   return m;
 }
 
+namespace {
+
+TinyModel deepseek(const char* name, uint64_t q_latent) {
+  TinyModel m = gated(name, 10, false, false);
+  m.config.update({{"n_routed_experts", kTinyExperts}, {"num_experts_per_tok", 2}, {"n_shared_experts", 2},
+                   {"first_k_dense_replace", 1}, {"moe_intermediate_size", 8}, {"kv_lora_rank", 8}, {"qk_nope_head_dim", 6},
+                   {"qk_rope_head_dim", 4}, {"v_head_dim", 5}, {"q_lora_rank", nullptr}, {"routed_scaling_factor", 1.5}});
+  if (q_latent > 0) m.config["q_lora_rank"] = q_latent;
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::string at = fmt::format("model.layers.{}.", layer), attention = at + "self_attn.";
+    for (const char* one : {"q_proj", "k_proj", "v_proj", "o_proj"}) m.remove(attention + one + ".weight");
+    if (q_latent > 0) {
+      m.add(attention + "q_a_proj.weight", {q_latent, kTinyEmbd});
+      m.add(attention + "q_a_layernorm.weight", {q_latent});
+      m.add(attention + "q_b_proj.weight", {4 * 10, q_latent});
+    } else {
+      m.add(attention + "q_proj.weight", {4 * 10, kTinyEmbd});
+    }
+    m.add(attention + "kv_a_proj_with_mqa.weight", {8 + 4, kTinyEmbd});
+    m.add(attention + "kv_a_layernorm.weight", {8});
+    m.add(attention + "kv_b_proj.weight", {4 * (6 + 5), 8});
+    m.add(attention + "o_proj.weight", {kTinyEmbd, 4 * 5});
+    if (layer == 0) continue;
+    for (const char* one : {"gate_proj", "up_proj", "down_proj"}) m.remove(at + "mlp." + one + ".weight");
+    m.add(at + "mlp.gate.weight", {kTinyExperts, kTinyEmbd});
+    const auto expert = [&](const std::string& module, uint64_t n_ff) {
+      m.add(at + module + ".gate_proj.weight", {n_ff, kTinyEmbd});
+      m.add(at + module + ".up_proj.weight", {n_ff, kTinyEmbd});
+      m.add(at + module + ".down_proj.weight", {kTinyEmbd, n_ff});
+    };
+    for (uint64_t e = 0; e < kTinyExperts; ++e) expert(fmt::format("mlp.experts.{}", e), 8);
+    expert("mlp.shared_experts", 2 * 8);
+  }
+  return m;
+}
+
+}  // namespace
+
+TinyModel tiny_deepseek2() { return deepseek("DeepseekV2ForCausalLM", 0); }
+
+TinyModel tiny_deepseek3() {
+  TinyModel m = deepseek("DeepseekV3ForCausalLM", 12);
+  m.add("model.layers.1.mlp.gate.e_score_correction_bias", {kTinyExperts});
+  m.config.update({{"n_group", 2}, {"topk_group", 1}, {"norm_topk_prob", true},
+                   {"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32},
+                                     {"mscale", 1.0}, {"mscale_all_dim", 1.0}}}});
+  return m;
+}
+
 TinyModel tiny_gpt_oss() {
   TinyModel m = gated("GptOssForCausalLM", 4, true, false);
   m.config.update({{"num_local_experts", kTinyExperts}, {"num_experts_per_tok", 2}, {"attention_bias", true},

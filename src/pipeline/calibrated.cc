@@ -132,13 +132,16 @@ class CalibratedRounding {
       if (p->type->is_quantized && p->type != &p->tensor->type() && !tensors_.contains(name)) return result;
     if (period == 0) return result;
     const size_t chunks = std::min(kChunks, corpus_.chunks.size() / period), n_vocab = base_.engine().n_vocab();
+    std::optional<KeptStream> reference;
+    if (options_.reference) reference.emplace(*options_.reference, corpus_, products(), pool_);
+    KeptStream& base = reference ? *reference : base_;
     std::vector<float> logits[2];
     for (auto& l : logits) l.resize(scored * n_vocab);
     for (const bool held : {false, true}) {
       double& sum = held ? result.held_out : result.seen;
       for (size_t i = 0; i < chunks; ++i) {  // neighbors in the text
         const auto& tokens = corpus_.chunks[(i + 1) * period - (held ? 1 : 2)];
-        base_.logits(tokens, scored, logits[0]);
+        base.logits(tokens, scored, logits[0]);
         quantized_.logits(tokens, scored, logits[1]);
         sum += mean_kl_divergence(logits[0], logits[1], n_vocab, pool_) / static_cast<double>(chunks);
       }

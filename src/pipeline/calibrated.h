@@ -42,6 +42,8 @@ struct CalibratedOptions {
   CoupledOptions coupled;
   // Afterwards, scales and norm gains of the whole model go down the gradient of its divergence.
   std::optional<ScaleDescentOptions> scales;
+  // What divergence is measured from, where the model was transformed beforehand; nullptr: the model itself.
+  const Model* reference = nullptr;
   const Model* start = nullptr;  // refine: an encoding of the same types to start from, instead of error feedback
 };
 

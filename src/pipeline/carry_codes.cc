@@ -66,6 +66,7 @@ bool can_carry_codes(const ModelTensor& t, const TypeInfo& type) {
     }
     return true;
   }
+  if (t.spec().transform == HfTransform::kTransposeHead) return false;  // groups of rows
   const QuantMatrix* m = t.quantized();
   if (m && m->kind() == "mxfp4" && type.name == MXFP4::kName) return can_carry_mxfp4(*m);
   if (!m || !type.grid || !takes_integers(type.grid->spec) || !m->group_of_column().empty() || !integer_levels(*m)) return false;

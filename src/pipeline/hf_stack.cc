@@ -97,13 +97,44 @@ std::vector<std::vector<float>> importance_of(const HfTensor& stack, const Stati
 
 }  // namespace
 
+namespace {
+
+// Of each head the rows of its keys, which lie transposed in the model, then those of its values.
+StackWritten write_float_heads(const HfTensor& stack, const TypeInfo& type, HfWriter& writer, ThreadPool& pool) {
+  const ModelTensor &keys = *stack.sources[0], &values = *stack.sources[1];
+  const uint64_t n_heads = keys.n_matrices(), cols = values.n_cols();
+  StackWritten written{.method = "copy", .shape = {n_heads * stack.spec.head_rows, cols}};
+  for (uint64_t head = 0; head < n_heads; ++head) {
+    const ModelTensor k = keys.matrix(head), v = values.matrix(head);
+    if (k.quantized()) written.method = "decode";
+    const std::vector<float> turned = read_hf_rows(k, stack.spec, pool), rest = read_hf_rows(v, stack.spec, pool);
+    std::vector<float> rows;
+    rows.reserve(turned.size() + rest.size());
+    for (uint64_t r = 0; r < k.n_cols(); ++r)
+      for (uint64_t c = 0; c < cols; ++c) rows.push_back(turned[c * k.n_cols() + r]);
+    rows.insert(rows.end(), rest.begin(), rest.end());
+    std::vector<std::byte> bytes(rows.size() * type.block_bytes);
+    kernels().encode[type.index](rows.data(), nullptr, bytes.data(), rows.size());
+    if (head == 0)
+      writer.add(stack.spec.hf_name, *find_safe_dtype(type.name), written.shape, bytes);
+    else
+      writer.extend(bytes);
+    written.size_bytes += bytes.size();
+  }
+  return written;
+}
+
+}  // namespace
+
 StackWritten write_float_stack(const HfTensor& stack, const TypeInfo& type, HfWriter& writer, ThreadPool& pool) {
+  if (stack.is_heads()) return write_float_heads(stack, type, writer, pool);
   const SafeDtype dtype = *find_safe_dtype(type.name);
   const uint64_t n_sources = stack.sources.size(), cols = stack.sources.front()->n_cols();
   const bool is_bias = stack.spec.shape.size() == 2;
   std::vector<uint64_t> shape = {n_experts(stack), cols * n_sources};
   if (!is_bias) shape = {n_experts(stack), cols, stack.spec.shape[1] * n_sources};
-  StackWritten written{0, "copy"};
+  StackWritten written{.method = "copy", .shape = shape};
+  if (!is_bias) std::swap(written.shape[1], written.shape[2]);
   for (uint64_t e = 0; e < (is_bias ? 1 : n_experts(stack)); ++e) {
     std::vector<float> turned;
     if (is_bias) {  // (experts, outputs) of each source
@@ -139,7 +170,8 @@ StackWritten write_mxfp4_stack(const HfTensor& stack, const Statistics* stats, H
   const bool as_they_are = carries(stack, type_named(MXFP4::kName));
   const auto importance = importance_of(stack, stats);
   const Layout& layout = layout_named("mxfp4");
-  StackWritten written{0, as_they_are ? "codes" : "search"};
+  StackWritten written{.method = as_they_are ? "codes" : "search",
+                       .shape = {n_experts(stack), stack.sources.front()->n_rows() / n_experts(stack) * stack.sources.size(), cols}};
   StoredPart scales;
   for (uint64_t e = 0; e < n_experts(stack); ++e) {
     std::vector<StoredPart> parts = layout.store(matrix_of_blocks(expert_blocks(stack, e, importance, as_they_are, pool), cols));

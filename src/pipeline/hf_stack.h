@@ -1,5 +1,7 @@
-// Tensors that hold all experts, as gpt-oss has them: written as floats, or as MXFP4 blocks.
+// Tensors that hold all experts, as gpt-oss has them: written as floats, or as MXFP4 blocks; and those that hold keys and
+// values of all heads, written as floats.
 //   floats   P [E, K, N], biases P_bias [E, N]
+//   heads    P [heads · (keys + values), K]
 //   MXFP4    P_blocks U8 [E, N, K/32, 16], P_scales U8 [E, N, K/32]
 // N = outputs of one expert times the number of sources, whose outputs take turns.
 #pragma once
@@ -17,6 +19,7 @@ namespace tsubu {
 struct StackWritten {
   uint64_t size_bytes = 0;
   std::string method;  // "copy", "decode", "codes", "search"
+  std::vector<uint64_t> shape;  // of the whole
 };
 
 // Every expert in turn: memory holds one.

@@ -57,8 +57,10 @@ std::vector<HfTensor> hf_tensors(const Model& model) {
       continue;
     }
     const auto [at, is_new] = stack_of.emplace(spec.hf_name, list.size());
-    if (is_new) list.push_back({spec, std::vector<const ModelTensor*>(spec.hf_step), {}, true});
-    list[at->second].sources[spec.hf_first] = &t;
+    // Keys and values of a head: the keys' rows come first.
+    const size_t n_sources = spec.head_rows > 0 ? 2 : spec.hf_step;
+    if (is_new) list.push_back({spec, std::vector<const ModelTensor*>(n_sources), {}, true});
+    list[at->second].sources[spec.head_rows > 0 ? (spec.head_first > 0 ? 1 : 0) : spec.hf_first] = &t;
   }
   for (const HfTensor& tensor : list)
     for (const ModelTensor* source : tensor.sources)

@@ -1,5 +1,6 @@
 // The tensors of a model as a Hugging Face directory has them: of a mixture of experts each expert's matrix under a name of
-// its own, or all of them in one tensor, whose outputs may be those of gate and up in turn (gpt-oss).
+// its own, or all of them in one tensor, whose outputs may be those of gate and up in turn (gpt-oss); of latent attention keys
+// and values of each head in one matrix (DeepSeek).
 #pragma once
 
 #include <optional>
@@ -13,10 +14,11 @@ namespace tsubu {
 
 struct HfTensor {
   TensorSpec spec;  // name, shape and transform of this one: two dimensions for an expert that stands by itself
-  // Where its values are: one, or of a stack those whose outputs take turns, in their order.
+  // Where its values are: one, or of a stack those whose outputs take turns, or whose rows make up a head, in their order.
   std::vector<const ModelTensor*> sources;
   std::optional<uint64_t> expert;  // which matrix of sources.front()
-  bool is_stack = false;           // a tensor for all experts: see hf_stack.h
+  bool is_stack = false;           // a tensor for all experts or heads: see hf_stack.h
+  bool is_heads() const { return spec.head_rows > 0; }
 
   const std::string& gguf_name() const { return sources.front()->name(); }
   // The matrix; a view into the model. Not of a stack.

@@ -96,6 +96,7 @@ ModuleStatistics module_statistics(const std::string& name, const QuantizedModul
   s.layout = module.layout->name;
   s.kind = m.kind();
   s.n_weights = m.n_rows() * n;
+  s.n_inputs = n;
   s.n_groups = m.n_rows() * groups;
   s.n_codes = static_cast<uint64_t>(n_levels);
   std::vector<uint64_t> used(256);

@@ -48,7 +48,7 @@ std::span<const LintCheck> lint_checks();
 // Numbers of one quantized module.
 struct ModuleStatistics {
   std::string name, layout, kind;
-  uint64_t n_weights = 0, n_groups = 0;
+  uint64_t n_weights = 0, n_groups = 0, n_inputs = 0;
   uint64_t n_bad_scales = 0, n_zero_scales = 0, n_negative_scales = 0;
   uint64_t n_dead_groups = 0;      // every code decodes to 0
   uint64_t n_saturated_groups = 0;  // a quarter of the codes or more on the outermost levels

@@ -14,6 +14,10 @@ namespace {
 
 using L = LintLevel;
 
+// A linear passes numbers of size 1 on as numbers of about the root mean square of its weights times √inputs. Trained ones lie
+// between hundredths and tens; a scale that was stored as its reciprocal is orders of magnitude beyond that.
+constexpr double kMostGain = 1e3, kLeastGain = 1e-5;
+
 constexpr uint64_t kPieceValues = uint64_t{1} << 16;
 
 // The tail of a name after the layer's number: tensors of all layers with the same one do the same.
@@ -53,6 +57,11 @@ void lint_modules(const LintSubject&, std::span<const ModuleStatistics> modules,
     if (m.n_codes_used * 2 < m.n_codes && m.n_codes <= 16 && m.n_weights > 4096)
       report(L::kWarning, m.name, fmt::format("only {} of {} codes are used: fewer bits would do, or they are read in a wrong way",
                                               m.n_codes_used, m.n_codes));
+    const double gain = m.rms * std::sqrt(static_cast<double>(m.n_inputs));
+    if (std::isfinite(gain) && (gain > kMostGain || (gain < kLeastGain && gain > 0)))
+      report(gain > kMostGain ? L::kError : L::kWarning, m.name,
+             fmt::format("its weights have a root mean square of {:.3g}: {} inputs of size 1 give outputs of {:.3g}; a scale may be upside "
+                         "down (its reciprocal was expected)", m.rms, m.n_inputs, gain));
     std::vector<double> others = rms_of[role_of(m.name)];
     if (others.size() < 3 || !std::isfinite(m.rms)) continue;
     std::nth_element(others.begin(), others.begin() + static_cast<ptrdiff_t>(others.size() / 2), others.end());

@@ -164,6 +164,7 @@ Json treatment_json(const Recipe& recipe, const QuantizeOptions& o, const std::v
   if (!o.plan.embedding_type.empty()) json["embedding_type"] = o.plan.embedding_type;
   if (!o.plan.fallback.empty()) json["fallback"] = o.plan.fallback;
   for (const TypeOverride& t : o.plan.overrides) json["overrides"].push_back({{"pattern", t.pattern}, {"type", t.type}});
+  if (!o.transform.is_null()) json["transform"] = o.transform;
   if (o.stats) json["statistics"] = combined_digest(inputs, "statistics");
   if (o.corpus) {
     json["text"] = {{"context", o.corpus->context}, {"chunks", o.corpus->chunks.size()}, {"sources", Json::array()}};
@@ -271,7 +272,7 @@ std::vector<std::string> manifest_changes(const Json& before, const Json& now) {
   if (at(before, "tensors").is_array() && at(now, "tensors").is_array()) compare_tensors(at(before, "tensors"), at(now, "tensors"), changes);
   // What is left of the treatment when the digests of texts and statistics are not counted twice.
   const Json &ta = at(before, "treatment"), &tb = at(now, "treatment");
-  for (const char* key : {"recipe", "pure", "keep_output", "output_type", "embedding_type", "fallback", "overrides", "rounding", "training"})
+  for (const char* key : {"recipe", "pure", "keep_output", "output_type", "embedding_type", "fallback", "overrides", "transform", "rounding", "training"})
     if (at(ta, key) != at(tb, key)) changes.push_back(fmt::format("treatment: {} {} → {}", key, at(ta, key).dump().substr(0, 200), at(tb, key).dump().substr(0, 200)));
   if (at(at(ta, "text"), "chunks") != at(at(tb, "text"), "chunks") || at(at(ta, "text"), "context") != at(at(tb, "text"), "context"))
     changes.push_back(fmt::format("texts: {} chunks of {} → {} of {}", at(at(ta, "text"), "chunks").dump(), at(at(ta, "text"), "context").dump(),

@@ -232,6 +232,7 @@ std::string run_key(const Model& model, const std::vector<PlannedTensor>& plan, 
   if (options.corpus && c.fisher_tokens > 0)
     key += fmt::format(" fisher {} {} {} {} {} {} {}", c.fisher_tokens, c.fisher_seed, c.fisher_memory, c.fisher_rows,
                        c.fisher_damping, c.coupled.sweeps, c.coupled.group_rows);
+  if (!options.transform.is_null()) key += " transform " + options.transform.dump();
   if (c.start) key += fmt::format(" start {}", hash_file(c.start->files().front()));
   if (c.products == Products::kBf16) key += fmt::format(" bf16 {}", kernels().isa);
   return key;
@@ -244,6 +245,7 @@ ScaleDescentResult tune(const Model& model, const std::vector<PlannedTensor>& pl
   std::map<std::string, EncodedTensor> encoded;
   ScaleDescentOptions scales = *options.calibrated.scales;
   scales.held_out = options.calibrated.held_out;
+  scales.teacher = options.calibrated.reference;
   for (size_t t = 0; t < plan.size(); ++t) {
     if (plan[t].tensor->spec().shape.size() < 2 && plan[t].type->name != "F32") scales.gains = false;
     if (!plan[t].type->is_quantized || jobs[t].copies) continue;
@@ -475,6 +477,7 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
   }
   for (size_t t = 0; t < plan.size(); ++t)
     if (by_tensor[t].reference > 0) result.tensors[t].rel_rmse = std::sqrt(by_tensor[t].error / by_tensor[t].reference);
+  if (options.calibrated.reference) result.source_bytes = options.calibrated.reference->weight_bytes();
   struct rusage usage {};
   getrusage(RUSAGE_SELF, &usage);
   result.peak_rss_bytes = static_cast<uint64_t>(usage.ru_maxrss) * 1024;

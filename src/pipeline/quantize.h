@@ -36,6 +36,7 @@ struct QuantizeOptions {
   const Statistics* statistics = nullptr;  // with Gram matrices: error feedback against those; not both
   CalibratedOptions calibrated;
   const TrainedTensors* trained = nullptr;  // not together with corpus or statistics
+  Json transform;             // of TransformedModel: what was done to the model beforehand; null: nothing
   bool measure_error = true;  // rel_rmse of each tensor (decodes what was encoded)
   bool dry_run = false;       // only the plan: sizes and an estimate of the time from a short measurement
   int n_threads = 0;

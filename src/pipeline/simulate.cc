@@ -24,7 +24,8 @@ class Simulation {
     const std::string head = head_weight_name(model);
     for (const Op& op : model.graph().ops) {
       if (op.kind == OpKind::kEmbed && o_.all) rounded_.insert(op.weight);
-      if (is_linear(op) && (o_.all || op.weight != head)) rounded_.insert(op.weight);
+      // Not the routers of mixtures.
+      if (is_linear(op) && (o_.all || op.weight != head) && model.tensor(op.weight).spec().quantizable) rounded_.insert(op.weight);
     }
   }
 
@@ -88,7 +89,7 @@ class Simulation {
              "{}: {}: expected {} columns as in the model, found {} (were these statistics made with "
              "another model?)",
              o_.stats->path(), known, model_.tensor(name).n_cols(), o_.stats->n_cols(known));
-      if (o_.method.needs_curvature() && !is_lookup(name) && !has_gram(name))
+      if (o_.method.needs_curvature() && !is_lookup(name) && !has_gram(name) && model_.tensor(name).n_matrices() == 1)
         fail(ExitCode::kUnsupported,
              "{}: this method needs its Gram matrix (make one: tsubu calibrate MODEL --gram --text F "
              "-o S.gguf, then --stats S.gguf)",
@@ -133,17 +134,24 @@ class Simulation {
     const std::string known = stats_name(t.name());
     std::vector<float> importance;
     if (o_.stats && o_.stats->has(known)) importance = o_.stats->mean_squares(known);
-    importance.resize(std::min<size_t>(importance.size(), n));  // of several matrices: the first one's
     const Curvature* curvature = has_gram(t.name()) ? &curvature_of(known, n) : nullptr;
     SimMethod method = o_.method;
     if (method.needs_curvature() && !curvature) {
       method = {SimStart::kSearch, 0};
-      result_.notes.push_back(fmt::format("{}: looked up, not multiplied: rounded by search", t.name()));
+      result_.notes.push_back(fmt::format("{}: {}: rounded by search", t.name(), t.n_matrices() > 1
+                                              ? "experts and heads have no Gram matrices" : "looked up, not multiplied"));
     }
-    sim_round(w.data(), rows, n, o_.format, method, importance, curvature, values.data(), pool_);
+    // Each expert by itself, weighed by the inputs of its tokens.
+    const uint64_t n_matrices = t.n_matrices(), own_rows = rows / n_matrices;
+    if (importance.size() != n_matrices * n) importance.clear();
+    for (uint64_t m = 0; m < n_matrices; ++m) {
+      const auto first = importance.begin() + static_cast<std::ptrdiff_t>(importance.empty() ? 0 : m * n);
+      const std::vector<float> own(first, importance.empty() ? first : first + static_cast<std::ptrdiff_t>(n));
+      sim_round(w.data() + m * own_rows * n, own_rows, n, o_.format, method, own, curvature, values.data() + m * own_rows * n, pool_);
+    }
 
-    SimulatedTensor s{t.name(), t.spec().shape, o_.format.total_bits(rows, n), o_.format.bits_per_weight(rows, n), 0,
-                      -1};
+    SimulatedTensor s{t.name(), t.spec().shape, n_matrices * o_.format.total_bits(own_rows, n),
+                      o_.format.bits_per_weight(own_rows, n), 0, -1};
     Sums sums;
     for (uint64_t i = 0; i < rows * n; ++i) {
       const double v = static_cast<double>(w[i]), e = static_cast<double>(values[i]) - v;

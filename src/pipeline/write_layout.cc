@@ -16,7 +16,6 @@
 #include "base/file.h"
 #include "base/half.h"
 #include "base/progress.h"
-#include "calibrate/calibrate.h"
 #include "checkpoint/hf_directory.h"
 #include "codec/number_format.h"
 #include "kernel/kernels.h"
@@ -27,6 +26,7 @@
 #include "pipeline/hf_writer.h"
 #include "pipeline/layout_codes.h"
 #include "pipeline/manifest.h"
+#include "pipeline/text_statistics.h"
 
 namespace tsubu {
 namespace {
@@ -44,6 +44,7 @@ class LayoutWriting {
  public:
   LayoutWriting(const Model& model, const WriteLayoutOptions& options)
       : model_(model), o_(options), pool_(options.n_threads) {
+    result_.notes = o_.notes;
     base_ = o_.base.empty() ? model.path() : o_.base;
     std::error_code error;
     if (!fs::is_directory(base_, error))
@@ -65,6 +66,13 @@ class LayoutWriting {
     }
   }
 
+  std::map<std::string, SimFormat> formats() const {
+    std::map<std::string, SimFormat> found;
+    for (const std::string& name : quantized_)
+      if (!recipe_of(name).scheme->is_block()) found.emplace(name, recipe_of(name).format());
+    return found;
+  }
+
   WriteLayoutResult run() {
     const auto start = std::chrono::steady_clock::now();
     for (const std::string& file : model_.files())
@@ -72,7 +80,7 @@ class LayoutWriting {
         fail(ExitCode::kUsage, "{}: output and input are the same (choose another -o)", o_.output);
     HfWriter writer(o_.output);
     writer_ = &writer;
-    result_.source_bytes = model_.weight_bytes();
+    result_.source_bytes = (o_.untransformed ? *o_.untransformed : model_).weight_bytes();
     uint64_t total = 0;
     for (const ModelTensor& t : model_.tensors()) total += t.n_elements();
     Progress progress("write", total, "w");
@@ -180,6 +188,13 @@ class LayoutWriting {
   // The float type that a tensor's values have: its own, or the least one that a quantized source decodes to.
   const TypeInfo& float_type_of(const ModelTensor& t) const {
     if (!o_.dtype.empty()) return type_named(o_.dtype);
+    if (o_.untransformed) {
+      const ModelTensor* before = o_.untransformed->find(t.name());
+      return float_type_as_stored(before ? *before : o_.untransformed->tensor("token_embd.weight"));  // a head that was tied
+    }
+    return float_type_as_stored(t);
+  }
+  static const TypeInfo& float_type_as_stored(const ModelTensor& t) {
     for (std::string_view name : {"F32", "F16", "BF16"})
       if (t.type().name == name) return t.type();
     return type_named("F16");
@@ -194,9 +209,10 @@ class LayoutWriting {
     bool any_stack = false;
     for (const HfTensor& t : tensors_) {
       const std::string& name = t.gguf_name();
-      any_stack = any_stack || (t.is_stack && linears.contains(name));
-      if (t.is_stack) continue;
+      any_stack = any_stack || (t.is_stack && !t.is_heads() && linears.contains(name));
       const std::string module = hf_module(t.spec.hf_name);
+      if (t.is_heads()) ignored_.push_back(module);
+      if (t.is_stack) continue;
       if (!linears.contains(name)) {
         if (name == head && name != "token_embd.weight") ignored_.push_back(module);
         continue;
@@ -230,7 +246,7 @@ class LayoutWriting {
 
   // Experts in tensors of their own: nothing else is quantized. The modules that stay are named as gpt-oss names them.
   void choose_stacks() {
-    for (const HfTensor& t : tensors_) stacked_ = stacked_ || (t.is_stack && t.spec.shape.size() == 3);
+    for (const HfTensor& t : tensors_) stacked_ = stacked_ || (t.is_stack && t.spec.shape.size() == 3 && !t.is_heads());
     if (!stacked_)
       fail(ExitCode::kUnsupported,
            "{}: {} holds tensors of all experts, which architecture \"{}\" does not have (--format compressed-tensors --to "
@@ -288,14 +304,10 @@ class LayoutWriting {
   // ---- tensors of all experts
 
   void write_stack(const HfTensor& item) {
-    const bool packs = stacked_ && item.spec.shape.size() == 3;
+    const bool packs = stacked_ && item.spec.shape.size() == 3 && !item.is_heads();
     const TypeInfo& type = float_type_of(*item.sources.front());
     const StackWritten w = packs ? write_mxfp4_stack(item, o_.stats, *writer_, pool_) : write_float_stack(item, type, *writer_, pool_);
-    WrittenTensor written{item.spec.hf_name, packs ? "mxfp4" : "float", packs ? "mxfp4" : std::string(type.name), w.method, item.spec.shape, w.size_bytes, 0, -1};
-    if (item.spec.shape.size() == 3)
-      written.shape[1] *= item.sources.size();
-    else
-      written.shape.back() *= item.sources.size();
+    WrittenTensor written{item.spec.hf_name, packs ? "mxfp4" : "float", packs ? "mxfp4" : std::string(type.name), w.method, w.shape, w.size_bytes, 0, -1};
     result_.tensors.push_back(std::move(written));
   }
 
@@ -338,9 +350,15 @@ class LayoutWriting {
     const TensorSpec& spec = item.spec;
     const SimFormat format = recipe.format();
     const uint64_t rows = t.n_rows(), n = t.n_cols();
-    if ((format.family == "nvfp4" || format.family == "mxfp4") && n % format.group != 0)
-      fail(ExitCode::kUnsupported, "tensor {}: {} inputs are no multiple of {}'s group of {}", spec.hf_name, n,
-           recipe.scheme->name, format.group);
+    // Readers of these layouts refuse a shorter last group.
+    if (format.granularity == SimGranularity::kGroup && n % format.group != 0) {
+      const bool fixed = format.family == "nvfp4" || format.family == "mxfp4";
+      fail(ExitCode::kUnsupported, "tensor {}: {} inputs are no multiple of {}'s group of {}{}", spec.hf_name, n,
+           recipe.scheme->name, format.group,
+           fixed                                         ? ""
+           : recipe.scheme->method == "compressed-tensors" ? ": choose another --group-size, for this one with --tensor-type 'PATTERN=SCHEME:GROUP'"
+                                                           : ": choose another --group-size");
+    }
     const std::vector<float> w = read(t, spec);
     std::vector<float> importance;
     if (o_.stats && o_.stats->has(t.name())) importance = o_.stats->mean_squares(t.name());
@@ -450,6 +468,10 @@ class LayoutWriting {
     if (config_.contains(key) && config_[key] != recipe_.model_dtype && !o_.dtype.empty())
       result_.notes.push_back(fmt::format("config.json: {} is now {}", key, recipe_.model_dtype));
     config_[key] = recipe_.model_dtype;
+    if (o_.untransformed && o_.untransformed->hparams().tied_embeddings && !model_.hparams().tied_embeddings) {
+      config_["tie_word_embeddings"] = false;
+      result_.notes.push_back("config.json: tie_word_embeddings is now false: the transform gave the head a matrix of its own");
+    }
     if (o_.scheme) {
       const Json quantization = quantization_config(groups(), ignored_);
       config_["quantization_config"] = quantization;
@@ -520,6 +542,10 @@ class LayoutWriting {
       manifest["format"] = joined(format_name);
       if (!o_.choices.empty()) manifest["choices"] = to_json(o_.choices);
     }
+    if (!o_.transform.is_null()) {
+      manifest["transform"] = o_.transform;
+      manifest["transforms"] = o_.transform_reports;
+    }
     for (const WrittenTensor& t : result_.tensors) {
       Json item{{"name", t.name}, {"shape", t.shape}, {"type", t.kind}, {"method", t.method}, {"size_bytes", t.size_bytes}};
       if (t.layout != "float") item["rel_rmse"] = t.rel_rmse;
@@ -551,50 +577,19 @@ class LayoutWriting {
 
 }  // namespace
 
-WriteLayoutResult write_layout(const Model& model, const WriteLayoutOptions& given) {
-  if (given.corpus.texts.empty() || !given.scheme) return LayoutWriting(model, given).run();
-  // The statistics wait beside the output, so that an interrupted run goes on from them.
-  WriteLayoutOptions options = given;
-  CalibrateOptions calibration;
-  calibration.corpus = given.corpus;
-  calibration.gram = true;
-  calibration.process_output = false;
-  calibration.output = options.output + ".tsubu-stats.gguf";
-  {
-    ThreadPool pool(options.n_threads);
-    (void)calibrate(model, calibration, pool);
-  }
-  const Statistics statistics = Statistics::open(calibration.output);
-  options.stats = &statistics;
-  options.stats_path = calibration.output;
-  WriteLayoutResult result = LayoutWriting(model, options).run();
-  std::error_code error;
-  fs::remove(calibration.output, error);
-  return result;
+std::map<std::string, SimFormat> layout_formats(const Model& model, const WriteLayoutOptions& options) {
+  return LayoutWriting(model, options).formats();
 }
 
-Json to_json(const WriteLayoutResult& result) {
-  Json json;
-  json["method"] = result.method;
-  if (!result.scheme.empty()) json["scheme"] = result.scheme;
-  if (!result.format.empty()) json["format"] = result.format;
-  json["source_bytes"] = result.source_bytes;
-  json["size_bytes"] = result.size_bytes;
-  json["bits_per_weight"] = result.bits_per_weight;
-  json["n_weights"] = result.n_weights;
-  json["seconds"] = result.seconds;
-  json["peak_rss_bytes"] = result.peak_rss_bytes;
-  json["files"] = result.files;
-  json["notes"] = result.notes;
-  json["tensors"] = Json::array();
-  for (const WrittenTensor& t : result.tensors) {
-    Json item{{"name", t.name},     {"shape", t.shape},   {"type", t.layout == "float" ? t.kind : t.layout},
-              {"kind", t.kind},     {"method", t.method}, {"size_bytes", t.size_bytes},
-              {"rel_rmse", t.rel_rmse}};
-    if (t.rel_output >= 0) item["rel_output"] = t.rel_output;
-    json["tensors"].push_back(std::move(item));
-  }
-  return json;
+WriteLayoutResult write_layout(const Model& model, const WriteLayoutOptions& given) {
+  if (given.corpus.texts.empty() || !given.scheme) return LayoutWriting(model, given).run();
+  WriteLayoutOptions options = given;
+  TextStatistics statistics(model, given.corpus, given.output, given.transform, false, given.n_threads);
+  options.stats = &statistics.statistics();
+  options.stats_path = statistics.path();
+  WriteLayoutResult result = LayoutWriting(model, options).run();
+  statistics.remove();
+  return result;
 }
 
 }  // namespace tsubu

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -32,6 +33,11 @@ struct WriteLayoutOptions {
   CorpusOptions corpus;                 // with texts: the statistics are made of them first
   double damping = 0.01;
   bool keep_codes = true;               // a quantized source whose grid fits is carried over code by code
+  // Where the model was transformed beforehand: the model as it was, whose float types the tensors keep, and
+  // TransformedModel's treatment, reports and notes.
+  const Model* untransformed = nullptr;
+  Json transform, transform_reports;
+  std::vector<std::string> notes;  // to begin with
   uint64_t shard_bytes = uint64_t{5} << 30;
   int n_threads = 0;
   std::string command = "quantize";     // for the manifest, with the options that were given
@@ -57,6 +63,9 @@ struct WriteLayoutResult {
   double seconds = 0;
   uint64_t peak_rss_bytes = 0;
 };
+
+// By the tensor's name: the formats of the linears that are quantized element by element (not FP8 in blocks).
+std::map<std::string, SimFormat> layout_formats(const Model& model, const WriteLayoutOptions& options);
 
 // Throws Error: kUsage (output exists, options that do not fit), kUnsupported (rows that the layout cannot hold; linears
 // that are stored transposed), kBadInput (a weight that is not finite), kIo, kNumeric (the written files do not decode to

@@ -189,6 +189,9 @@ std::string worked_example(const TypeInfo& type, const ExampleRow& row, bool ja)
   text += fmt::format(fmt::runtime(ja ? "  行全体 {} 個の相対誤差: {:.3g} %\n"
                                       : "  relative error over {} weights of the row: {:.3g} %\n"),
                       n, norm > 0 ? 100 * std::sqrt(error / norm) : 0.0);
+  if (error == 0 && norm > 0)
+    text += ja ? "  この行はすでにこの形式で表せる値なので、何も失われません。元のモデルを渡すと誤差が見えます。\n"
+               : "  The row holds values of this type already, so nothing is lost: give the original model to see what it costs.\n";
   return text;
 }
 

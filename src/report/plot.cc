@@ -102,6 +102,21 @@ std::string series_class(int series) { return fmt::format(" class=\"l s{}\"", co
 
 constexpr size_t kMostDots = 48;  // on a curve
 
+// The place of a name beside a point, by a letter's usual size: of names that would lie on each other one is left out (the
+// list of series above the figure has it, and the point's tip).
+struct Label {
+  static constexpr double kLetter = 7.5, kHeight = 14;
+  double x, y, begin, end;
+  Label(double at_x, double at_y, bool ends_there, const std::string& name) : x(at_x), y(at_y) {
+    const double width = kLetter * static_cast<double>(name.size());
+    begin = ends_there ? x - width : x;
+    end = begin + width;
+  }
+  bool meets(const Label& other) const {
+    return begin < other.end && other.begin < end && std::abs(y - other.y) < kHeight;
+  }
+};
+
 }  // namespace
 
 std::string scatter_plot(const std::vector<PlotPoint>& points, const AxisSpec& xs, const AxisSpec& ys, bool front) {
@@ -127,6 +142,7 @@ std::string scatter_plot(const std::vector<PlotPoint>& points, const AxisSpec& x
     }
     out += "<path class=\"front\" d=\"" + path + "\"/>\n";
   }
+  std::vector<Label> labels;
   for (const PlotPoint& p : points) {
     if (p.high > p.low)
       out += line(x.at(p.x), y.at(std::max(p.low, y.low)), x.at(p.x), y.at(p.high),
@@ -134,7 +150,13 @@ std::string scatter_plot(const std::vector<PlotPoint>& points, const AxisSpec& x
     out += fmt::format("<circle class=\"dot s{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"6\">{}</circle>\n", color(p.series),
                        x.at(p.x), y.at(p.y), tip(p.tip));
     const bool left = x.at(p.x) > kWidth * 0.7;
-    out += text(x.at(p.x) + (left ? -10 : 10), y.at(p.y) - 8, p.label, left ? "end" : "start", series_class(p.series).c_str());
+    for (const double below : {-8.0, 18.0}) {
+      const Label label(x.at(p.x) + (left ? -10 : 10), y.at(p.y) + below, left, p.label);
+      if (std::any_of(labels.begin(), labels.end(), [&](const Label& l) { return l.meets(label); })) continue;
+      out += text(label.x, label.y, p.label, left ? "end" : "start", series_class(p.series).c_str());
+      labels.push_back(label);
+      break;
+    }
   }
   return out + "</svg>\n";
 }

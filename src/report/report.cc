@@ -27,11 +27,11 @@ figure{margin:.8em 0;background:var(--card);border:1px solid var(--line);border-
 svg text{fill:var(--ink)}svg .axis{fill:var(--soft)}svg .small{font-size:11px}svg .on{fill:var(--paper)}.grid{stroke:var(--line);stroke-width:1}.zero{stroke:var(--ink);stroke-width:1.5}.limit{stroke:var(--bad);stroke-width:2;stroke-dasharray:5 3}
 .front{fill:none;stroke:var(--soft);stroke-width:1.5;stroke-dasharray:4 4}.curve{fill:none;stroke:var(--c);stroke-width:2}.err{stroke:var(--c);stroke-width:2}.dot,.bar{fill:var(--c)}.cell{fill:var(--heat)}.cell.bad{fill:var(--bad);stroke:var(--bad);stroke-width:2}
 .s0{--c:var(--c0)}.s1{--c:var(--c1)}.s2{--c:var(--c2)}.s3{--c:var(--c3)}.s4{--c:var(--c4)}.s5{--c:var(--c5)}.s6{--c:var(--c6)}.s7{--c:var(--c7)}
-.m{white-space:nowrap}#verdict td:last-child{min-width:16em}.key{display:inline-block;width:.75em;height:.75em;border-radius:50%;background:var(--c);margin-right:.45em}.verdict{font-size:1.15rem;font-weight:600;padding:.7em 1em;border-radius:8px}
+.m{white-space:nowrap}.key{display:inline-block;width:.75em;height:.75em;border-radius:50%;background:var(--c);margin-right:.45em}.verdict{font-size:1.15rem;font-weight:600;padding:.7em 1em;border-radius:8px}
 .verdict.ok,.tag.ok{background:var(--okbg);color:var(--ok)}.verdict.bad,.tag.bad{background:var(--badbg);color:var(--bad)}.tag{padding:.1em .55em;border-radius:9px;font-size:.85em;font-weight:600;white-space:nowrap}p.bad{color:var(--bad)}
 .toggles{display:flex;flex-wrap:wrap;gap:6px;margin:2px 0 6px}.toggles button{font:inherit;font-size:.82rem;color:var(--ink);background:none;border:1px solid var(--line);border-radius:9px;padding:.15em .7em;cursor:pointer}.toggles button[aria-pressed=false]{opacity:.45;text-decoration:line-through}
 .tip{position:fixed;z-index:9;max-width:min(32em,90vw);padding:.35em .7em;border-radius:6px;background:var(--ink);color:var(--paper);font-size:.82rem;pointer-events:none}.tip[hidden]{display:none}svg [data-tip]:hover,svg [data-tip]:focus{filter:brightness(1.25);outline:none;stroke:var(--ink);stroke-width:1.5}
-.verdicts{list-style:none;padding:0}.verdicts li{margin:.3em 0}summary{cursor:pointer;margin:.4em 0}
+.verdicts{list-style:none;padding:0}.verdicts li{margin:.3em 0;overflow-wrap:anywhere}.verdicts ul{margin:.1em 0 .5em;padding-left:1.3em;font-size:.92em}summary{cursor:pointer;margin:.4em 0}
 @media(max-width:560px){main{padding:12px 10px 40px}h1{font-size:1.35rem}svg{font-size:17px}svg .small{font-size:14px}}
 @media print{:root{color-scheme:light}body{font-size:11px}main{max-width:none;padding:0}figure,tr{break-inside:avoid}h2,h3,h2+p,h3+p{break-after:avoid}nav,.toggles,.tip{display:none}.scroll{overflow:visible}.v{border:0}}
 )css";

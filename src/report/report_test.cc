@@ -67,6 +67,12 @@ TEST(Plot, AreWellFormedAndHoldTheirPoints) {
   EXPECT_EQ(bar_plot({{"a", "0", "", 0, {}, 0}}, "x"), "");
   const std::string one = scatter_plot({{4, 0.01, 0, 0, "a", "", 0}}, {"x", false, {}, {}}, {"y", true, {}, {}}, true);
   EXPECT_EQ(one.find("nan"), std::string::npos);
+  // Names that would lie on each other: above and below, and no third.
+  const PlotPoint same{4, 0.01, 0, 0, "name", "", 0};
+  const std::string crowd = scatter_plot({same, same, same}, {"x", false, {}, {}}, {"y", true, {}, {}}, true);
+  const size_t first = crowd.find(">name<"), second = crowd.find(">name<", first + 1);
+  EXPECT_NE(second, std::string::npos);
+  EXPECT_EQ(crowd.find(">name<", second + 1), std::string::npos);
   const std::string map = heat_map({"0"}, {"q", "k"}, {{0.1, NAN}}, {{"", ""}}, {{true, false}});
   EXPECT_NE(map.find("cell bad"), std::string::npos);
   EXPECT_EQ(map.find("nan"), std::string::npos);
@@ -84,7 +90,9 @@ Json certified() {
       "tensors":[{"name":"blk.0.ffn_up.weight","type":"Q4_K","rel_error":1.4,"finding":"holds blk.1"},{"name":"blk.1.ffn_up.weight","type":"Q4_K","rel_error":0.07}]},
     "worst_tokens":[{"text":"t","position":9,"before":"<script>alert(1)</script>","actual":"x","kld":2.5,"base":{"top":"a","top_p":0.5,"p":0.1},"candidate":{"top":"b","top_p":0.4,"p":0.2}}]}],
    "texts":[{"path":"t","hash":"h","bytes":1,"tokens":2,"chunks":3}],"calibration_texts":[],"tasks":[],"power":[],
-   "noise_floor":{"repeat":0.0,"runtime":0.001},"stability":{"bootstrap_seeds":5,"same_verdict":true},"protocol":"the protocol line"})",
+   "noise_floor":{"repeat":0.0,"runtime":0.001},"stability":{"bootstrap_seeds":5,"same_verdict":true,
+    "templates":[{"template":"Q: {} <i>","same_verdict":false,"candidates":[]}],
+    "threads":{"numbers":[2,4],"chunks":3,"questions":5,"prompts":1,"compared":7654,"differ":0,"same_verdict":true}},"protocol":"the protocol line"})",
                     "test");
 }
 
@@ -92,7 +100,7 @@ TEST(Report, ShowsWhatTheRunSaysAndNothingRunsInIt) {
   const std::vector<tsubu::Run> runs = {{"run.json", certified()}};
   const std::string page = make_report(runs, {});
   for (const char* part : {"0.0123", "max_kld", "worst &lt;text&gt;", "holds blk.1", "rope base", "the protocol line",
-                           "25.00 %", "0.07", "99.00 %"})
+                           "25.00 %", "0.07", "99.00 %", "“Q: {} &lt;i&gt;”: changes", "0 of 7654 numbers differ): the same"})
     EXPECT_NE(page.find(part), std::string::npos) << part;
   // One script, the page's own; the policy names it by its digest, so nothing that came with the data can run.
   EXPECT_EQ(page.find("<script"), page.rfind("<script"));

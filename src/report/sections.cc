@@ -59,6 +59,16 @@ std::string gate_number(const std::string& gate, const Json& v) {
   return is_size(gate) ? format_size(static_cast<uint64_t>(v.get<double>())) : sig(v.get<double>(), 5);
 }
 
+// "max_kld 0.44 (0.48), limit 0.05: worst text a.txt". The bound is shown where it is another number than the value.
+std::string broken_gate(const Json& g, const Words& w) {
+  const std::string name = str(g, "name"), value = gate_number(name, g.at("value")), bound = gate_number(name, g.at("bound"));
+  std::string out = "<code>" + escape(name) + "</code> " + value;
+  if (bound != value) out += " (" + escape(w("bound")) + " " + bound + ")";
+  out += ", " + escape(w("bar")) + " " + gate_number(name, g.at("limit"));
+  const std::string detail = str(g, "detail");
+  return detail.empty() ? out : out + ": " + escape(detail);
+}
+
 struct HeatCell {
   double value;
   std::string tip;
@@ -121,6 +131,27 @@ std::string error_map(const Json& tensors, const char* key, const Words& w) {
   return map.empty() ? ""
                      : "<figure>" + map + "</figure><details><summary>" + escape(w("error")) + "</summary>" +
                            table.html() + "</details>\n";
+}
+
+// Whether the verdict is the same under other seeds, wordings and numbers of threads.
+std::string stability_list(const Json& stability, const Words& w) {
+  std::string out;
+  const auto add = [&](const std::string& what, const Json& of) {
+    out += "<li>" + what + ": " + escape(w(of.at("same_verdict").get<bool>() ? "stable" : "unstable")) + "</li>";
+  };
+  add(escape(w("stability")), stability);
+  if (stability.contains("templates"))
+    for (const Json& t : stability.at("templates"))
+      add(fmt::format(fmt::runtime(escape(w("stability.template"))), escape(str(t, "template"))), t);
+  if (stability.contains("threads") && stability.at("threads").is_object()) {
+    const Json& t = stability.at("threads");
+    const auto n = [&](const char* key) { return sig(num(t, key), 9); };
+    add(fmt::format(fmt::runtime(escape(w("stability.threads"))), t.at("numbers").at(0).get<int>(),
+                    t.at("numbers").at(1).get<int>(), n("chunks"), n("questions"), n("prompts"), n("differ"),
+                    n("compared")),
+        t);
+  }
+  return "<ul>" + out + "</ul>";
 }
 
 }  // namespace
@@ -188,14 +219,13 @@ std::string verdict_section(const PageData& page) {
       const bool ok = str(c, "verdict") == "pass";
       std::string broken;
       for (const Json& g : (*run).at("gates"))
-        if (!g.at("ok").get<bool>() && str(g, "candidate") == str(c, "path"))
-          broken += (broken.empty() ? "" : ", ") + str(g, "name");
-      out += fmt::format("<li><b>{}</b> <span class=\"tag {}\">{}</span> {}</li>", escape(base_name(str(c, "path"))),
-                         ok ? "ok" : "bad", escape(w(ok ? "pass" : "fail")), escape(broken));
+        if (!g.at("ok").get<bool>() && str(g, "candidate") == str(c, "path")) broken += "<li>" + broken_gate(g, w) + "</li>";
+      out += fmt::format("<li><b>{}</b> <span class=\"tag {}\">{}</span>{}</li>", escape(base_name(str(c, "path"))),
+                         ok ? "ok" : "bad", escape(w(ok ? "pass" : "fail")), broken.empty() ? "" : "<ul>" + broken + "</ul>");
     }
     out += "</ul>\n";
-    HtmlTable table({w("candidate"), w("gate"), ">" + w("value"), ">" + w("bound"), ">" + w("bar"), "",
-                     ">" + w("p_break"), w("where")});
+    HtmlTable table(
+        {w("candidate"), w("gate"), ">" + w("value"), ">" + w("bound"), ">" + w("bar"), "", ">" + w("p_break")});
     std::vector<const Json*> ordered;
     for (const bool wanted : {false, true})  // what failed comes first
       for (const Json& g : (*run).at("gates"))
@@ -209,7 +239,7 @@ std::string verdict_section(const PageData& page) {
                  with_protocol(gate_number(name, g.at("value")), str(*run, "protocol")),
                  gate_number(name, g.at("bound")), gate_number(name, g.at("limit")),
                  fmt::format("<span class=\"tag {}\">{}</span>", ok ? "ok" : "bad", escape(w(ok ? "pass" : "fail"))),
-                 std::isfinite(p) ? percent(p) : "–", escape(str(g, "detail"))});
+                 std::isfinite(p) ? percent(p) : "–"});
     }
     out += "<h3>" + escape(w("gates")) + "</h3><p>" + escape(w("gates.lead")) + "</p>" + table.html();
   }
@@ -488,8 +518,7 @@ std::string how_section(const PageData& page, std::span<const Run> runs) {
     for (const Json& c : (*run).at("candidates"))
       leak.add({escape(base_name(str(c, "path"))), percent(num(c.at("leakage"), "share"))});
     out += leak.html();
-    out += "<p>" + escape(w("stability")) + ": " +
-           escape(w((*run).at("stability").at("same_verdict").get<bool>() ? "stable" : "unstable")) + "</p>";
+    out += stability_list((*run).at("stability"), w);
   }
   for (const Run& run : runs)
     if (run.json.contains("protocol") && !run.json.contains("candidates"))

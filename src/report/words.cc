@@ -26,7 +26,6 @@ constexpr Phrase kPhrases[] = {
     {"bound", "95 % bound", "95 % 区間の端"},
     {"bar", "limit", "基準値"},
     {"p_break", "probability that it is broken", "基準を破る確率"},
-    {"where", "where", "場所"},
     {"models", "What was done to the model", "モデルに何をしたか"},
     {"models.lead",
      "A model is a list of matrices of numbers. Storing each number in fewer bits makes the file smaller and faster to "
@@ -169,6 +168,10 @@ constexpr Phrase kPhrases[] = {
     {"tune.judged", "held-out tokens", "学習外のトークン"},
     {"numbers", "Numbers", "数値"},
     {"stability", "Verdict under other seeds of the bootstrap", "ブートストラップの種を変えたときの判定"},
+    {"stability.template", "Verdict with the questions as “{}”", "質問を「{}」と言い換えたときの判定"},
+    {"stability.threads",
+     "Verdict with {} instead of {} threads ({} chunks, {} questions and {} prompts computed again; {} of {} numbers differ)",
+     "スレッド数を {} と {} で変えたときの判定（{} チャンク、{} 問、{} プロンプトを再計算、{} / {} の数値が異なる）"},
     {"stable", "the same", "同じ"},
     {"unstable", "changes", "変わる"},
     {"quantize", "How the file was made", "ファイルの作り方"},

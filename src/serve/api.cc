@@ -197,11 +197,8 @@ std::shared_ptr<Api::Reply> Api::start(ApiRequest request) {
   reply->head = {request.is_chat, request.job.wants_logprobs, (request.is_chat ? "chatcmpl-" : "cmpl-") + random_id(), request.model,
                  static_cast<int64_t>(std::time(nullptr))};
   reply->request = std::move(request);
-  for (JobSpec& spec : specs) {
-    auto job = scheduler_.submit(std::move(spec));
-    if (!job) throw ApiError(429, "too many requests wait: try again", "", "queue_full");  // the others are cancelled
-    reply->jobs.push_back(std::move(job));
-  }
+  reply->jobs = scheduler_.submit(std::move(specs));
+  if (reply->jobs.empty()) throw ApiError(429, "too many requests wait: try again", "", "queue_full");
   return reply;
 }
 

@@ -50,8 +50,9 @@ struct JobEvent {
 
 class Job {
  public:
-  explicit Job(JobSpec s) : spec(std::move(s)), arrival(std::chrono::steady_clock::now()) {}
+  Job(JobSpec s, uint64_t r) : spec(std::move(s)), request(r), arrival(std::chrono::steady_clock::now()) {}
   const JobSpec spec;
+  const uint64_t request;  // number of the request that it belongs to, in the order of arrival
   const std::chrono::steady_clock::time_point arrival;
 
   // ---- for who waits for it

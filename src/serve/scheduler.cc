@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "base/error.h"
 #include "serve/logprobs.h"
@@ -34,7 +35,7 @@ struct Shadow {
 struct Place {
   std::unique_ptr<Session> session;
   std::vector<TokenId> tokens;  // of the session
-  uint64_t last_used = 0;
+  uint64_t last_used = 0, started = 0;
   std::shared_ptr<Job> job;  // nullptr: free
 
   // Of the job:
@@ -58,9 +59,21 @@ struct Lane {
   std::vector<Place> places;
   std::vector<float> logits;
   std::string label;
+  size_t n_live = 0;  // places with a job; under the scheduler's mutex
 };
 
 }  // namespace
+
+std::vector<size_t> shares_of(std::span<const size_t> waiting, size_t budget) {
+  std::vector<size_t> shares(waiting.size(), 0), order(std::min(waiting.size(), budget));
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return waiting[a] < waiting[b]; });
+  for (size_t k = 0; k < order.size(); ++k) {
+    shares[order[k]] = std::min(waiting[order[k]], budget / (order.size() - k));
+    budget -= shares[order[k]];
+  }
+  return shares;
+}
 
 struct Scheduler::Impl {
   Impl(std::vector<LaneModel> models, const SchedulerOptions& o, ThreadPool& p, Metrics& m) : options(o), pool(p), metrics(m) {
@@ -102,18 +115,35 @@ struct Scheduler::Impl {
     for (const auto& job : queue) job->push({"", {}, true, "cancelled", "the server is shutting down"});
   }
 
-  // Queued jobs to free places, in order of arrival; those that wait for a common beginning let others pass.
+  // Queued jobs to free places: see the header. Those that wait for a common beginning let others pass.
   void admit() {
-    for (auto it = queue.begin(); it != queue.end();) {
-      const std::shared_ptr<Job> job = *it;
-      if (job->is_cancelled()) {
-        if (!job->spec.is_internal) metrics.add(Metric::kCancelled);
-        job->push({"", {}, true, "cancelled", ""});
-        it = queue.erase(it);
-      } else if (place_job(lanes[job->spec.lane], job)) {
-        it = queue.erase(it);
+    std::erase_if(queue, [&](const std::shared_ptr<Job>& job) {
+      if (!job->is_cancelled()) return false;
+      if (!job->spec.is_internal) metrics.add(Metric::kCancelled);
+      job->push({"", {}, true, "cancelled", ""});
+      return true;
+    });
+    for (size_t i = 0; i < lanes.size(); ++i) admit(i);
+  }
+
+  void admit(size_t index) {
+    Lane& lane = lanes[index];
+    std::map<uint64_t, size_t> held;  // places of each request
+    for (const Place& p : lane.places)
+      if (p.job) ++held[p.job->request];
+    const auto rank = [&](const Job& job) { return std::pair(job.spec.is_internal, held[job.request]); };
+    std::set<const Job*> waits;
+    while (lane.n_live < lane.places.size()) {
+      auto next = queue.end();
+      for (auto it = queue.begin(); it != queue.end(); ++it)
+        if ((*it)->spec.lane == index && !waits.contains(it->get()) && (next == queue.end() || rank(**it) < rank(**next)))
+          next = it;
+      if (next == queue.end()) break;
+      if (place_job(lane, *next)) {
+        ++held[(*next)->request];
+        queue.erase(next);
       } else {
-        ++it;
+        waits.insert(next->get());
       }
     }
   }
@@ -151,6 +181,7 @@ struct Scheduler::Impl {
       metrics.add(Metric::kPromptTokens, static_cast<double>(job->spec.prompt.size()), lane.label);
       metrics.add(Metric::kCachedTokens, static_cast<double>(most), lane.label);
     }
+    ++lane.n_live;
     ++n_live;
     return true;
   }
@@ -164,6 +195,7 @@ struct Scheduler::Impl {
 
   void start(Place& place, const std::shared_ptr<Job>& job, const std::vector<TokenId>& all) {
     place.job = job;
+    place.started = ++clock;
     place.wanted = all;
     place.n_prompt = job->spec.prompt.size();
     place.sampler = std::make_unique<Sampler>(job->spec.sampler);
@@ -185,35 +217,38 @@ struct Scheduler::Impl {
   // One forward pass over all live sequences of a model.
   void step(Lane& lane) {
     std::vector<BatchPart> parts;
-    std::vector<Place*> owners;
+    std::vector<Place*> owners, prompts;
     const size_t n_vocab = lane.model.engine->n_vocab();
-    size_t n_tokens = 0, n_logits = 0, left = std::min(options.prompt_piece, lane.model.engine->max_batch_tokens() - lane.places.size());
-    size_t scored_left = kScoredAtOnce;
-    for (const bool prompts : {false, true}) {
-      for (Place& p : lane.places) {
-        if (!p.job) continue;
-        if (!prompts && p.job->is_cancelled()) {
-          finish(lane, p, "cancelled", "");
-          continue;
-        }
-        const size_t waiting = p.wanted.size() - p.tokens.size();
-        if ((waiting > 1) != prompts) continue;
-        size_t n = prompts ? std::min(waiting, left) : 1;
-        p.n_logits = logits_wanted(p, n);
-        if (!p.job->spec.given.empty()) {
-          while (n > 0 && p.n_logits > scored_left) p.n_logits = logits_wanted(p, --n);
-          scored_left -= p.n_logits;
-        }
-        if (n == 0) continue;
-        if (prompts) left -= n;
-        p.n_now = n;
-        p.logits_at = n_logits;
-        parts.push_back({p.session.get(), std::span(p.wanted).subspan(p.tokens.size(), n), p.n_logits});
-        owners.push_back(&p);
-        n_tokens += n;
-        n_logits += p.n_logits;
+    size_t n_tokens = 0, n_logits = 0, scored_left = kScoredAtOnce;
+    const auto add = [&](Place& p, size_t n) {
+      p.n_logits = logits_wanted(p, n);
+      if (!p.job->spec.given.empty()) {
+        while (n > 0 && p.n_logits > scored_left) p.n_logits = logits_wanted(p, --n);
+        scored_left -= p.n_logits;
       }
+      if (n == 0) return;
+      p.n_now = n;
+      p.logits_at = n_logits;
+      parts.push_back({p.session.get(), std::span(p.wanted).subspan(p.tokens.size(), n), p.n_logits});
+      owners.push_back(&p);
+      n_tokens += n;
+      n_logits += p.n_logits;
+    };
+    for (Place& p : lane.places) {
+      if (!p.job) continue;
+      if (p.job->is_cancelled())
+        finish(lane, p, "cancelled", "");
+      else if (p.wanted.size() - p.tokens.size() > 1)
+        prompts.push_back(&p);
+      else
+        add(p, 1);
     }
+    std::sort(prompts.begin(), prompts.end(), [](const Place* a, const Place* b) { return a->started < b->started; });
+    std::vector<size_t> waiting;
+    for (const Place* p : prompts) waiting.push_back(p->wanted.size() - p->tokens.size());
+    const std::vector<size_t> shares =
+        shares_of(waiting, std::min(options.prompt_piece, lane.model.engine->max_batch_tokens() - lane.places.size()));
+    for (size_t i = 0; i < prompts.size(); ++i) add(*prompts[i], shares[i]);
     if (parts.empty()) return;
     try {
       lane.model.engine->forward_batch(parts, std::span(lane.logits).first(n_logits * n_vocab));
@@ -335,6 +370,7 @@ struct Scheduler::Impl {
     }
     {
       const std::lock_guard lock(mutex);
+      --lane.n_live;
       --n_live;
     }
     job->push(std::move(last));
@@ -352,7 +388,7 @@ struct Scheduler::Impl {
     spec.given = shadow.tokens;
     spec.n_top = 1;
     spec.is_internal = true;
-    const auto job = std::make_shared<Job>(std::move(spec));
+    const auto job = std::make_shared<Job>(std::move(spec), ++n_requests);
     shadows.emplace(job.get(), std::move(shadow));
     queue.push_back(job);
   }
@@ -391,6 +427,7 @@ struct Scheduler::Impl {
   std::deque<std::shared_ptr<Job>> queue;
   std::map<const Job*, Shadow> shadows;  // by their job
   size_t n_live = 0;
+  uint64_t n_requests = 0;
   bool is_stopping = false;
   std::thread thread;
 };
@@ -399,14 +436,27 @@ Scheduler::Scheduler(std::vector<LaneModel> models, const SchedulerOptions& opti
     : impl_(std::make_unique<Impl>(std::move(models), options, pool, metrics)) {}
 Scheduler::~Scheduler() = default;
 
-std::shared_ptr<Job> Scheduler::submit(JobSpec spec) {
-  auto job = std::make_shared<Job>(std::move(spec));
+std::vector<std::shared_ptr<Job>> Scheduler::submit(std::vector<JobSpec> specs) {
   const std::lock_guard lock(impl_->mutex);
-  const auto n = static_cast<size_t>(std::count_if(impl_->queue.begin(), impl_->queue.end(), [](const auto& j) { return !j->spec.is_internal; }));
-  if (impl_->is_stopping || n >= impl_->options.max_queued) return nullptr;
-  impl_->queue.push_back(job);
+  const size_t lane = specs.at(0).lane;
+  std::set<uint64_t> waiting;
+  for (const auto& job : impl_->queue)
+    if (!job->spec.is_internal && job->spec.lane == lane) waiting.insert(job->request);
+  const size_t n_free = impl_->options.n_places - impl_->lanes[lane].n_live;
+  if (impl_->is_stopping || waiting.size() >= impl_->options.max_queued + n_free) return {};
+  std::vector<std::shared_ptr<Job>> jobs;
+  const uint64_t request = ++impl_->n_requests;
+  for (JobSpec& spec : specs) jobs.push_back(std::make_shared<Job>(std::move(spec), request));
+  impl_->queue.insert(impl_->queue.end(), jobs.begin(), jobs.end());
   impl_->wake.notify_all();
-  return job;
+  return jobs;
+}
+
+std::shared_ptr<Job> Scheduler::submit(JobSpec spec) {
+  std::vector<JobSpec> one;
+  one.push_back(std::move(spec));
+  const auto jobs = submit(std::move(one));
+  return jobs.empty() ? nullptr : jobs[0];
 }
 
 size_t Scheduler::n_queued() const {

@@ -165,5 +165,68 @@ TEST(Scheduler, AShadowOfItselfAgrees) {
   EXPECT_EQ(metrics.value(Metric::kShadowLogprobDifference), 0);
 }
 
+JobSpec endless(const std::string& prompt, size_t n, size_t lane = 0) {
+  JobSpec s = spec_of(prompt, n, 1);
+  s.ignore_end = true;
+  s.lane = lane;
+  return s;
+}
+
+Scheduler make_two(const SchedulerOptions& options, Metrics& metrics) {
+  const LaneModel same = {"grain", bundled().engine.get(), bundled().tokenizer.get()};
+  return Scheduler({same, {"base", same.engine, same.tokenizer}}, options, bundled().pool, metrics);
+}
+
+TEST(Fairness, PromptsShareAStep) {
+  using Shares = std::vector<size_t>;
+  EXPECT_EQ(shares_of(Shares{}, 256), Shares{});
+  EXPECT_EQ(shares_of(Shares{1000}, 256), Shares{256});
+  EXPECT_EQ(shares_of(Shares{4000, 10, 4000}, 256), (Shares{123, 10, 123}));
+  EXPECT_EQ(shares_of(Shares{20, 30, 40}, 256), (Shares{20, 30, 40}));
+  EXPECT_EQ(shares_of(Shares{5, 5, 5}, 2), (Shares{1, 1, 0})) << "who came first";
+}
+
+// A request of many choices fills the places, and gives each place that comes free to others first.
+TEST(Fairness, ManyChoicesHoldUpNobody) {
+  Metrics metrics;
+  Scheduler s = make(2, metrics, 2);
+  const auto many = s.submit(std::vector<JobSpec>(8, endless("The", 150)));
+  ASSERT_EQ(many.size(), 8u) << "one request, whatever the queue holds";
+  while (s.n_running() < 2) std::this_thread::yield();
+  const auto one = s.submit(endless("A dog", 3));
+  ASSERT_TRUE(one);
+  EXPECT_EQ(wait_for(*one).ids.size(), 3u);
+  EXPECT_GT(many[0]->n_generated(), 0u);
+  EXPECT_EQ(many[7]->n_generated(), 0u);
+  for (const auto& job : many) job->cancel();
+}
+
+TEST(Fairness, AQueueIsOneModelsOwn) {
+  Metrics metrics;
+  Scheduler s = make_two({.n_places = 1, .max_queued = 0, .context = 200}, metrics);
+  const auto running = s.submit(endless("The", 190));
+  ASSERT_TRUE(running) << "a free place needs no queue";
+  EXPECT_EQ(s.submit(endless("The", 5)), nullptr);
+  const auto other = s.submit(endless("The", 5, 1));
+  ASSERT_TRUE(other);
+  EXPECT_EQ(wait_for(*other).ids.size(), 5u);
+  running->cancel();
+}
+
+TEST(Fairness, NobodyWaitsForTheShadow) {
+  Metrics metrics;
+  Scheduler s = make_two({.n_places = 1, .context = 200, .shadow_share = 1}, metrics);
+  const auto first = s.submit(endless("The", 190, 1));
+  for (int i = 0; i < 3; ++i) wait_for(*s.submit(endless("Once", 2)));
+  const auto second = s.submit(endless("The", 150, 1));
+  ASSERT_FALSE(first->is_cancelled());
+  wait_for(*first);
+  ASSERT_TRUE(second->next(60));
+  EXPECT_EQ(metrics.value(Metric::kShadowTokens), 0) << "replies to look at came before this request";
+  second->cancel();
+  for (int i = 0; i < 2000 && (s.n_running() > 0 || s.n_queued() > 0); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_EQ(metrics.value(Metric::kShadowTokens), 6);
+}
+
 }  // namespace
 }  // namespace tsubu::serve

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "base/error.h"
 #include "base/progress.h"
@@ -27,9 +28,21 @@ std::vector<double> awq_scales(std::span<const double> magnitude, double alpha) 
 
 // The type a weight will have, when it is one that rounds whole rows of it.
 const TypeInfo* target_type(const EditableModel& model, const AwqOptions& options, const std::string& name) {
-  const TypeInfo* type = options.type_of(name);
+  const TypeInfo* type = options.type_of ? options.type_of(name) : nullptr;
   if (!type || !type->is_quantized || !kernels().encode[type->index]) return nullptr;
   return model.tensor(name).n_cols() % type->block_len == 0 ? type : nullptr;
+}
+
+// How a weight will be rounded, if it will.
+std::optional<RoundingTarget> rounding_target(const EditableModel& model, const AwqOptions& options, const std::string& name) {
+  if (options.rounding_of) {
+    RowRounding round = options.rounding_of(name);
+    if (!round) return {};
+    return RoundingTarget{nullptr, options.importance, std::move(round)};
+  }
+  const TypeInfo* type = target_type(model, options, name);
+  if (!type) return {};
+  return RoundingTarget{type, options.importance};
 }
 
 struct Target {
@@ -40,8 +53,8 @@ struct Target {
 std::vector<Target> targets_of(const EditableModel& model, const LinearGroup& group, const AwqOptions& options) {
   std::vector<Target> targets;
   for (const std::string& linear : group.linears)
-    if (const TypeInfo* type = target_type(model, options, linear))
-      targets.push_back({sample_rows(model.tensor(linear), options.max_rows), {type, options.importance}});
+    if (std::optional<RoundingTarget> rounding = rounding_target(model, options, linear))
+      targets.push_back({sample_rows(model.tensor(linear), options.max_rows), std::move(*rounding)});
   return targets;
 }
 
@@ -50,7 +63,7 @@ void note_unrounded(const EditableModel& model, const std::vector<LinearGroup>& 
   size_t without = 0;
   for (const LinearGroup& group : groups)
     without += std::none_of(group.linears.begin(), group.linears.end(),
-                            [&](const std::string& name) { return target_type(model, options, name); });
+                            [&](const std::string& name) { return rounding_target(model, options, name).has_value(); });
   if (without > 0)
     report.notes.push_back(fmt::format("{} of {} groups were left alone: none of their matrices gets a quantized type",
                                        without, groups.size()));

@@ -15,6 +15,8 @@ namespace tsubu {
 
 struct AwqOptions {
   std::function<const TypeInfo*(const std::string& name)> type_of;  // of a matrix in the quantized model; nullptr: none
+  // Where the model gets formats that are no types: how a matrix is rounded, empty for one that is not. Clipping needs types.
+  std::function<RowRounding(const std::string& name)> rounding_of;
   bool importance = true;                                           // rounding will have an importance matrix
   int n_grid = 20;                                                  // α = 0, 1/n … (n-1)/n
   size_t max_rows = 512;                                            // of each matrix in the search

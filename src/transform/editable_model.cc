@@ -13,7 +13,7 @@ constexpr uint64_t kColumnsAtOnce = 16;  // a cache line of floats
 
 }  // namespace
 
-EditableModel::EditableModel(const Model& source) {
+EditableModel::EditableModel(const Model& source, std::string folder) : folder_(std::move(folder)) {
   architecture_ = &source.architecture();
   hparams_ = source.hparams();
   tensors_ = source.tensors();
@@ -25,16 +25,27 @@ EditableModel::EditableModel(const Model& source) {
   files_ = source.files();
 }
 
+namespace {
+
+std::span<float> as_floats(std::span<std::byte> bytes) {
+  return {reinterpret_cast<float*>(bytes.data()), bytes.size() / sizeof(float)};
+}
+
+}  // namespace
+
+std::span<float> EditableModel::allocate(const std::string& name, uint64_t n) {
+  return as_floats(edited_.emplace(name, ScratchMemory(n * sizeof(float), folder_)).first->second.bytes());
+}
+
 std::span<float> EditableModel::floats(const std::string& name) {
-  if (const auto it = edited_.find(name); it != edited_.end()) return it->second;
+  if (const auto it = edited_.find(name); it != edited_.end()) return as_floats(it->second.bytes());
   const ModelTensor& found = tensor(name);
-  std::vector<float>& values = edited_[name];
-  values.resize(found.n_elements());
+  const std::span<float> values = allocate(name, found.n_elements());
   found.read_rows(0, found.n_rows(), values.data());
   TensorSpec spec = found.spec();
   spec.computed.clear();
   tensors_[static_cast<size_t>(&found - tensors_.data())] =
-      ModelTensor(std::move(spec), type_named("F32"), std::as_bytes(std::span(values)));
+      ModelTensor(std::move(spec), type_named("F32"), std::as_bytes(values));
   return values;
 }
 
@@ -57,6 +68,7 @@ void EditableModel::edit_rows(const std::string& name, ThreadPool& pool, const C
 void EditableModel::edit_columns(const std::string& name, ThreadPool& pool, const Change& change) {
   const std::span<float> values = floats(name);
   const uint64_t n_cols = tensor(name).n_cols(), n_rows = tensor(name).n_rows();
+  const uint64_t matrix_rows = n_rows / tensor(name).n_matrices();
   std::vector<std::vector<double>> scratch(static_cast<size_t>(pool.size()),
                                            std::vector<double>(n_rows * kColumnsAtOnce));
   pool.parallel_for((n_cols + kColumnsAtOnce - 1) / kColumnsAtOnce, [&](size_t item, int worker) {
@@ -64,7 +76,8 @@ void EditableModel::edit_columns(const std::string& name, ThreadPool& pool, cons
     const uint64_t first = item * kColumnsAtOnce, n = std::min(kColumnsAtOnce, n_cols - first);
     for (uint64_t r = 0; r < n_rows; ++r)
       for (uint64_t c = 0; c < n; ++c) columns[c * n_rows + r] = static_cast<double>(values[r * n_cols + first + c]);
-    for (uint64_t c = 0; c < n; ++c) change(first + c, {columns + c * n_rows, n_rows});
+    for (uint64_t c = 0; c < n; ++c)
+      for (uint64_t r = 0; r < n_rows; r += matrix_rows) change(first + c, {columns + c * n_rows + r, matrix_rows});
     for (uint64_t r = 0; r < n_rows; ++r)
       for (uint64_t c = 0; c < n; ++c) values[r * n_cols + first + c] = static_cast<float>(columns[c * n_rows + r]);
   });
@@ -79,11 +92,10 @@ bool EditableModel::untie_head() {
   TensorSpec spec = tensor(head->weight).spec();
   spec.name = "output.weight";
   spec.role = Role::kOutput;
-  std::vector<float>& values = edited_[spec.name];
-  values.resize(tensor(head->weight).n_elements());
+  const std::span<float> values = allocate(spec.name, tensor(head->weight).n_elements());
   tensor(head->weight).read_rows(0, tensor(head->weight).n_rows(), values.data());
   head->weight = spec.name;
-  tensors_.emplace_back(std::move(spec), type_named("F32"), std::as_bytes(std::span(values)));
+  tensors_.emplace_back(std::move(spec), type_named("F32"), std::as_bytes(values));
   hparams_.tied_embeddings = false;
   return true;
 }

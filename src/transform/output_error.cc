@@ -1,7 +1,6 @@
 #include "transform/output_error.h"
 
 #include <algorithm>
-#include <functional>
 
 #include "kernel/kernels.h"
 
@@ -45,12 +44,20 @@ SampledRows sample_rows(const ModelTensor& tensor, size_t at_most) {
 double scaled_rounding_error(const SampledRows& rows, const RoundingTarget& target, const Activations& activations,
                              std::span<const double> scales, ThreadPool& pool) {
   const size_t n = rows.n_cols;
-  const TypeInfo& type = *target.type;
   std::vector<float> importance(target.importance ? n : 0), scale(n);
   for (size_t c = 0; c < n; ++c) {
     scale[c] = static_cast<float>(scales[c]);
     if (target.importance) importance[c] = static_cast<float>(activations.mean_squares[c] / (scales[c] * scales[c]));
   }
+  if (target.round) {
+    std::vector<float> scaled(rows.values.size()), rounded(rows.values.size());
+    for (size_t i = 0; i < scaled.size(); ++i) scaled[i] = rows.values[i] * scale[i % n];
+    target.round(scaled.data(), rows.n_rows, n, importance, rounded.data(), pool);
+    return quadratic_form(rows, activations, pool, [&](size_t row, float* d) {
+      for (size_t c = 0; c < n; ++c) d[c] = rounded[row * n + c] / scale[c] - rows.values[row * n + c];
+    });
+  }
+  const TypeInfo& type = *target.type;
   return quadratic_form(rows, activations, pool, [&](size_t row, float* d) {
     thread_local std::vector<std::byte> blocks;
     blocks.resize(n / type.block_len * type.block_bytes);

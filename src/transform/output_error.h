@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,10 +23,16 @@ struct SampledRows {
 };
 SampledRows sample_rows(const ModelTensor& tensor, size_t at_most);
 
-// How rounding happens: the type's own search, with or without the weights of an importance matrix.
+// Rounds rows of a matrix, (n_rows, n_cols), to the values that a decoder would give. importance: by column, or empty.
+using RowRounding = std::function<void(const float* rows, size_t n_rows, size_t n_cols, std::span<const float> importance,
+                                       float* out, ThreadPool& pool)>;
+
+// How rounding happens: the type's own search, with or without the weights of an importance matrix; of a format that is no
+// type, a function.
 struct RoundingTarget {
   const TypeInfo* type = nullptr;
   bool importance = true;
+  RowRounding round = {};  // instead of the type's
 };
 
 // The error of all rows, estimated from the sampled ones, when columns are scaled by `scales` before rounding and back

@@ -22,18 +22,36 @@ std::string kind_of(const Orthogonal& q) {
                    : fmt::format("random Hadamard matrix of {} = {} × {}", q.n(), q.n() / base, base);
 }
 
-// Which values are the residual stream: what embeddings and additions to it make.
+// Which values are the residual stream: what embeddings and additions to it make, and what is added to it.
 std::vector<bool> stream_values(const Graph& graph) {
   std::vector<bool> in_stream(graph.widths.size());
   const auto is = [&](ValueId v) { return in_stream[static_cast<size_t>(v)]; };
-  for (const Op& op : graph.ops) {
-    const bool continues = (op.kind == OpKind::kAdd || op.kind == OpKind::kAddPosition) &&
-                           std::any_of(op.inputs.begin(), op.inputs.end(), is);
-    if (op.kind != OpKind::kEmbed && !continues) continue;
-    in_stream[static_cast<size_t>(op.output)] = true;
-    for (ValueId v : op.inputs) in_stream[static_cast<size_t>(v)] = true;
+  for (bool grows = true; grows;) {
+    grows = false;
+    const auto mark = [&](ValueId v) {
+      grows = grows || !is(v);
+      in_stream[static_cast<size_t>(v)] = true;
+    };
+    for (const Op& op : graph.ops) {
+      const bool continues = (op.kind == OpKind::kAdd || op.kind == OpKind::kAddPosition) &&
+                             (is(op.output) || std::any_of(op.inputs.begin(), op.inputs.end(), is));
+      if (op.kind != OpKind::kEmbed && !continues) continue;
+      mark(op.output);
+      for (ValueId v : op.inputs) mark(v);
+    }
   }
   return in_stream;
+}
+
+// The linear of experts whose outputs a sum by weights adds up, when nothing else reads them.
+const Op* summed_experts(const Graph& graph, const Op& sum) {
+  const Op* writer = nullptr;
+  size_t n_readers = 0;
+  for (const Op& op : graph.ops) {
+    if (op.output == sum.inputs[0]) writer = &op;
+    n_readers += std::find(op.inputs.begin(), op.inputs.end(), sum.inputs[0]) != op.inputs.end();
+  }
+  return writer && writer->kind == OpKind::kExpertLinear && n_readers == 1 ? writer : nullptr;
 }
 
 // What R1 does to the weights of one graph.
@@ -63,17 +81,19 @@ Plan make_plan(const Model& model) {
     const bool reads = std::any_of(op.inputs.begin(), op.inputs.end(), is_stream);
     const bool reads_norm =
         std::any_of(op.inputs.begin(), op.inputs.end(), [&](ValueId v) { return norm_of.contains(v); });
-    if (reads_norm && op.kind != OpKind::kLinear) refuse(model, op, "something else than a linear reads a norm");
+    if (reads_norm && !is_linear(op)) refuse(model, op, "something else than a linear reads a norm");
     if (is_stream(op.output)) {
       plan.width = graph.widths[static_cast<size_t>(op.output)];
       if (op.kind == OpKind::kEmbed || op.kind == OpKind::kAddPosition)
         plan.tables.push_back(&op);
       else if (op.kind == OpKind::kLinear)
         plan.writers.push_back(&op);
+      else if (const Op* experts = op.kind == OpKind::kExpertSum ? summed_experts(graph, op) : nullptr)
+        plan.writers.push_back(experts);
       else if (op.kind != OpKind::kAdd)
         refuse(model, op, "something else than a linear writes the stream");
     }
-    if (op.kind == OpKind::kLinear && (reads || reads_norm)) {
+    if (is_linear(op) && (reads || reads_norm)) {
       plan.readers.emplace_back(&op, reads_norm ? norm_of.at(op.inputs[0])->weight : std::string());
     } else if (reads && op.kind == OpKind::kRmsNorm && op.head_dim == 0) {
       norm_of[op.output] = &op;

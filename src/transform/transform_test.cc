@@ -140,6 +140,22 @@ TEST_P(EveryArchitecture, TheResidualStreamTurnsUnderRmsNorms) {
   for (double gain : result.model->vector("blk.0.ffn_norm.weight")) EXPECT_EQ(gain, 1.0);
 }
 
+// Experts read the norm that the router reads; what they write is added up by weights before it joins the stream, in
+// DeepSeek's with the output of an expert of all tokens.
+TEST(Transform, TheResidualStreamOfMixturesTurns) {
+  for (auto* make : {tiny_mixtral, tiny_qwen3moe, tiny_gpt_oss, tiny_deepseek2, tiny_deepseek3}) {
+    const TemporaryFolder folder;
+    make().write(folder.path().string());
+    const auto model = Model::open(folder.path().string());
+    const Corpus corpus = random_corpus(257);
+    ThreadPool pool(2);
+    const TransformResult result = apply_transforms(*model, {"rotate-residual"}, options_for(corpus), pool);
+    EXPECT_LT(logit_difference(*model, *result.model, random_tokens(20, 257, 9)), 2e-5) << model->hparams().architecture;
+    for (const char* name : {"blk.1.ffn_gate_exps.weight", "blk.1.ffn_down_exps.weight", "blk.1.ffn_gate_inp.weight"})
+      EXPECT_TRUE(has_changed(*model, *result.model, name)) << name;
+  }
+}
+
 // 32 columns, so that Q4_0 fits and AWQ has something to choose.
 RandomModelOptions wide(bool gpt2) {
   RandomModelOptions o;

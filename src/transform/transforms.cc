@@ -48,6 +48,21 @@ constexpr Transform kTransforms[] = {
 
 std::span<const Transform> transforms() { return kTransforms; }
 
+std::vector<std::string> transforms_named(const std::vector<std::string>& words) {
+  std::vector<std::string> names;
+  for (const std::string& word : words) {
+    const size_t before = names.size();
+    for (const Transform& t : transforms())
+      if (t.name == word || (word == "rotate" && t.name.starts_with("rotate-")) || (word == "smooth" && t.name == "smoothquant"))
+        names.emplace_back(t.name);
+    if (names.size() > before) continue;
+    std::string known = "rotate, smooth";
+    for (const Transform& t : transforms()) known += fmt::format(", {}", t.name);
+    fail(ExitCode::kUsage, "unknown transform '{}': expected one of {}", word, known);
+  }
+  return names;
+}
+
 TransformResult apply_transforms(const Model& model, const std::vector<std::string>& names,
                                  const TransformOptions& options, ThreadPool& pool) {
   for (const std::string& name : names)
@@ -55,7 +70,7 @@ TransformResult apply_transforms(const Model& model, const std::vector<std::stri
       fail(ExitCode::kUsage, "unknown transform '{}'", name);
   if (names.empty()) fail(ExitCode::kUsage, "transform: nothing to do: expected one of the transforms (see --help)");
   TransformResult result;
-  result.model = std::make_unique<EditableModel>(model);
+  result.model = std::make_unique<EditableModel>(model, options.folder);
   std::vector<std::string> done;
   for (const Transform& transform : transforms()) {
     if (std::find(names.begin(), names.end(), transform.name) == names.end()) continue;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct TransformOptions {
   AwqOptions awq;
   std::optional<double> smoothquant_alpha;
   uint64_t seed = 1;
+  std::string folder;  // of the changed weights (editable_model.h); empty: memory
 };
 
 struct Transform {
@@ -32,6 +34,10 @@ struct Transform {
   bool keeps_function;  // logits stay the same within rounding to F32
   void (*apply)(EditableModel& model, const TransformOptions& options, ThreadPool& pool, TransformReport& report);
 };
+
+// Names of the list for the words that people use: "rotate" is both rotations, "smooth" is smoothquant. Throws
+// Error(kUsage) with what there is.
+std::vector<std::string> transforms_named(const std::vector<std::string>& words);
 
 // In the order in which they are applied when several are asked for.
 std::span<const Transform> transforms();

@@ -99,7 +99,12 @@ class ScaleDescent : public GradientSink {
  public:
   ScaleDescent(const Model& model, const std::map<std::string, EncodedTensor>& encoded, const Corpus& corpus,
                const ScaleDescentOptions& options, ThreadPool& pool)
-      : model_(model), corpus_(corpus), options_(options), pool_(pool), teacher_(model, pool), student_(model, pool) {
+      : model_(model),
+        corpus_(corpus),
+        options_(options),
+        pool_(pool),
+        teacher_(options.teacher ? *options.teacher : model, pool),
+        student_(model, pool) {
     std::map<std::string, bool> used;  // by an operation whose parameters move
     for (const Op& op : model.graph().ops)
       if (op.kind == OpKind::kLinear || op.kind == OpKind::kRmsNorm || op.kind == OpKind::kLayerNorm)

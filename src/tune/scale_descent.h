@@ -29,6 +29,7 @@ struct ScaleDescentOptions {
   double held_out = 0.125;         // share of the windows that only judge
   uint64_t judged_tokens = 1 << 13;
   bool gains = true;               // of norms too
+  const Model* teacher = nullptr;  // what the divergence is from; nullptr: the float model itself
 };
 
 // A tensor of the quantized model: bytes in GGUF's order, of another type than the float model's.

@@ -150,6 +150,35 @@ def mixture(name):
             same_logits(f"{name} {method} {to}", weights_alone(out), WORK / "decoded", 2e-2)
 
 
+def block_fp8(name):
+    """The published form of DeepSeek V3: every linear of the blocks in FP8, 128 x 128 weights under a scale; kv_b_proj as well,
+    whose rows are keys and values of heads."""
+    out, block = WORK / f"{name}-block-fp8", 128
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(TINY / name, out)
+    tensors, truth = {}, {}
+    for module, w in load_file(TINY / name / "model.safetensors").items():
+        if not module.endswith("_proj.weight") and not module.endswith("_with_mqa.weight"):
+            tensors[module] = w
+            continue
+        rows, cols = w.shape
+        padded = torch.zeros(-(-rows // block) * block, -(-cols // block) * block)
+        padded[:rows, :cols] = w.float()
+        tiles = padded.reshape(padded.shape[0] // block, block, padded.shape[1] // block, block)
+        scale = tiles.abs().amax((1, 3)) / 448
+        full = scale.repeat_interleave(block, 0).repeat_interleave(block, 1)[:rows, :cols]
+        codes = (w.float() / full).to(torch.float8_e4m3fn)
+        tensors[module], tensors[module + "_scale_inv"] = codes, scale
+        truth[module] = (codes.float() * full).to(torch.bfloat16).float()
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((out / "config.json").read_text())
+    config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [block, block]}
+    (out / "config.json").write_text(json.dumps(config))
+    ours = floats(out)
+    bad = [m for m in truth if not torch.equal(truth[m], ours[m])]
+    check(f"{name}: block FP8 as published", truth and not bad, f"{len(truth)} modules {bad[:2]}")
+
+
 def weights_alone(directory):
     """A copy whose configuration rounds no activations."""
     out = WORK / "weights-alone"
@@ -164,7 +193,8 @@ def weights_alone(directory):
 
 WORK.mkdir(parents=True, exist_ok=True)
 transformers.utils.logging.disable_progress_bar()
-for model, compare in (("gpt-oss", gpt_oss), ("gpt-oss-truncate", gpt_oss), ("mixtral", mixture), ("mixtral-4", mixture), ("qwen3moe", mixture)):
+for model, compare in (("gpt-oss", gpt_oss), ("gpt-oss-truncate", gpt_oss), ("mixtral", mixture), ("mixtral-4", mixture), ("qwen3moe", mixture),
+                       ("deepseek3", mixture), ("deepseek2-lite", mixture), ("deepseek3", block_fp8)):
     if (TINY / model).exists():
         compare(model)
     else:

@@ -155,6 +155,13 @@ def model_list(spm, gpt2, qwen):
                       max_position_embeddings=1024)
     gpt_oss_shape = decoder(head_dim=32, num_local_experts=8, num_experts_per_tok=3, sliding_window=64, **untied)
     yarn_whole = rope("yarn", 4.0, original_max_position_embeddings=256, truncate=False)
+    deepseek_v2 = (t.DeepseekV2Config, t.DeepseekV2ForCausalLM)
+    deepseek_v3 = (t.DeepseekV3Config, t.DeepseekV3ForCausalLM)
+    latent = dict(hidden_size=256, intermediate_size=512, num_attention_heads=8, num_key_value_heads=8,
+                  max_position_embeddings=1024, kv_lora_rank=64,
+                  qk_nope_head_dim=32, qk_rope_head_dim=16, v_head_dim=48, moe_intermediate_size=128, rope_theta=10000.0,
+                  num_hidden_layers=3, first_k_dense_replace=1)
+    yarn_scores = rope("yarn", 4.0, original_max_position_embeddings=256, mscale=0.707, mscale_all_dim=0.707)
     f32, bf16 = {"dtype": torch.float32}, {"dtype": torch.bfloat16}
     return [
         ("llama", spm, llama, decoder(**untied), f32),
@@ -211,6 +218,22 @@ def model_list(spm, gpt2, qwen):
         ("gpt-oss", gpt4o, gpt_oss, {**gpt_oss_shape, **yarn_whole},
          {**f32, "other": "it rounds the ends of YaRN's ramp"}),
         ("gpt-oss-truncate", gpt4o, gpt_oss, {**gpt_oss_shape, **yarn}, bf16),
+        ("deepseek2-lite", qwen, deepseek_v2,
+         dict(latent, q_lora_rank=None, n_routed_experts=8, num_experts_per_tok=3, n_shared_experts=2, **untied), f32),
+        ("deepseek2-yarn", qwen, deepseek_v2,
+         {**dict(latent, q_lora_rank=128, n_routed_experts=8, num_experts_per_tok=3, n_shared_experts=2,
+                 routed_scaling_factor=2.0, **untied), **yarn_scores}, f32),
+        ("deepseek2-groups", qwen, deepseek_v2,
+         dict(latent, q_lora_rank=128, n_routed_experts=12, num_experts_per_tok=3, n_shared_experts=1, n_group=4, topk_group=2,
+              topk_method="group_limited_greedy", routed_scaling_factor=4.0, **untied),
+         {**bf16, "other": "a group counts by its two best experts, in DeepSeek V2 by its best"}),
+        ("deepseek3", qwen, deepseek_v3,
+         dict(latent, q_lora_rank=128, n_routed_experts=16, num_experts_per_tok=4, n_shared_experts=1, n_group=4, topk_group=2,
+              routed_scaling_factor=2.5, **untied), f32),
+        ("deepseek3-yarn", qwen, deepseek_v3,
+         {**dict(latent, q_lora_rank=128, n_routed_experts=16, num_experts_per_tok=4, n_shared_experts=2, n_group=1,
+                 topk_group=1, norm_topk_prob=False, first_k_dense_replace=2, **untied),
+          **rope("yarn", 40.0, original_max_position_embeddings=64, mscale=1.0, mscale_all_dim=1.0)}, bf16),
         ("gpt2", gpt2, gpt, dict(n_embd=256, n_layer=2, n_head=8, n_positions=1024), f32),
         ("gpt2-inner", gpt2, gpt, dict(n_embd=128, n_layer=2, n_head=2, n_positions=1024, n_inner=320), f32),
     ]
@@ -218,6 +241,9 @@ def model_list(spm, gpt2, qwen):
 
 def randomize(model, generator):
     """Weights with gain ~1, norms around 1, biases that matter."""
+    for name, b in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            b.copy_(0.1 * torch.randn(b.shape, generator=generator))
     for name, p in model.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
         if p.dim() == 1 and "Gemma" in type(model).__name__:

@@ -78,6 +78,26 @@ double log_sum_exp(const float* x, size_t n) {
   return static_cast<double>(max) + __builtin_log(sums[0]);
 }
 
+double kl_divergence(const float* base, double base_sum, const float* candidate, double candidate_sum, size_t n) {
+  const auto upper = static_cast<float>(base_sum);
+  const F high = Lanes::set1(upper), low = Lanes::set1(static_cast<float>(base_sum - static_cast<double>(upper)));
+  const F shift = Lanes::set1(static_cast<float>(base_sum - candidate_sum));
+  const F most = Lanes::set1(1e30f), least = Lanes::set1(-1e30f);
+  double sums[kLanes] = {};
+  for (size_t i = 0; i < n; i += kStep) {
+    const F b = i + kStep <= n ? Lanes::load(base + i) : load_part(base + i, n - i, kMinusInfinity);
+    const F c = i + kStep <= n ? Lanes::load(candidate + i) : load_part(candidate + i, n - i, 0.0f);
+    const F p = exp(Lanes::sub(Lanes::sub(b, high), low));
+    const F difference = Lanes::max(Lanes::min(Lanes::sub(Lanes::sub(b, c), shift), most), least);  // finite: 0 · it is 0
+    float terms[kLanes];
+    Lanes::store(terms, Lanes::mul(p, difference));
+    for (size_t l = 0; l < kStep; ++l) sums[l] += static_cast<double>(terms[l]);
+  }
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int l = 0; l < width; ++l) sums[l] += sums[l + width];
+  return sums[0] > 0 ? sums[0] : 0.0;
+}
+
 }  // namespace
 
 void fill_elementwise_kernels(Kernels& k) {
@@ -87,6 +107,7 @@ void fill_elementwise_kernels(Kernels& k) {
   k.gelu = gelu;
   k.softmax = softmax;
   k.log_sum_exp = log_sum_exp;
+  k.kl_divergence = kl_divergence;
 }
 
 }  // namespace tsubu::TSUBU_ISA

@@ -5,6 +5,10 @@
 
 #include "codec/packed.h"
 #include "kernel/byte_lanes.h"
+#if defined(TSUBU_ISA_AVX512)
+#include "kernel/wide_rows_avx512.h"
+#include "kernel/wide_tiles_avx512.h"
+#endif
 
 namespace tsubu::TSUBU_ISA {
 
@@ -41,6 +45,20 @@ TSUBU_INLINE float magnitude(const float* x) {
   return L::hmax(most);
 }
 
+// The first of the values with the largest magnitude.
+TSUBU_INLINE float extreme_of_256(const float* x) {
+  F most = L::zero(), least = L::zero();
+  for (size_t i = 0; i < 256; i += kLanes) {
+    most = L::max(most, L::load(x + i));
+    least = L::max(least, L::neg(L::load(x + i)));
+  }
+  const float up = L::hmax(most), down = L::hmax(least);
+  if (up != down) return up > down ? up : -down;
+  for (size_t j = 0; j < 256; ++j)
+    if (x[j] == up || x[j] == -up) return x[j];
+  return 0.0f;
+}
+
 void encode_q8_0(const float* x, size_t n, int8_t* codes, int32_t* sums, float* scales) {
   for (size_t i = 0; i < n; i += 32) {
     const float amax = magnitude<32>(x + i);
@@ -51,10 +69,7 @@ void encode_q8_0(const float* x, size_t n, int8_t* codes, int32_t* sums, float* 
 
 void encode_q8_k(const float* x, size_t n, int8_t* codes, int32_t* sums, float* scales) {
   for (size_t i = 0; i < n; i += 256) {
-    const float amax = magnitude<256>(x + i);
-    float extreme = 0.0f;
-    for (size_t j = 0; j < 256 && extreme == 0.0f; ++j)
-      if (x[i + j] == amax || x[i + j] == -amax) extreme = x[i + j];
+    const float extreme = extreme_of_256(x + i);
     const float to_code = extreme != 0.0f ? -127.0f / extreme : 0.0f;
     scales[i / 256] = extreme != 0.0f ? 1.0f / to_code : 0.0f;
     encode_block<256>(x + i, codes + i, sums + i / 16, to_code);
@@ -127,15 +142,15 @@ struct SixteenRows {
   TSUBU_INLINE const Block& block(size_t r, size_t b) const {
     return reinterpret_cast<const Block*>(rows + r * row_bytes)[b];
   }
-  // Some blocks further on in the row, behind its end in the next sixteen rows. b: the last block that is about to be read.
-  TSUBU_INLINE size_t ahead(size_t b, size_t n_blocks) const {
-    constexpr size_t kBytesAhead = 320;
-    const size_t to = b * sizeof(Block) + kBytesAhead;
-    return to < n_blocks * sizeof(Block) ? to : kPackedRows * row_bytes + to - n_blocks * sizeof(Block);
-  }
-  TSUBU_INLINE void fetch(size_t r, size_t offset) const {
-#pragma GCC unroll 4
-    for (size_t i = 0; i < sizeof(Block); i += 64) __builtin_prefetch(rows + r * row_bytes + offset + i);
+  // The sixteen rows after these are fetched on the way, in the order of their bytes: streams of single rows would be too
+  // many for the machine's own prefetcher, and too short.
+  // Row r's share for n blocks from b on.
+  TSUBU_INLINE void fetch(size_t r, size_t b, size_t n) const {
+    const size_t n_lines = (n * sizeof(Block) * kPackedRows + 63) / 64;
+    const std::byte* next = rows + kPackedRows * row_bytes + b * kPackedRows * sizeof(Block);
+#pragma GCC unroll 8
+    for (size_t line = 0; line + kPackedRows <= n_lines; line += kPackedRows) __builtin_prefetch(next + (line + r) * 64, 0, 2);
+    if (r < n_lines % kPackedRows) __builtin_prefetch(next + (n_lines / kPackedRows * kPackedRows + r) * 64, 0, 2);
   }
   TSUBU_INLINE F add(F y, size_t b, I sum, I min_sum, float scale) const {
     const F x = L::set1(scale);
@@ -154,10 +169,9 @@ struct SixteenRows {
       I sums[kPackedRows], min_sums[kPackedRows];
       const int8_t* codes = x.codes + 256 * b;
       const I of_16 = L::load_i(x.sums + 16 * b);
-      const size_t next = ahead(b, n_blocks);
       for (size_t r = 0; r < kPackedRows; ++r) {
         const Block& from = block(r, b);
-        fetch(r, next);
+        fetch(r, b, 1);
         I scale, min = L::set1_i(0);
         P::template scales<Bytes>(from, scale, min);
         I acc = add_chunk<P, Block, 0>(L::set1_i(0), from, scale, codes);
@@ -185,11 +199,10 @@ struct SixteenRows {
     for (size_t b = 0; b < n_blocks; b += 2) {
       const size_t next = b + 1 < n_blocks ? b + 1 : b;
       const V codes = Bytes::load_halves(x.codes + 32 * b, x.codes + 32 * next);
-      const size_t fetched = ahead(next, n_blocks);
       I sums[kPackedRows], first, second;
 #pragma GCC unroll 16
       for (size_t r = 0; r < kPackedRows; ++r) {
-        fetch(r, fetched);
+        fetch(r, b, 2);
         sums[r] = Bytes::dot4(L::set1_i(0), P::template codes<Bytes>(block(r, b), block(r, next)), codes);
       }
       B::half_sums16(sums, first, second);
@@ -199,6 +212,41 @@ struct SixteenRows {
     return y;
   }
 };
+
+#if defined(TSUBU_ISA_AVX512)
+// SixteenRows::super_blocks for types with a WideForm: the same numbers by fewer instructions.
+template <class C>
+F wide_super_blocks(const SixteenRows<C, Bytes>& rows, const Int8Rows& x, size_t n_blocks) {
+  using P = PackedForm<C>;
+  constexpr size_t kMins = WideForm<C>::kMins;
+  I index[4];
+  for (int j = 0; j < 4; ++j) index[j] = L::load_i(reinterpret_cast<const int32_t*>(kWideIndex<C>.v[j]));
+  F y = L::zero();
+  for (size_t b = 0; b < n_blocks; ++b) {
+    const WideToken<C> token(x.codes + 256 * b, x.sums + 16 * b);
+    I sums[kPackedRows];
+    uint8_t mins[kPackedRows * kMins + 1];
+    uint32_t halves[kPackedRows];
+    for (size_t r = 0; r < kPackedRows; ++r) {
+      const auto& block = rows.block(r, b);
+      rows.fetch(r, b, 1);
+      sums[r] = wide_sums<C>(block, token, index, mins + r * kMins);
+      if constexpr (P::kHasMins)
+        __builtin_memcpy(&halves[r], &block.d, 4);
+      else
+        halves[r] = P::d(block);
+    }
+    const I d = L::load_i(reinterpret_cast<const int32_t*>(halves));
+    const F scale = L::set1(x.scales[b]);
+    y = L::fma(L::to_float(Bytes::sums16(sums)), L::mul(low_halves(d), scale), y);
+    if constexpr (P::kHasMins) {
+      const F offset = high_halves(Bytes::bit_xor(d, L::set1_i(static_cast<int32_t>(0x80000000u))));
+      y = L::fma(L::to_float(wide_min_sums<C>(mins, token)), L::mul(offset, scale), y);
+    }
+  }
+  return y;
+}
+#endif
 
 template <class B>
 constexpr bool has_sixteen_rows() {
@@ -211,10 +259,14 @@ void dot_rows(const std::byte* rows, size_t row_bytes, size_t n_rows, const Int8
   if constexpr (has_sixteen_rows<Bytes>()) {
     for (; r + kPackedRows <= n_rows; r += kPackedRows) {
       const SixteenRows<C, Bytes> sixteen{rows + r * row_bytes, row_bytes};
-      if constexpr (C::kBlockLen == 256)
-        L::store(y + r, sixteen.super_blocks(x, n_cols / 256));
-      else
+      if constexpr (C::kBlockLen != 256)
         L::store(y + r, sixteen.short_blocks(x, n_cols / 32));
+#if defined(TSUBU_ISA_AVX512)
+      else if constexpr (HasWideForm<C>)
+        L::store(y + r, wide_super_blocks<C>(sixteen, x, n_cols / 256));
+#endif
+      else
+        L::store(y + r, sixteen.super_blocks(x, n_cols / 256));
     }
   }
   for (; r < n_rows; ++r) {
@@ -279,8 +331,17 @@ void make_tile(const std::byte* rows, size_t row_bytes, size_t n_rows, size_t n_
         for (size_t s = 0; s < Tile<C>::kSubs; ++s) {
           const size_t at = (b * Tile<C>::kSubs + s) * kPackedRows + r, from = s * Tile<C>::kSub / 16;
           tile.scale[at] = scales[from];
+#if defined(TSUBU_ISA_AVX512)
+          reinterpret_cast<int8_t*>(tile.min)[WideTile<C>::at(b, s, r)] = static_cast<int8_t>(P::kHasMins ? mins[from] : scales[from]);
+#else
           tile.min[at] = mins[from];
+#endif
         }
+#if defined(TSUBU_ISA_AVX512)
+        if constexpr (P::kBias != 0)
+          reinterpret_cast<int32_t*>(tile.offset)[b * kPackedRows + r] =
+              P::kBias * WideTile<C>::kShift * Bytes::sum(scale);
+#endif
       } else {
         uint8_t codes[64];
         Bytes::store(codes, P::template codes<Bytes>(block, block));
@@ -290,11 +351,75 @@ void make_tile(const std::byte* rows, size_t row_bytes, size_t n_rows, size_t n_
   }
 }
 
+// y[t · ldy + r] of the first n_rows rows.
+template <size_t tokens>
+TSUBU_INLINE void store_rows(const F* out, size_t n_rows, float* y, size_t ldy) {
+#pragma GCC unroll 8
+  for (size_t t = 0; t < tokens; ++t) {
+    if (n_rows == kPackedRows) {
+      L::store(y + t * ldy, out[t]);
+    } else {
+      float part[kLanes];
+      L::store(part, out[t]);
+      for (size_t r = 0; r < n_rows; ++r) y[t * ldy + r] = part[r];
+    }
+  }
+}
+
+// acc[t] += codes of columns [col, col + n_cols of the sub-block) times token t's.
 template <class C, size_t tokens>
-TSUBU_OUTLINE void product(const Tile<C>& tile, size_t n_rows, const Int8Rows& x, float* y, size_t ldy, size_t n_cols) {
+TSUBU_INLINE void add_codes(I* acc, const Tile<C>& tile, const int8_t* codes, size_t n_cols, size_t col) {
+#pragma GCC unroll 8
+  for (size_t i = 0; i < Tile<C>::kSub; i += 4) {
+    const V w = Bytes::load(tile.codes + (col + i) * kPackedRows);
+#pragma GCC unroll 8
+    for (size_t t = 0; t < tokens; ++t) acc[t] = Bytes::dot4_all(acc[t], w, codes + t * n_cols + col + i);
+  }
+}
+
+// Blocks of 32: a sum begins with what the bias of the codes takes away.
+template <class C, size_t tokens>
+TSUBU_OUTLINE void short_product(const Tile<C>& tile, size_t n_rows, const Int8Rows& x, float* y, size_t ldy,
+                                 size_t n_cols) {
   using P = PackedForm<C>;
-  constexpr size_t kSub = Tile<C>::kSub, kBlock = C::kBlockLen;
-  const size_t n_blocks = n_cols / kBlock;
+  constexpr size_t kPiece = 64;  // blocks whose column sums are prepared together
+  const size_t n_blocks = n_cols / 32;
+  F out[tokens];
+#pragma GCC unroll 8
+  for (size_t t = 0; t < tokens; ++t) out[t] = L::zero();
+  int32_t totals[tokens][kPiece];
+  for (size_t first = 0; first < n_blocks; first += kPiece) {
+    const size_t n = n_blocks - first < kPiece ? n_blocks - first : kPiece;
+    for (size_t t = 0; t < tokens; ++t) {
+      const int32_t* of_16 = x.sums + t * 2 * n_blocks + 2 * first;
+      for (size_t b = 0; b < n; ++b) totals[t][b] = (of_16[2 * b] + of_16[2 * b + 1]) * (P::kBias ? -P::kBias : 1);
+    }
+    for (size_t b = first; b < first + n; ++b) {
+      I acc[tokens];
+#pragma GCC unroll 8
+      for (size_t t = 0; t < tokens; ++t) acc[t] = L::set1_i(P::kBias ? totals[t][b - first] : 0);
+      add_codes<C, tokens>(acc, tile, x.codes, n_cols, 32 * b);
+      const F d = L::load(tile.d + b * kPackedRows);
+#pragma GCC unroll 8
+      for (size_t t = 0; t < tokens; ++t) {
+        const F scale = L::set1(x.scales[t * n_blocks + b]);
+        out[t] = L::fma(L::to_float(acc[t]), L::mul(d, scale), out[t]);
+        if constexpr (P::kHasMins)
+          out[t] = L::fma(L::to_float(L::set1_i(totals[t][b - first])),
+                          L::mul(L::load(tile.offset + b * kPackedRows), scale), out[t]);
+      }
+    }
+  }
+  store_rows<tokens>(out, n_rows, y, ldy);
+}
+
+// Blocks of 256.
+template <class C, size_t tokens>
+TSUBU_OUTLINE void super_product(const Tile<C>& tile, size_t n_rows, const Int8Rows& x, float* y, size_t ldy,
+                                 size_t n_cols) {
+  using P = PackedForm<C>;
+  constexpr size_t kSubs = Tile<C>::kSubs;
+  const size_t n_blocks = n_cols / 256;
   F out[tokens];
 #pragma GCC unroll 8
   for (size_t t = 0; t < tokens; ++t) out[t] = L::zero();
@@ -302,37 +427,40 @@ TSUBU_OUTLINE void product(const Tile<C>& tile, size_t n_rows, const Int8Rows& x
     I sums[tokens];
 #pragma GCC unroll 8
     for (size_t t = 0; t < tokens; ++t) sums[t] = L::set1_i(0);
-    for (size_t s = 0; s < Tile<C>::kSubs; ++s) {
-      const size_t col = b * kBlock + s * kSub;
+    for (size_t s = 0; s < kSubs; ++s) {
       I acc[tokens];
 #pragma GCC unroll 8
       for (size_t t = 0; t < tokens; ++t) acc[t] = L::set1_i(0);
+      add_codes<C, tokens>(acc, tile, x.codes, n_cols, 256 * b + s * Tile<C>::kSub);
+      const I scale = L::load_i(tile.scale + (b * kSubs + s) * kPackedRows);
 #pragma GCC unroll 8
-      for (size_t i = 0; i < kSub; i += 4) {
-        const V w = Bytes::load(tile.codes + (col + i) * kPackedRows);
-#pragma GCC unroll 8
-        for (size_t t = 0; t < tokens; ++t) acc[t] = Bytes::dot4_all(acc[t], w, x.codes + t * n_cols + col + i);
-      }
-      if constexpr (kBlock == 32) {
-#pragma GCC unroll 8
-        for (size_t t = 0; t < tokens; ++t) sums[t] = acc[t];
-      } else {
-        const I scale = L::load_i(tile.scale + (b * Tile<C>::kSubs + s) * kPackedRows);
-#pragma GCC unroll 8
-        for (size_t t = 0; t < tokens; ++t) sums[t] = L::add(sums[t], L::mul(acc[t], scale));
-      }
+      for (size_t t = 0; t < tokens; ++t) sums[t] = L::add(sums[t], L::mul(acc[t], scale));
     }
+#if defined(TSUBU_ISA_AVX512)
+    using Wide = WideTile<C>;
+    alignas(64) uint8_t parts[tokens * Wide::kPartBytes];
+#pragma GCC unroll 8
+    for (size_t t = 0; t < tokens; ++t)
+      Wide::split(x.sums + t * (n_cols / 16) + b * 16, parts + t * Wide::kPartBytes);
+    V bytes[Wide::kWords];
+    for (size_t w = 0; w < Wide::kWords; ++w)
+      bytes[w] = Bytes::load(reinterpret_cast<const uint8_t*>(tile.min) + Wide::at(b, 4 * w, 0));
+    const I excess = P::kBias != 0 ? L::load_i(reinterpret_cast<const int32_t*>(tile.offset) + b * kPackedRows) : L::set1_i(0);
     const auto min_sum = [&](size_t t) __attribute__((always_inline)) {
-      const int32_t* of_16 = x.sums + t * (n_cols / 16) + b * (kBlock / 16);
-      if constexpr (kBlock == 32) return L::set1_i((of_16[0] + of_16[1]) * (P::kBias ? P::kBias : 1));
+      return Wide::weighted(bytes, parts + t * Wide::kPartBytes, excess);
+    };
+#else
+    const auto min_sum = [&](size_t t) __attribute__((always_inline)) {
+      const int32_t* of_16 = x.sums + t * (n_cols / 16) + b * 16;
       I acc = L::set1_i(0);
 #pragma GCC unroll 16
-      for (size_t s = 0; s < Tile<C>::kSubs; ++s) {
-        const int32_t sum = kSub == 16 ? of_16[s] : of_16[2 * s] + of_16[2 * s + 1];
-        acc = L::add(acc, L::mul(L::load_i(tile.min + (b * Tile<C>::kSubs + s) * kPackedRows), L::set1_i(sum)));
+      for (size_t s = 0; s < kSubs; ++s) {
+        const int32_t sum = kSubs == 16 ? of_16[s] : of_16[2 * s] + of_16[2 * s + 1];
+        acc = L::add(acc, L::mul(L::load_i(tile.min + (b * kSubs + s) * kPackedRows), L::set1_i(sum)));
       }
       return acc;
     };
+#endif
     const F d = L::load(tile.d + b * kPackedRows);
 #pragma GCC unroll 8
     for (size_t t = 0; t < tokens; ++t) {
@@ -344,16 +472,15 @@ TSUBU_OUTLINE void product(const Tile<C>& tile, size_t n_rows, const Int8Rows& x
         out[t] = L::fma(L::to_float(min_sum(t)), L::mul(L::load(tile.offset + b * kPackedRows), scale), out[t]);
     }
   }
-#pragma GCC unroll 8
-  for (size_t t = 0; t < tokens; ++t) {
-    if (n_rows == kPackedRows) {
-      L::store(y + t * ldy, out[t]);
-    } else {
-      float part[kLanes];
-      L::store(part, out[t]);
-      for (size_t r = 0; r < n_rows; ++r) y[t * ldy + r] = part[r];
-    }
-  }
+  store_rows<tokens>(out, n_rows, y, ldy);
+}
+
+template <class C, size_t tokens>
+TSUBU_INLINE void product(const Tile<C>& tile, size_t n_rows, const Int8Rows& x, float* y, size_t ldy, size_t n_cols) {
+  if constexpr (C::kBlockLen == 256)
+    super_product<C, tokens>(tile, n_rows, x, y, ldy, n_cols);
+  else
+    short_product<C, tokens>(tile, n_rows, x, y, ldy, n_cols);
 }
 
 template <class C>
@@ -385,6 +512,12 @@ TSUBU_INLINE void float_rows(const std::byte* bytes, size_t row_bytes, const flo
   size_t k = 0;
   for (; k + kLanes <= n_cols; k += kLanes) {
     const F v = L::load(x + k);
+    // The rows after these, in the order of their bytes: see SixteenRows::fetch.
+    if constexpr (rows > 1) {
+      const std::byte* next = bytes + rows * row_bytes + k * rows * sizeof(uint16_t);
+#pragma GCC unroll 8
+      for (size_t i = 0; i < rows * kLanes * sizeof(uint16_t); i += 64) __builtin_prefetch(next + i, 0, 3);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r) acc[r] = L::fma(load(row(r) + k), v, acc[r]);
   }
