@@ -139,9 +139,9 @@ def peft_model(directory, adapter):
 def llama_perplexity(gguf, *lora):
     command = [a.llama_perplexity, "-m", gguf, "-f", HELD, "-c", "128", "-b", "128", "--chunks", "16", "-ctk", "f32", "-ctv", "f32", "-fa", "off",
                *lora]
-    for _ in range(4):  # it may exit before its log is flushed
+    for _ in range(12):  # it may exit before its log is flushed
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, errors="replace")
-        found = re.search(r"Final estimate: PPL = ([0-9.]+)", done.stdout + done.stderr)
+        found = re.search(r"(?:Final estimate: PPL = |\[16\])([0-9.]+)", done.stdout + done.stderr)
         if found:
             return float(found.group(1))
     print(done.stderr[-800:])
