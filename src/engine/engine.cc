@@ -187,27 +187,14 @@ class GraphEngine : public Engine {
     uint64_t floats = rounded_.size() + expert_in_.size() + expert_out_.size();
     for (const auto& b : buffers_) floats += b.size();
     for (const auto& t : tiles_) floats += t.size();
-    uint64_t bytes = floats * sizeof(float) + attention_scratch_.size_bytes();
-    for (const Step& s : program_.steps) {
-      bytes += (s.weight.size() + s.bias.size()) * sizeof(float);
-      if (s.linear) bytes += s.linear->size_bytes();
-      if (s.experts) bytes += s.experts->size_bytes();
-    }
-    for (const RopeTable& r : program_.ropes) bytes += r.size_bytes();
+    uint64_t bytes = floats * sizeof(float) + attention_scratch_.size_bytes() + program_.size_bytes();
     for (const QuantizedScratch& q : quantized_scratch_) bytes += q.size_bytes();
     for (const Bf16Scratch& b : bf16_scratch_) bytes += b.size_bytes();
     return bytes + bf16_inputs_.size_bytes() + int8_.size_bytes() + inputs_.size_bytes() + expert_inputs_.size_bytes() +
            quantized_bytes();
   }
 
-  uint64_t quantized_bytes() const override {
-    uint64_t bytes = 0;
-    for (const Step& s : program_.steps)
-      if (s.quantized) bytes += s.quantized->weight_bytes();
-    for (const Step& s : program_.steps)
-      for (const auto& expert : s.quantized_experts) bytes += expert->weight_bytes();
-    return bytes;
-  }
+  uint64_t quantized_bytes() const override { return program_.quantized_bytes(); }
 
  private:
   using Batch = TokenBatch;
@@ -607,15 +594,6 @@ class GraphEngine : public Engine {
 };
 
 }  // namespace
-
-bool bf16_products_pay(const Model& model) {
-  constexpr uint64_t kLarge = 200'000'000;  // weights of linears; below, f32 takes seconds
-  if (!kernels().native_bf16) return false;
-  uint64_t weights = 0;
-  for (const Op& op : model.graph().ops)
-    if (op.kind == OpKind::kLinear) weights += model.tensor(op.weight).n_elements();
-  return weights > kLarge;
-}
 
 std::unique_ptr<Engine> Engine::make(const Model& model, ThreadPool& pool, const EngineOptions& options) {
   return std::make_unique<GraphEngine>(model, pool, options);

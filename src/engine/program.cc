@@ -225,4 +225,24 @@ Program make_program(const Model& model) {
   return program;
 }
 
+uint64_t Program::size_bytes() const {
+  uint64_t bytes = 0;
+  for (const Step& s : steps) {
+    bytes += (s.weight.size() + s.bias.size()) * sizeof(float);
+    if (s.linear) bytes += s.linear->size_bytes();
+    if (s.experts) bytes += s.experts->size_bytes();
+  }
+  for (const RopeTable& r : ropes) bytes += r.size_bytes();
+  return bytes;
+}
+
+uint64_t Program::quantized_bytes() const {
+  uint64_t bytes = 0;
+  for (const Step& s : steps) {
+    if (s.quantized) bytes += s.quantized->weight_bytes();
+    for (const auto& expert : s.quantized_experts) bytes += expert->weight_bytes();
+  }
+  return bytes;
+}
+
 }  // namespace tsubu

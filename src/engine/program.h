@@ -40,6 +40,9 @@ struct Program {
   std::vector<ValueId> streams;
   size_t n_vocab = 0;
   size_t max_positions = SIZE_MAX;  // rows of a learned position table
+
+  uint64_t size_bytes() const;       // of what the steps keep beside the mapped weights, but for quantized ones
+  uint64_t quantized_bytes() const;  // codes and scales of weights in a scheme
 };
 
 // Throws Error(kBadInput) when a weight is missing or does not fit its place, Error(kUnsupported) when the graph does
