@@ -575,19 +575,14 @@ class GraphEngine : public Engine {
   std::vector<AlignedVector<float>> buffers_, tiles_;  // values; decoded weights, one for each worker
   AttentionScratch attention_scratch_;
   AlignedVector<float> rounded_, edited_, expert_in_, expert_out_;
+  // Which value, from which token on, the changed inputs are of.
+  ValueId edited_of_ = kNoValue, rounded_of_ = kNoValue, int8_of_ = kNoValue, inputs_of_ = kNoValue;
+  size_t edited_first_ = 0, rounded_first_ = 0, int8_first_ = 0, inputs_first_ = 0;
   Int8Inputs expert_int8_;
-  ValueId edited_of_ = kNoValue;
-  size_t edited_first_ = 0;
-  ValueId rounded_of_ = kNoValue;
   ActRounding rounded_as_ = ActRounding::kNone;
-  size_t rounded_first_ = 0;
   Int8Inputs int8_;
-  ValueId int8_of_ = kNoValue;
   ActRounding int8_as_ = ActRounding::kNone;
-  size_t int8_first_ = 0;
   QuantizedInputs inputs_, expert_inputs_;
-  ValueId inputs_of_ = kNoValue;
-  size_t inputs_first_ = 0;
   std::vector<QuantizedScratch> quantized_scratch_;
   Bf16Inputs bf16_inputs_;
   std::vector<Bf16Scratch> bf16_scratch_;
