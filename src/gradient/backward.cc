@@ -54,22 +54,25 @@ void Backward::replace_weight(const std::string& name, const ModelTensor& tensor
 
 size_t Backward::tokens_of_head(size_t n_vocab) { return std::max<size_t>(kTokens, kLogitFloats / n_vocab / kTokens * kTokens); }
 
-// The smallest that is large enough, so that small values do not take large buffers; else one of its own, in place of the
-// largest of those too small.
+// The smallest that is large enough, but none that is far too large; else the largest of the smaller ones, grown. So windows of one
+// size take the same buffers again and again, and the head's stays the only one of its size.
 Backward::Buffer Backward::take(size_t n_floats) {
-  size_t fitting = free_.size(), largest = free_.size();
-  for (size_t i = 0; i < free_.size(); ++i) {
-    const size_t n = free_[i].size();
-    if (n >= n_floats && (fitting == free_.size() || n < free_[fitting].size())) fitting = i;
-    if (largest == free_.size() || n > free_[largest].size()) largest = i;
+  constexpr size_t kFarTooLarge = 4;
+  auto best = free_.end();
+  for (auto it = free_.begin(); it != free_.end(); ++it) {
+    if (it->size() / kFarTooLarge > n_floats) continue;
+    const auto is_better = [&](size_t size, size_t than) {
+      return size >= n_floats ? than < n_floats || size < than : than < n_floats && size > than;
+    };
+    if (best == free_.end() || is_better(it->size(), best->size())) best = it;
   }
-  if (fitting < free_.size()) {
-    Buffer buffer = std::move(free_[fitting]);
-    free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(fitting));
-    return buffer;
+  Buffer buffer;
+  if (best != free_.end()) {
+    buffer = std::move(*best);
+    free_.erase(best);
   }
-  if (largest < free_.size()) free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(largest));
-  return Buffer(n_floats);
+  if (buffer.size() < n_floats) buffer.resize(n_floats);
+  return buffer;
 }
 
 void Backward::give(Buffer&& buffer) { free_.push_back(std::move(buffer)); }

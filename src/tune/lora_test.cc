@@ -72,6 +72,7 @@ TEST_P(EveryShape, GradientsAgreeWithFiniteDifferencesInDouble) {
   EXPECT_NEAR(loss, reference_loss(model, w), 1e-4 * loss);
   std::mt19937 random(7);
   std::normal_distribution<float> normal;
+  size_t n_directions = 0, n_steps = 0;
   for (const auto& [name, sums] : gradient.all()) {
     LowRank& r = *adapter.tensors.at(name);
     for (auto [values, g] : {std::pair{&r.a, &sums.a}, std::pair{&r.b, &sums.b}}) {
@@ -99,9 +100,16 @@ TEST_P(EveryShape, GradientsAgreeWithFiniteDifferencesInDouble) {
       // The rows that the reference reads are rounded to f32: half a unit of each weight, at random.
       const double middle = reference_loss(model, w), sides = std::fabs(losses[0] - 2 * middle + losses[1]) / kStep;
       const double kinks = GetParam().options.activation == OpKind::kRelu ? sides / 2 : 0;
+      ++n_directions;
+      // A router that changes its mind between the two sides leaves a step, not a slope.
+      if (GetParam().options.n_experts > 0 && sides > g_norm * v_norm) {
+        ++n_steps;
+        continue;
+      }
       EXPECT_NEAR(along, (losses[0] - losses[1]) / (2 * kStep), 1e-3 * g_norm * v_norm + kinks) << name << (values == &r.a ? " A" : " B");
     }
   }
+  EXPECT_LE(4 * n_steps, n_directions);
 }
 
 struct Training {

@@ -93,6 +93,7 @@ TEST_P(EveryField, ScalesThatAreOffAreFoundAndNothingElseChanges) {
   ScaleDescentOptions options;
   options.gains = false;
   options.code_rate = 0;
+  options.epochs = 4;
   const ScaleDescentResult result = rounded.tuned(2, options);
   EXPECT_GT(result.before, 0);
   EXPECT_LT(result.after, result.before / 2);
