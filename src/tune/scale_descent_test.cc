@@ -41,7 +41,7 @@ struct Rounded {
     for (uint32_t i = 0; i < 32; ++i) corpus.chunks.push_back(random_tokens(corpus.context, 50, 100 + i));
   }
   ScaleDescentResult tuned(int n_threads, ScaleDescentOptions options = {}) const {
-    options.epochs = 16;
+    options.epochs = 20;
     options.rate = 0.01;
     options.tokens_per_step = 80;
     ThreadPool pool(n_threads);
@@ -93,7 +93,6 @@ TEST_P(EveryField, ScalesThatAreOffAreFoundAndNothingElseChanges) {
   ScaleDescentOptions options;
   options.gains = false;
   options.code_rate = 0;
-  options.epochs = 4;
   const ScaleDescentResult result = rounded.tuned(2, options);
   EXPECT_GT(result.before, 0);
   EXPECT_LT(result.after, result.before / 2);

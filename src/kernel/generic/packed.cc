@@ -149,8 +149,8 @@ struct SixteenRows {
     const size_t n_lines = (n * sizeof(Block) * kPackedRows + 63) / 64;
     const std::byte* next = rows + kPackedRows * row_bytes + b * kPackedRows * sizeof(Block);
 #pragma GCC unroll 8
-    for (size_t line = 0; line + kPackedRows <= n_lines; line += kPackedRows) __builtin_prefetch(next + (line + r) * 64, 0, 2);
-    if (r < n_lines % kPackedRows) __builtin_prefetch(next + (n_lines / kPackedRows * kPackedRows + r) * 64, 0, 2);
+    for (size_t line = 0; line + kPackedRows <= n_lines; line += kPackedRows) __builtin_prefetch(next + (line + r) * 64, 0, 3);
+    if (r < n_lines % kPackedRows) __builtin_prefetch(next + (n_lines / kPackedRows * kPackedRows + r) * 64, 0, 3);
   }
   TSUBU_INLINE F add(F y, size_t b, I sum, I min_sum, float scale) const {
     const F x = L::set1(scale);
