@@ -24,9 +24,15 @@ struct Rows {
 // f(first, n, worker) for groups of rows.
 template <class Fn>
 void each_group(const Linear& linear, size_t n_tokens, ThreadPool& pool, Fn f) {
-  const size_t n = (linear.n_rows() + kGroupRows - 1) / kGroupRows;
+  // A few tokens are a stream over the weights: kernels fetch the rows that follow, so long runs of rows for each thread.
+  size_t rows = kGroupRows;
+  if (n_tokens < kFewTokens) {
+    const size_t items = 4 * static_cast<size_t>(pool.size());
+    rows = std::max(rows, (linear.n_rows() / items + kPackedRows - 1) / kPackedRows * kPackedRows);
+  }
+  const size_t n = (linear.n_rows() + rows - 1) / rows;
   const auto group = [&](size_t i, int worker) {
-    f(i * kGroupRows, std::min(kGroupRows, linear.n_rows() - i * kGroupRows), worker);
+    f(i * rows, std::min(rows, linear.n_rows() - i * rows), worker);
   };
   if (linear.n_rows() * linear.n_cols() * n_tokens < kWorthThreads) {
     for (size_t i = 0; i < n; ++i) group(i, 0);
