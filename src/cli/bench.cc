@@ -56,6 +56,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   SpeedOptions options = o.speed;
   options.numerics = make_numerics(o.numerics, *model, 512, pool);
   options.act_int8 = o.act_int8 || !(o.act_f32 || options.numerics.any());  // schemes state their own activations
+  if (!products_named(o.products)) fail(ExitCode::kUsage, "bench: --products auto: expected f32 or bf16");
   if (products_named(o.products) == Products::kBf16) {  // what eval and calibration of large models run on
     options.act_int8 = o.act_int8;
     options.bf16_products = takes_bf16(o.products, *model, options.act_int8 || options.numerics.any());

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
 #include <string_view>
+
+#include "calibrate/corpus.h"
 
 namespace tsubu {
 
@@ -18,6 +21,8 @@ struct CalibrationEffort {
     return static_cast<uint32_t>(std::max<uint64_t>(1, (tokens > 0 ? tokens : uint64_t{1} << 16) / context));
   }
 };
+// --ctx and --chunks of the text that rounding looks at.
+void declare_calibration_windows(CLI::App& app, CorpusOptions& corpus);
 // Throws Error(kUsage).
 const CalibrationEffort& calibration_effort(const std::string& name);
 

@@ -355,12 +355,7 @@ std::shared_ptr<Options> declare_options(CLI::App& app) {
   app.add_option("--text", o->texts, "Calibration text: error feedback on the model's own activations; repeatable")
       ->type_name("F[:WEIGHT]")
       ->allow_extra_args(false);
-  app.add_option("--ctx", o->corpus.context, "Tokens of a calibration window (default 512)")
-      ->check(CLI::Range(8, 1 << 20))
-      ->type_name("N");
-  app.add_option("--chunks", o->corpus.max_chunks, "Calibration windows at most (default: 65536 tokens of them)")
-      ->check(CLI::Range(1, 1 << 30))
-      ->type_name("N");
+  declare_calibration_windows(app, o->corpus);
   app.add_option("--effort", o->effort, "fast: scale search alone; default; best: 262144 tokens, more descent, gradients")
       ->type_name("fast|default|best");
   app.add_option("--refine", o->refine, "Start from this quantized file and improve it in its own types (with --text)")

@@ -128,12 +128,7 @@ Action declare(CLI::App& app) {
       ->type_name("F[:WEIGHT]")
       ->allow_extra_args(false)
       ->excludes(stats);
-  app.add_option("--ctx", o->corpus.context, "Tokens of a calibration window (default 512)")
-      ->check(CLI::Range(8, 1 << 20))
-      ->type_name("N");
-  app.add_option("--chunks", o->corpus.max_chunks, "Calibration windows at most (default: 65536 tokens of them)")
-      ->check(CLI::Range(1, 1 << 30))
-      ->type_name("N");
+  declare_calibration_windows(app, o->corpus);
   declare_transform_options(app, o->transform);
   app.add_option("-o,--output", o->simulate.output, "GGUF file to write: the values as floats")
       ->required()

@@ -14,6 +14,7 @@
 #include "cli/table.h"
 #include "hub/model.h"
 #include "model/adapter.h"
+#include "pipeline/quantize.h"
 #include "tune/chat_data.h"
 #include "tune/lora.h"
 
@@ -54,16 +55,10 @@ std::string hash_of(const Model& model) {
   return hash_bytes(std::as_bytes(std::span(digests)));
 }
 
-void check_output(const Model& model, const std::string& output) {
-  namespace fs = std::filesystem;
-  const bool is_gguf = output.ends_with(".gguf");
-  for (const std::string& file : model.files())
-    if (std::filesystem::exists(output) && std::filesystem::equivalent(file, output))
-      fail(ExitCode::kUsage, "{}: the output is the model itself", output);
-  if (!is_gguf && fs::exists(output))
+void check_adapter_output(const Model& model, const std::string& output) {
+  check_output(model, output);
+  if (std::error_code error; !output.ends_with(".gguf") && std::filesystem::exists(output, error))
     fail(ExitCode::kUsage, "{}: there already: give the name of a new directory, or one that ends in .gguf", output);
-  const fs::path parent = fs::path(output).parent_path();
-  if (!parent.empty() && !fs::is_directory(parent)) fail(ExitCode::kIo, "{}: no such directory", parent.string());
 }
 
 struct Data {
@@ -146,7 +141,7 @@ ExitCode run_tune_lora(const TuneOptions& o, const TuneLoraOptions& lora, const 
   tuning.seed = o.seed;
   const auto model = Model::open(model_path(o.model));
   const auto float_model = lora.float_model.empty() ? nullptr : Model::open(model_path(lora.float_model));
-  check_output(*model, o.output);
+  check_adapter_output(*model, o.output);
   tuning.float_model = float_model.get();
   if (!o.no_checkpoint) {
     tuning.checkpoint = o.output + ".tsubu-tune";

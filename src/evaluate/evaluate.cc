@@ -35,6 +35,8 @@ double mean_kl_divergence(std::span<const float> base, std::span<const float> ca
   return rows.empty() ? 0.0 : sum / static_cast<double>(rows.size());
 }
 
+namespace {
+
 // KL between the logits with f32 products and these, with bfloat16 ones.
 double noise_of_bf16(const Model& model, std::span<const float> logits, std::span<const TokenId> tokens, size_t n_scored,
                      ThreadPool& pool) {
@@ -44,6 +46,8 @@ double noise_of_bf16(const Model& model, std::span<const float> logits, std::spa
   engine->forward(*session, tokens, n_scored, exact);
   return mean_kl_divergence(exact, logits, engine->n_vocab(), pool);
 }
+
+}  // namespace
 
 EvalResult evaluate(const Model& candidate, const Model* base, std::span<const TokenId> tokens,
                     const EvalOptions& options, ThreadPool& pool) {

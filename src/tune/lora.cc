@@ -12,11 +12,12 @@
 #include "base/hash.h"
 #include "base/progress.h"
 #include "base/size.h"
-#include "container/safetensors.h"
 #include "gradient/loss.h"
 #include "gradient/memory.h"
 #include "kernel/kernels.h"
+#include "tune/checkpoint.h"
 #include "tune/loftq.h"
+#include "tune/windows.h"
 
 namespace tsubu {
 namespace {
@@ -121,13 +122,13 @@ class LoraTuning {
 
  private:
   void split() {
-    const auto period = options_.held_out > 0 ? static_cast<size_t>(std::max(2.0, std::round(1 / options_.held_out))) : 0;
-    std::vector<size_t> aside;
-    for (size_t w = 0; w < windows_.size(); ++w)
-      (period > 0 && windows_.size() >= period && w % period == period - 1 ? aside : learned_).push_back(w);
+    const size_t n = windows_.size();
+    TextWindows split = split_windows(n, std::max<size_t>(1, longest()), options_.held_out, 0, options_.judged_tokens);
+    learned_ = std::move(split.learned);
+    judged_ = std::move(split.judged);
+    for (size_t w = 0; judged_.empty() && w < n; ++w) learned_.push_back(w);  // too few for both
     if (learned_.empty()) fail(ExitCode::kUsage, "no window of text to learn from: give more text or a smaller --ctx");
-    const size_t n = std::min<size_t>(aside.size(), std::max<uint64_t>(1, options_.judged_tokens / std::max<size_t>(1, longest())));
-    for (size_t i = 0; i < n; ++i) judged_.push_back(aside[i * aside.size() / n]);
+    order_ = EpochOrder(learned_, options_.seed);
   }
 
   size_t longest() const {
@@ -176,15 +177,12 @@ class LoraTuning {
 
   bool load() {
     if (options_.checkpoint.empty() || !std::filesystem::exists(options_.checkpoint)) return false;
-    const SafetensorsFile file = SafetensorsFile::open(options_.checkpoint);
+    const SafetensorsFile file = open_checkpoint(options_.checkpoint);
     const auto text = [&](const char* key) {
       const auto it = file.metadata().find(key);
       return it == file.metadata().end() ? std::string() : it->second;
     };
-    if (text("key") != key()) {
-      note(fmt::format("{}: training of another model, text or options: starting anew", options_.checkpoint));
-      return false;
-    }
+    check_checkpoint_key(text("key") == key(), options_.checkpoint);
     const auto bytes = [&](const std::string& name) {
       const SafeTensor* tensor = file.find(name);
       if (!tensor) fail(ExitCode::kBadInput, "{}: tensor {} is missing: remove the file to start anew", options_.checkpoint, name);
@@ -253,22 +251,10 @@ class LoraTuning {
     return sum / static_cast<double>(std::max<uint64_t>(1, result_.n_judged));
   }
 
-  // Window number `at` of the whole training: each epoch in an order of its own.
-  size_t window_at(uint64_t at) {
-    const uint64_t epoch = at / learned_.size();
-    if (epoch != order_epoch_ || order_.empty()) {
-      order_ = learned_;
-      order_epoch_ = epoch;
-      RowDraws draws(options_.seed, 0x6c6f7261, epoch);
-      for (size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[static_cast<size_t>(draws.uniform() * static_cast<double>(i))]);
-    }
-    return order_[at % learned_.size()];
-  }
-
   // Windows of a step; the last step of all may have fewer.
   std::vector<size_t> step_windows(uint64_t step) {
     std::vector<size_t> list;
-    for (uint64_t at = step * per_step_; at < std::min(n_windows_, (step + 1) * per_step_); ++at) list.push_back(window_at(at));
+    for (uint64_t at = step * per_step_; at < std::min(n_windows_, (step + 1) * per_step_); ++at) list.push_back(order_.at(at));
     return list;
   }
 
@@ -349,8 +335,8 @@ class LoraTuning {
   std::map<std::string, ModelTensor> adapted_;
   std::unique_ptr<LoraGradient> gradient_;
   std::map<std::string, State> states_;
-  std::vector<size_t> learned_, judged_, order_;
-  uint64_t order_epoch_ = 0;
+  std::vector<size_t> learned_, judged_;
+  EpochOrder order_;
   size_t per_step_ = 1;
   uint64_t n_windows_ = 0, n_steps_ = 0, step_ = 0;
   bool has_before_ = false;

@@ -217,9 +217,15 @@ TEST(Lora, GoesOnFromACheckpointToTheSameBytes) {
   EXPECT_EQ(resumed.first_step, 20u);
   expect_same(whole, resumed);
 
-  // Another training does not go on from it.
+  // Another training neither goes on from it nor overwrites it.
   t.options.rate *= 2;
-  EXPECT_EQ(t.run(1).first_step, 0u);
+  try {
+    t.run(1);
+    FAIL() << "it took another run's checkpoint";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::kUsage);
+  }
+  EXPECT_TRUE(std::filesystem::exists(t.options.checkpoint));
   std::filesystem::remove(t.options.checkpoint);
 }
 

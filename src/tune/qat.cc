@@ -13,11 +13,11 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/progress.h"
-#include "container/safetensors.h"
 #include "gradient/backward.h"
 #include "gradient/loss.h"
 #include "gradient/weight_gradients.h"
 #include "kernel/kernels.h"
+#include "tune/checkpoint.h"
 #include "tune/windows.h"
 
 namespace tsubu {
@@ -148,10 +148,11 @@ class Qat::Run {
       judging_teacher_ = std::make_unique<Backward>(model, pool);
       judging_student_ = std::make_unique<Backward>(model, pool, judging);
     }
-    windows_ = split_windows(corpus, options.held_out, 0, options.judged_tokens);
+    windows_ = split_windows(corpus.chunks.size(), corpus.context, options.held_out, 0, options.judged_tokens);
     if (windows_.learned.empty() || windows_.judged.empty())
       fail(ExitCode::kUsage, "{} windows of {} tokens cannot be split into some to learn from and some to judge by: give more text",
            corpus.chunks.size(), corpus.context);
+    order_ = EpochOrder(windows_.learned, options.seed);
     per_step_ = std::max<size_t>(1, options.tokens_per_step / corpus.context);
     const uint64_t wanted = options.n_tokens > 0 ? options.n_tokens : windows_.learned.size() * uint64_t{corpus.context};
     n_steps_ = std::max<uint64_t>(1, (wanted + per_step_ * corpus.context - 1) / (per_step_ * corpus.context));
@@ -351,19 +352,6 @@ class Qat::Run {
     return sink ? student.run(tokens, 0, loss, *sink) : student.forward(tokens, 0, loss);
   }
 
-  // The window of a place in the stream: each pass over the text has an order of its own.
-  size_t window(uint64_t place) {
-    const uint64_t n = windows_.learned.size(), epoch = place / n;
-    if (order_.empty() || epoch != epoch_) {
-      epoch_ = epoch;
-      order_ = windows_.learned;
-      RowDraws draws(options_.seed, epoch, 0);
-      for (size_t i = order_.size(); i-- > 1;)
-        std::swap(order_[i], order_[static_cast<size_t>(draws.uniform() * static_cast<double>(i + 1))]);
-    }
-    return order_[place % n];
-  }
-
   void one_step(Progress& progress) {
     Stopwatch watch;
     gradients_->clear();
@@ -371,7 +359,7 @@ class Qat::Run {
     const double n_tokens = static_cast<double>(per_step_ * corpus_.context);
     for (size_t i = 0; i < per_step_; ++i) {
       throw_if_interrupted();
-      sum += pass(corpus_.chunks[window(step_ * per_step_ + i)], 1 / n_tokens, gradients_.get());
+      sum += pass(corpus_.chunks[order_.at(step_ * per_step_ + i)], 1 / n_tokens, gradients_.get());
       const QatPoint& last = curve_.back();
       progress.advance(corpus_.context, fmt::format("loss {:.4g}, held out {:.4g}", last_loss_, judged_loss(last)));
     }
@@ -470,16 +458,12 @@ class Qat::Run {
   void restore() {
     std::error_code error;
     if (options_.checkpoint.empty() || !std::filesystem::exists(options_.checkpoint, error)) return;
-    const SafetensorsFile file = SafetensorsFile::open(options_.checkpoint);
+    const SafetensorsFile file = open_checkpoint(options_.checkpoint);
     const auto found = file.metadata().find("qat");
     if (found == file.metadata().end())
       fail(ExitCode::kBadInput, "{}: expected a checkpoint of tsubu tune --qat", options_.checkpoint);
     const Json state = parse_json(found->second, options_.checkpoint);
-    if (state.at("key").get<std::string>() != key_)
-      fail(ExitCode::kUsage,
-           "{}: a checkpoint of a run with another model, text or other options: give those to go on, remove the file to start anew, or "
-           "write elsewhere",
-           options_.checkpoint);
+    check_checkpoint_key(state.at("key").get<std::string>() == key_, options_.checkpoint);
     const auto bytes_of = [&](const std::string& name, uint64_t n) {
       const SafeTensor* tensor = file.find(name);
       if (!tensor || tensor->data.size() != n)
@@ -517,8 +501,8 @@ class Qat::Run {
   std::unique_ptr<Backward> judging_teacher_, judging_student_;  // in f32, when training is not
   TextWindows windows_;
   size_t per_step_ = 1;
-  uint64_t n_steps_ = 1, step_ = 0, epoch_ = 0, n_summed_ = 0;
-  std::vector<size_t> order_;
+  uint64_t n_steps_ = 1, step_ = 0, n_summed_ = 0;
+  EpochOrder order_;
   std::map<std::string, Trained> trained_;
   std::unique_ptr<TrainedGradients> gradients_;
   AlignedVector<float> base_;

@@ -155,7 +155,7 @@ class ScaleDescent : public GradientSink {
   ScaleDescentResult run() {
     ScaleDescentResult result;
     const auto [learned, judged] =
-        split_windows(corpus_, options_.held_out, options_.max_tokens, options_.judged_tokens);
+        split_windows(corpus_.chunks.size(), corpus_.context, options_.held_out, options_.max_tokens, options_.judged_tokens);
     if (learned.empty() || judged.empty()) return result;
     for (const auto& [name, b] : blocks_) {
       result.n_parameters += b.p.s.size();

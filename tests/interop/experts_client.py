@@ -9,7 +9,6 @@ NumPy; transformers loads W4A16 and FP8_DYNAMIC with the logits of the decoded f
 import json
 import pathlib
 import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -17,20 +16,13 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from client_checks import check, finish
+from client_checks import check, finish, runner
 
 TSUBU, TINY, WORK = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
 AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
 
 
-def run(*args, out=None):
-    if out is not None:
-        shutil.rmtree(out, ignore_errors=True)
-        args = (*args, "-o", out)
-    done = subprocess.run([TSUBU, *map(str, args), "--quiet"], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"tsubu {' '.join(map(str, args))}: {done.stderr}")
-    return done.stdout
+run = runner(TSUBU)
 
 
 def floats(directory):

@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import types
 
@@ -19,19 +18,12 @@ os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # it wants two, and takes h
 import torch
 from safetensors.torch import load_file, save_file
 
-from client_checks import check, finish
+from client_checks import check, finish, runner
 
 TSUBU, MODEL, WORK = sys.argv[1], pathlib.Path(sys.argv[2]).resolve(), pathlib.Path(sys.argv[3]).resolve()
 
 
-def run(*args, out=None):
-    if out is not None:
-        shutil.rmtree(out, ignore_errors=True)
-        args = (*args, "-o", out)
-    done = subprocess.run([TSUBU, *map(str, args), "--quiet"], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"tsubu {' '.join(map(str, args))}: {done.stderr}")
-    return done.stdout
+run = runner(TSUBU)
 
 
 def tsubu_weights(directory):
