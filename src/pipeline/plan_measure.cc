@@ -45,7 +45,7 @@ class Measuring {
       r.is_stable = wanted.empty();
       if (r.is_stable) break;
       size_t n = static_cast<size_t>(kPerRound * static_cast<double>(costs_.tensors.size()));
-      if (!o_.measure.seconds) n = std::min(n, most - std::min(most, r.n_known + r.n_measured));
+      if (!o_.measure.seconds) n = std::min(n, most - std::min(most, r.n_measured));
       if (wanted.size() > n) wanted.resize(n);
       if (wanted.empty() || out_of_time()) break;
       ++r.n_rounds;

@@ -26,7 +26,7 @@ namespace tsubu {
 // What refine_plan may spend. By the clock the result depends on the machine, by numbers it does not.
 struct MeasureOptions {
   std::optional<double> seconds;  // at most; 0: nothing is measured
-  double per_tensor = 4;          // measurements, on average, where no time is given
+  double per_tensor = 4;          // measurements on average, besides those that are known; where no time is given
 };
 
 struct PlannerOptions {
