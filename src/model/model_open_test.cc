@@ -325,6 +325,9 @@ TEST(ModelOpen, DeepseekKeysAndValuesAreTakenApart) {
       for (uint64_t d = 0; d < 6; ++d) ASSERT_EQ(keys[(head * 8 + c) * 6 + d], both[(head * 11 + d) * 8 + c]);
       for (uint64_t d = 0; d < 5; ++d) ASSERT_EQ(values[(head * 5 + d) * 8 + c], both[(head * 11 + 6 + d) * 8 + c]);
     }
+  std::vector<float> some(9 * 6);  // from inside one head into the next
+  k.read_rows(5, 9, some.data());
+  EXPECT_TRUE(std::equal(some.begin(), some.end(), keys.begin() + 5 * 6));
 }
 
 // Files that keep both in one matrix, with the sizes of heads where those of the latent stand now.

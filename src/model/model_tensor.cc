@@ -152,11 +152,12 @@ void ModelTensor::read_rows(uint64_t first, uint64_t n, float* out) const {
     return;
   }
   if (spec_.transform == HfTransform::kTransposeHead) {  // rows of the file are columns here
-    std::vector<float> column(rows);
-    const uint64_t column_bytes = rows / type_->block_len * type_->block_bytes;
+    const uint64_t block = type_->block_len, from = first / block * block, to = std::min(rows, (first + n + block - 1) / block * block);
+    std::vector<float> strip(to - from);  // the blocks that hold these rows
+    const uint64_t column_bytes = rows / block * type_->block_bytes;
     for (uint64_t col = 0; col < cols; ++col) {
-      decode(data_.data() + col * column_bytes, column.data(), rows);
-      for (uint64_t i = 0; i < n; ++i) out[i * cols + col] = column[first + i];
+      decode(data_.data() + col * column_bytes + from / block * type_->block_bytes, strip.data(), strip.size());
+      for (uint64_t i = 0; i < n; ++i) out[i * cols + col] = strip[first - from + i];
     }
     return;
   }
