@@ -121,11 +121,13 @@ class Measuring {
     const auto take = [&](const std::string& name, const Curvature* curvature) {
       for (TypeCost* c : by_name[name]) {
         if (out_of_time()) return;
-        if (interrupted()) {
-          save();
+        try {
           throw_if_interrupted(o_.costs_path.empty() ? "" : fmt::format("{} keeps what was measured", o_.costs_path));
+          c->windows = windows_of(model_.tensor(name), *c->type, curvature);
+        } catch (...) {  // interrupted here or in the middle of a forward pass
+          if (done > 0) save();
+          throw;
         }
-        c->windows = windows_of(model_.tensor(name), *c->type, curvature);
         ++done;
         progress.advance(1, fmt::format("{} {}", name, c->type->name));
       }
