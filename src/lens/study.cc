@@ -145,7 +145,7 @@ class Running {
     for (; i < cells.size(); ++i) step(cells[i], progress);
     progress.finish();
     for (const auto& [part, counts] : skipped_)
-      if (counts.first > 0) study_.left_out.push_back(fmt::format("{}: {} of {} cells", part, counts.first, counts.second));
+      if (counts.first > 0) study_.left_out.push_back(fmt::format("{} {}/{}", part, counts.first, counts.second));
     save();
     study_.seconds = seconds();
     return std::move(study_);
@@ -534,7 +534,7 @@ Json to_json(const Study& study) {
   json["tokens_scored"] = study.n_tokens_scored;
   json["mean_nll"] = study.mean_nll;
   json["seconds"] = study.seconds;
-  json["findings"] = findings(study);
+  json["findings"] = to_json(std::span<const Remark>(findings(study)));
   json["cells"] = Json::array();
   for (const auto& [cell, r] : study.cells) {
     Json item{{"id", cell.id()}, {"part", cell.part}, {"what", what_name(cell.what)}};
