@@ -59,6 +59,7 @@ Json explained_rows(const PageData& page) {
                  {"block_bytes", type->block_bytes},
                  {"bits_per_weight", type->bits_per_weight()},
                  {"row", row.source},
+                 {"drawn", kDrawn},
                  {"rel_error", relative_error(row.values, stored)},
                  {"weights", Json::array()}};
     for (size_t i = 0; i < kDrawn; ++i) item["weights"].push_back({row.values[i], stored[i]});

@@ -94,6 +94,7 @@ std::string lens_section(const PageData& page) {
   const Words& w = page.words;
   std::string body;
   for (const Json* lens : page.lenses) {
+    page.derived("cells of the study", static_cast<double>((*lens).at("cells").size()));
     body += "<p class=\"note\">" + fmt::format(fmt::runtime(escape(w("lens.note"))), escape((*lens).at("model").get<std::string>()), (*lens).at("windows").get<int>(),
                         (*lens).at("context").get<int>(), (*lens).at("tokens_scored").get<int>(), (*lens).at("cells").size(),
                         (*lens).at("cells_in_all").get<int>()) + "</p>";
