@@ -335,6 +335,8 @@ def run_file(path, tsubu, model, problems):
                 where, expected = f"{path.name}:{number}: {rest}", 0
                 steps += 1
                 result = subprocess.run(["bash", "-c", rest], cwd=work, env=env, capture_output=True, text=True, errors="replace", timeout=300)
+                if re.search(r"Sanitizer: |runtime error: |Assertion '.*' failed", result.stderr):  # whatever exit code is expected
+                    problems.append(f"{where}: a sanitizer's report\n{result.stderr}")
             elif word == "exit":
                 expected = int(rest)
             elif word in ("stdout", "stderr"):

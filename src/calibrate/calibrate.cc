@@ -11,12 +11,15 @@
 #include "base/progress.h"
 #include "base/size.h"
 #include "calibrate/collector.h"
+#include "calibrate/fisher.h"
 #include "calibrate/statistics.h"
 #include "calibrate/work_directory.h"
 #include "container/imatrix.h"
 
 namespace tsubu {
 namespace {
+
+constexpr size_t kFisherRows = 4096;  // of a block of output gradients, at most
 
 // Blocks [first, last) and their inputs.
 struct Pass {
@@ -52,6 +55,7 @@ class Run {
   Run(const Model& model, const CalibrateOptions& options, ThreadPool& pool)
       : model_(model),
         options_(options),
+        pool_(pool),
         corpus_(read_corpus(model, options.corpus)),
         collector_(statistics_inputs(model, n_blocks_of(model), options.process_output), pool),
         engine_(Engine::make(model, pool, {.observer = &collector_})),
@@ -96,6 +100,7 @@ class Run {
     }
     progress.finish();
     result.seconds = progress.seconds();
+    if (options_.fisher) result.fisher_tokens = collect_fisher({passes_.size() - 1, n_chunks}, work);
     result.size_bytes = options_.legacy ? write_legacy() : write_gguf(work);
     work.remove();
     fill(result);
@@ -122,6 +127,7 @@ class Run {
     Json json = {{"format", 2}, {"gram", options_.gram}, {"head", options_.process_output}, {"corpus", corpus_.hash}};
     json["model"] = model_hashes_;
     if (!options_.variant.empty()) json["variant"] = options_.variant;
+    if (options_.fisher) json["fisher"] = {options_.fisher_tokens, options_.fisher_seed, fisher_rows()};
     for (const Pass& pass : passes_) json["passes"].push_back(pass.first_block);
     // Routing everything everywhere gives other sums.
     for (const Op& op : model_.graph().ops)
@@ -176,6 +182,42 @@ class Run {
       save({state.pass, state.chunk + 1}, work, out ? &*out : nullptr);
       last_save = now;
     }
+  }
+
+  size_t fisher_rows() const { return fisher_block_rows(model_.graph(), kFisherRows, 1, options_.memory); }
+
+  // Output gradients of chunks spread over the text; an interrupt keeps those that are done. The number of tokens.
+  uint64_t collect_fisher(const WorkState& done, WorkDirectory& work) {
+    fisher_.emplace(model_.graph(), fisher_rows(), pool_);
+    const size_t n_chunks = corpus_.chunks.size(), wanted = std::clamp<size_t>(options_.fisher_tokens / corpus_.context, 1, n_chunks);
+    const std::string path = work.path() + "/fisher";
+    if (std::filesystem::exists(path)) fisher_->load(path);
+    Backward backward(model_, pool_);
+    Progress progress("gradients", wanted * corpus_.context - fisher_->n_tokens(), "tokens");
+    auto last_save = std::chrono::steady_clock::now();
+    for (size_t i = fisher_->n_tokens() / corpus_.context; i < wanted; ++i) {
+      const uint64_t before = fisher_->n_additions();
+      try {
+        throw_if_interrupted();
+        const size_t chunk = i * n_chunks / wanted;
+        add_fisher_window(backward, corpus_.chunks[chunk], options_.fisher_seed, chunk, *fisher_, pool_);
+      } catch (const Error& e) {
+        if (e.code() == ExitCode::kInterrupted) {
+          save(done, work, nullptr);
+          if (fisher_->n_additions() == before) fisher_->save(path);  // else a part of the chunk is in: as saved last
+          note(fmt::format("{} chunks of activations, and gradients, are kept in {}: the same command goes on from there", n_chunks, work.path()));
+        }
+        throw;
+      }
+      progress.advance(corpus_.context);
+      const auto now = std::chrono::steady_clock::now();
+      if (std::chrono::duration<double>(now - last_save).count() < options_.save_seconds) continue;
+      save(done, work, nullptr);
+      fisher_->save(path);
+      last_save = now;
+    }
+    progress.finish();
+    return fisher_->n_tokens();
   }
 
   // Writes the Gram matrices of a pass to their files and says so.
@@ -245,6 +287,7 @@ class Run {
     metadata.set("tsubu.calibrate.text_hashes", GgufValue::strings(hashes));
     metadata.set("tsubu.calibrate.text_weights", GgufValue::f32s(weights));
     metadata.set("tsubu.calibrate.text_chunks", GgufValue::i32s(chunks));
+    if (fisher_) metadata.set(kFisherRowsKey, GgufValue::u32(static_cast<uint32_t>(fisher_->block_rows())));
     if (!options_.gram) return;
     std::vector<std::string> inputs;
     for (const StatisticsInput& input : collector_.inputs())
@@ -274,6 +317,13 @@ class Run {
       declare(inputs[i].linears.front(), kMaxSuffix, n);
       declare(inputs[i].linears.front(), kGramSuffix, n * (n + 1) / 2);
     }
+    if (fisher_)
+      for (const auto& [name, blocks] : fisher_->sums()) {
+        uint64_t n = 0;
+        for (const GramAccumulator& block : blocks) n += block.n() * (block.n() + 1) / 2;
+        declare(name, kOutputCountsSuffix, 1);
+        declare(name, kOutputGramSuffix, n);
+      }
     writer.begin_data();
     for (const auto& [name, entry] : imatrix.entries) {
       writer.write(std::as_bytes(std::span(entry.sum_squares)));
@@ -292,6 +342,13 @@ class Run {
         writer.write(file.bytes());
       }
     }
+    if (fisher_)
+      for (const auto& [name, blocks] : fisher_->sums()) {
+        const auto count = static_cast<float>(fisher_->n_tokens());
+        writer.write(std::as_bytes(std::span(&count, 1)));
+        for (const GramAccumulator& block : blocks)
+          write_gram(block, [&](std::span<const std::byte> bytes) { writer.write(bytes); });
+      }
     writer.commit();
     return std::filesystem::file_size(options_.output);
   }
@@ -312,11 +369,13 @@ class Run {
 
   const Model& model_;
   const CalibrateOptions& options_;
+  ThreadPool& pool_;
   Corpus corpus_;
   Collector collector_;
   std::unique_ptr<Engine> engine_;
   std::vector<Pass> passes_;
   std::vector<std::string> model_hashes_;
+  std::optional<FisherSums> fisher_;
   bool by_blocks_ = false;
 };
 
@@ -326,6 +385,8 @@ std::string calibration_work_directory(const std::string& output) { return outpu
 
 CalibrateResult calibrate(const Model& model, const CalibrateOptions& options, ThreadPool& pool) {
   if (options.output.empty()) fail(ExitCode::kUsage, "calibrate: no output: add -o STATS.gguf");
+  if (options.legacy && options.fisher)
+    fail(ExitCode::kUsage, "calibrate: the legacy form has no room for output gradients: leave out --legacy or --fisher");
   if (options.legacy && options.gram)
     fail(ExitCode::kUsage, "calibrate: the legacy form has no room for Gram matrices: leave out --legacy or --gram");
   return Run(model, options, pool).run();
@@ -356,6 +417,7 @@ Json to_json(const CalibrateResult& r) {
   json["chunks"] = r.n_chunks;
   json["context"] = r.context;
   json["passes"] = r.n_passes;
+  if (r.fisher_tokens > 0) json["fisher_tokens"] = r.fisher_tokens;
   json["resumed"] = r.resumed_tokens > 0;
   json["size_bytes"] = r.size_bytes;
   json["seconds"] = r.seconds;

@@ -23,9 +23,12 @@ struct CalibrateOptions {
   std::string output;
   std::string variant;                  // of a model that was changed in memory: what the work in progress belongs to as well
   bool gram = false;
+  bool fisher = false;                  // of output gradients, for rounding under both sides' curvature; not with legacy
+  uint64_t fisher_tokens = 1 << 16;     // at most: chunks spread over the text
+  uint64_t fisher_seed = 1;             // of the labels that are drawn
   bool process_output = true;           // statistics of the head's input
   bool legacy = false;                  // write llama.cpp's .dat form; not with gram
-  uint64_t memory = uint64_t{2} << 30;  // bytes of Gram sums held at once
+  uint64_t memory = uint64_t{2} << 30;  // bytes of Gram sums held at once; of output gradients beside them as many again
   double save_seconds = 300;            // between saves of work in progress; tests set it
 };
 
@@ -48,6 +51,7 @@ struct CalibrateResult {
   std::vector<CalibratedInput> inputs;
   std::vector<CorpusSource> sources;
   uint32_t context = 0, n_chunks = 0, n_passes = 0;
+  uint64_t fisher_tokens = 0;  // whose gradients were looked at
   uint64_t n_tokens = 0, size_bytes = 0, resumed_tokens = 0;  // resumed: done by an earlier run
   double seconds = 0, tokens_per_second = 0;                  // of this run
 };

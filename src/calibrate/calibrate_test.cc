@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "calibrate/collector.h"
+#include "calibrate/fisher.h"
 #include "calibrate/statistics.h"
 #include "container/imatrix.h"
 #include "engine/engine.h"
@@ -180,6 +181,69 @@ TEST(Calibrate, GoesOnFromWhatAnEarlierRunLeft) {
     EXPECT_TRUE(bytes_of(cut.output) == expected);
     EXPECT_FALSE(std::filesystem::exists(calibration_work_directory(cut.output)));
   }
+}
+
+// Output gradients: what FisherSums finds, in a file, whatever the number of threads; the importance matrix stays.
+TEST(Calibrate, OutputGradientsAreThoseOfTheirChunks) {
+  CalibrateOptions o = options_for("fisher.gguf", true);
+  o.fisher = true;
+  o.fisher_tokens = 2 * 48;
+  o.memory = 1 << 20;  // several blocks of rows
+  const CalibrateResult result = run(o);
+  EXPECT_EQ(result.fisher_tokens, 2u * 48);
+  const std::string expected = bytes_of(o.output);
+  run(o, 3);
+  EXPECT_TRUE(bytes_of(o.output) == expected);
+  ThreadPool pool(2);
+  const Corpus corpus = read_corpus(bundled(), o.corpus);
+  const Statistics statistics = Statistics::open(o.output);
+  FisherSums sums(bundled().graph(), statistics.output_block_rows(), pool);
+  Backward backward(bundled(), pool);
+  for (size_t i = 0; i < 2; ++i) add_fisher_window(backward, corpus.chunks[i * 3 / 2], o.fisher_seed, i * 3 / 2, sums, pool);
+  size_t n_blocks = 0, n_weights = 0;
+  for (const auto& [name, blocks] : sums.sums()) {
+    ASSERT_TRUE(statistics.has_output_gram(name)) << name;
+    const size_t n_rows = bundled().tensor(name).n_rows();
+    n_blocks += blocks.size();
+    ++n_weights;
+    for (size_t first = 0; first < n_rows; first += statistics.output_block_rows()) {
+      const auto want = sums.block(name, first), found = statistics.output_gram(name, n_rows, first);
+      ASSERT_EQ(found.size(), want.size());
+      for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(found[i], want[i], 1e-6f * std::fabs(want[i])) << name;
+    }
+    EXPECT_THROW(statistics.output_gram(name, n_rows + 1, 0), Error);
+  }
+  EXPECT_GT(n_blocks, n_weights);
+  EXPECT_FALSE(statistics.has_output_gram("output.weight"));
+  const Imatrix a = Imatrix::load(o.output);
+  CalibrateOptions plain = options_for("no_fisher.gguf", false);
+  run(plain);
+  for (const auto& [name, entry] : Imatrix::load(plain.output).entries)
+    EXPECT_EQ(entry.sum_squares, a.entries.at(name).sum_squares);
+  // Merged with itself: the same means.
+  CalibrateOptions again = o;
+  again.output = temporary("fisher2.gguf");
+  run(again);
+  const std::string both = temporary("fisher_both.gguf");
+  merge_statistics({o.output, again.output}, both);
+  const Statistics merged = Statistics::open(both);
+  const std::string name = sums.sums().begin()->first;
+  const size_t n_rows = bundled().tensor(name).n_rows();
+  EXPECT_EQ(merged.output_gram(name, n_rows, 0), statistics.output_gram(name, n_rows, 0));
+  // A run that stops behind the activations keeps them and the gradients it has.
+  CalibrateOptions cut = o;
+  cut.output = temporary("fisher_cut.gguf");
+  cut.save_seconds = 0;
+  std::filesystem::remove_all(cut.output);
+  std::filesystem::create_directory(cut.output);
+  EXPECT_THROW(run(cut), Error);
+  EXPECT_TRUE(std::filesystem::exists(calibration_work_directory(cut.output) + "/fisher"));
+  std::filesystem::remove(cut.output);
+  EXPECT_GT(run(cut).resumed_tokens, 0u);
+  EXPECT_TRUE(bytes_of(cut.output) == expected);
+  o.legacy = true;
+  o.gram = false;
+  EXPECT_THROW(run(o), Error);
 }
 
 TEST(Calibrate, WorkOfAnotherRunIsNotUsed) {

@@ -1,9 +1,11 @@
 #include "calibrate/fisher.h"
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "gradient/loss.h"
 
 namespace tsubu {
@@ -37,6 +39,7 @@ void FisherSums::on_linear(const Op& op, const float*, const float* g, size_t n_
   if (found == sums_.end()) return;
   for (size_t b = 0; b < found->second.size(); ++b) found->second[b].add(g + b * block_rows_, n_rows, n_tokens, pool_);
   if (found == sums_.begin()) n_tokens_ += n_tokens;
+  ++n_additions_;
 }
 
 AlignedVector<float> FisherSums::block(const std::string& weight, size_t first_row) const {
@@ -49,6 +52,33 @@ AlignedVector<float> FisherSums::block(const std::string& weight, size_t first_r
   const float per_token = 1.0f / static_cast<float>(std::max<uint64_t>(1, sum.n_tokens()));
   for (float& v : h) v *= per_token;
   return h;
+}
+
+void FisherSums::save(const std::string& path) const {
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(&n_tokens_, 1)));
+  for (const auto& [name, blocks] : sums_)
+    for (const GramAccumulator& block : blocks) file.write(std::as_bytes(block.sums()));
+  file.commit();
+}
+
+void FisherSums::load(const std::string& path) {
+  const MappedFile file(path);
+  std::span<const std::byte> rest = file.bytes();
+  const auto take = [&](void* to, size_t n_bytes) {
+    if (rest.size() < n_bytes) fail(ExitCode::kBadInput, "{}: work in progress of another kind (remove it to start anew)", path);
+    std::memcpy(to, rest.data(), n_bytes);
+    rest = rest.subspan(n_bytes);
+  };
+  take(&n_tokens_, sizeof n_tokens_);
+  std::vector<double> sums;
+  for (auto& [name, blocks] : sums_)
+    for (GramAccumulator& block : blocks) {
+      sums.resize(block.sums().size());
+      take(sums.data(), sums.size() * sizeof(double));
+      block.restore(sums, n_tokens_);
+    }
+  if (!rest.empty()) fail(ExitCode::kBadInput, "{}: work in progress of another kind (remove it to start anew)", path);
 }
 
 size_t fisher_block_rows(const Graph& graph, size_t most, size_t n_sums, uint64_t memory) {

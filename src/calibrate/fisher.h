@@ -26,13 +26,19 @@ class FisherSums : public GradientSink {
   bool has(const std::string& weight) const { return sums_.contains(weight); }
   size_t block_rows() const { return block_rows_; }
   uint64_t n_tokens() const { return n_tokens_; }
+  uint64_t n_additions() const { return n_additions_; }  // of some tokens' gradients of one linear
   // The mean over tokens for rows [first, first + n) of the weight, a whole block: n × n.
   AlignedVector<float> block(const std::string& weight, size_t first_row) const;
+  // Weights and their blocks' sums.
+  const std::map<std::string, std::vector<GramAccumulator>>& sums() const { return sums_; }
+  // Everything summed up, to a file and back.
+  void save(const std::string& path) const;
+  void load(const std::string& path);  // Error(kBadInput) when it is of another model or of other blocks
 
  private:
   ThreadPool& pool_;
   size_t block_rows_;
-  uint64_t n_tokens_ = 0;
+  uint64_t n_tokens_ = 0, n_additions_ = 0;
   std::map<std::string, std::vector<GramAccumulator>> sums_;  // blocks, by weight
 };
 

@@ -49,6 +49,9 @@ void check_alike(const GgufFile& a, const std::string& path_a, const GgufFile& b
   if (uint_of(a.metadata(), kSize) != uint_of(b.metadata(), kSize))
     fail(ExitCode::kBadInput, "{}: chunks of {} tokens, in {} of {}: only statistics of one context can be merged",
          path_b, uint_of(b.metadata(), kSize), path_a, uint_of(a.metadata(), kSize));
+  if (uint_of(a.metadata(), kFisherRowsKey) != uint_of(b.metadata(), kFisherRowsKey))
+    fail(ExitCode::kBadInput, "{}: output gradients in blocks of {} rows, in {} of {}: only blocks of one size can be merged (the same --memory makes them)",
+         path_b, uint_of(b.metadata(), kFisherRowsKey), path_a, uint_of(a.metadata(), kFisherRowsKey));
   constexpr const char* kHashes = "tsubu.calibrate.model_hashes";
   const auto hashes_a = strings_of(a.metadata(), kHashes), hashes_b = strings_of(b.metadata(), kHashes);
   if (!hashes_a.empty() && !hashes_b.empty() && hashes_a != hashes_b)

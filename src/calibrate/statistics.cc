@@ -19,6 +19,21 @@ std::vector<std::string> split(const std::string& list) {
   return names;
 }
 
+// An upper triangle, row by row, as a whole symmetric matrix.
+void unpack_triangle(const float* packed, size_t n, float* full) {
+  for (size_t i = 0; i < n; ++i) {
+    std::memcpy(full + i * n + i, packed, (n - i) * sizeof(float));
+    packed += n - i;
+  }
+  constexpr size_t kBlock = 64;  // squares that stay in the first cache
+  for (size_t bi = 0; bi < n; bi += kBlock)
+    for (size_t bj = 0; bj <= bi; bj += kBlock)
+      for (size_t i = bi; i < std::min(n, bi + kBlock); ++i)
+        for (size_t j = bj; j < std::min(i, bj + kBlock); ++j) full[i * n + j] = full[j * n + i];
+}
+
+size_t triangle(size_t n) { return n * (n + 1) / 2; }
+
 }  // namespace
 
 Statistics Statistics::open(const std::string& path) {
@@ -36,6 +51,10 @@ Statistics Statistics::open(const std::string& path) {
       for (const std::string& name : split(line)) s.input_of_[name] = s.inputs_.size();
       s.inputs_.push_back(split(line));
     }
+  }
+  if (const GgufValue* rows = s.file_.metadata().find(kFisherRowsKey)) {
+    s.output_block_rows_ = rows->as_uint().value_or(0);
+    if (s.output_block_rows_ == 0) fail(ExitCode::kBadInput, "{}: {}: expected a number of rows above 0", path, kFisherRowsKey);
   }
   bool any = false;
   for (const GgufTensor& t : s.file_.tensors()) {
@@ -108,16 +127,28 @@ std::vector<float> Statistics::gram(std::string_view name) const {
   const std::span<const float> packed = floats(owner(name), kGramSuffix);
   const size_t n = n_cols(owner(name));
   std::vector<float> full(n * n);
-  const float* row = packed.data();
-  for (size_t i = 0; i < n; ++i) {
-    std::memcpy(full.data() + i * n + i, row, (n - i) * sizeof(float));
-    row += n - i;
+  unpack_triangle(packed.data(), n, full.data());
+  return full;
+}
+
+bool Statistics::has_output_gram(std::string_view name) const {
+  return output_block_rows_ > 0 && file_.find(std::string(name) + std::string(kOutputGramSuffix));
+}
+
+AlignedVector<float> Statistics::output_gram(std::string_view name, size_t n_rows, size_t first_row) const {
+  const std::span<const float> packed = floats(name, kOutputGramSuffix), counts = floats(name, kOutputCountsSuffix);
+  size_t expected = 0, at = 0;
+  for (size_t first = 0; first < n_rows; first += output_block_rows_) {
+    if (first == first_row) at = expected;
+    expected += triangle(std::min(output_block_rows_, n_rows - first));
   }
-  constexpr size_t kBlock = 64;  // squares that stay in the first cache
-  for (size_t bi = 0; bi < n; bi += kBlock)
-    for (size_t bj = 0; bj <= bi; bj += kBlock)
-      for (size_t i = bi; i < std::min(n, bi + kBlock); ++i)
-        for (size_t j = bj; j < std::min(i, bj + kBlock); ++j) full[i * n + j] = full[j * n + i];
+  if (packed.size() != expected || counts.size() != 1 || !(counts[0] > 0) || first_row % output_block_rows_ != 0)
+    fail(ExitCode::kBadInput, "{}: {}{}: expected {} values over some tokens for {} rows, found {} (calibrate the same model with --fisher)",
+         path_, name, kOutputGramSuffix, expected, n_rows, packed.size());
+  const size_t n = std::min(output_block_rows_, n_rows - first_row);
+  AlignedVector<float> full(n * n);
+  unpack_triangle(packed.data() + at, n, full.data());
+  for (float& v : full) v /= counts[0];
   return full;
 }
 

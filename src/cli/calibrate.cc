@@ -69,6 +69,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     json["model"] = o.model;
     json["output"] = options.output;
     json["gram"] = options.gram;
+    json["fisher"] = options.fisher;
     print_json(json);
   } else {
     print_result(result, options.output);
@@ -86,6 +87,10 @@ Action declare(CLI::App& app) {
       ->type_name("F")
       ->allow_extra_args(false);
   app.add_flag("--gram", c.gram, "Gram matrices, first moments and maxima too (for error feedback)");
+  app.add_flag("--fisher", c.fisher, "Gram matrices of output gradients too (for quantize --stats --effort best)");
+  app.add_option("--fisher-tokens", c.fisher_tokens, "Tokens whose gradients are looked at (default 65536)")
+      ->check(CLI::Range(8, 1 << 30))
+      ->type_name("N");
   app.add_option("--ctx", c.corpus.context, "Tokens of a chunk (default 512)")
       ->check(CLI::Range(8, 1 << 20))
       ->type_name("N");

@@ -72,6 +72,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   } else if (!o.config_groups.empty()) {
     fail(ExitCode::kUsage, "--config-groups {}: add --format compressed-tensors", o.config_groups);
   }
+  planner.measure = measure_options(o.target);
   planner.costs_path = o.target.costs;
   planner.calibrated = effort.tokens > 0;
   planner.sensitivity.probe = parse_perturbation(o.probe);
@@ -88,10 +89,11 @@ ExitCode run(const Options& o, const CommonOptions& common) {
       if (t.tensor->spec().quantizable) planner.known.push_back(t.type);
 
   const PlanTarget target = make_target(o.target, *model, quantize);
-  const PlanCosts costs = plan_costs(*model, text.probes, quantize, planner, pool);
-  const std::vector<Plan> front = plan_front(costs, planner);
+  PlanCosts costs = plan_costs(*model, text.probes, quantize, planner, pool);
   std::optional<Plan> plan;
-  if (o.target.any()) plan = make_plan(costs, planner, target);
+  Refinement refinement;
+  if (o.target.any()) plan = refine_plan(*model, text.probes, quantize, planner, target, costs, pool, &refinement);
+  const std::vector<Plan> front = plan_front(costs, planner);
   if (!plan && (!o.output.empty() || !o.tensor_types.empty() || !o.config_groups.empty()))
     fail(ExitCode::kUsage, "a recipe needs a target: add --size, --bpw or --max-kld");
   std::optional<Recipe> recipe;
@@ -131,6 +133,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     if (plan) {
       json.update(to_json(*plan, costs));
       json["recipe"] = to_json(*recipe);
+      json["refinement"] = to_json(refinement);
     }
     json["front"] = Json::array();
     for (const Plan& p : front) {
@@ -165,7 +168,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     print_out(fmt::format("rank correlation of predicted and measured {:.3f}; {:.0f} % of the intervals hold the measured one\n",
                           check->spearman, 100 * check->share_covered));
   }
-  if (plan) print_out("\nThe plan\n" + plan_text(costs, *plan));
+  if (plan) print_out("\nThe plan\n" + plan_text(costs, *plan) + refinement_text(refinement, costs));
   if (!o.output.empty()) print_out(fmt::format("{}: a recipe for tsubu quantize --recipe, with the same --text and --stats\n", o.output));
   print_out(fmt::format("{} tensors probed on {} scored tokens of {} windows in {}; rounding: {}\n", costs.tensors.size(),
                         costs.n_tokens_scored, text.probes.chunks.size(), format_duration(costs.seconds),

@@ -128,6 +128,7 @@ ExitCode run_fit(const Options& o, const CalibrationEffort& effort, const Model&
   fit.quantize.statistics = nullptr;
   fit.planner.allowed = allowed_types(o.target);
   fit.planner.fused = o.target.fused;
+  fit.planner.measure = measure_options(o.target);
   fit.planner.costs_path = o.target.costs;
   fit.planner.calibrated = effort.tokens > 0;
   fit.second_pass = effort.name == "best";
@@ -141,6 +142,7 @@ ExitCode run_fit(const Options& o, const CalibrationEffort& effort, const Model&
     Json json = to_json(result.quantized);
     json["recipe"] = to_json(result.recipe);
     json["plan"] = to_json(result.plan, result.costs);
+    json["refinement"] = to_json(result.refinement);
     json["candidates"] = Json::array();
     for (const FitCandidate& c : result.candidates) json["candidates"].push_back(to_json(c));
     json["meets_target"] = result.meets_target;
@@ -149,6 +151,7 @@ ExitCode run_fit(const Options& o, const CalibrationEffort& effort, const Model&
     print_json(json);
   } else {
     print_out(quantize_report(result.quantized, quantize.output, false));
+    print_out("\n" + refinement_text(result.refinement, result.costs));
     print_out("\n" + candidates_text(result.candidates) + measured.text + "\n");
     if (!result.meets_target)
       print_out(fmt::format("the divergence asked for, {:g}, is not met: ask for less, or give a larger --size\n", o.target.max_kld));

@@ -77,6 +77,11 @@ void declare_target(CLI::App& app, TargetChoice& choice) {
   app.add_flag("--fused", choice.fused, "One type for q, k and v of a layer, one for gate and up");
   app.add_option("--costs", choice.costs, "File of what was measured: read when it fits, else written; for several sizes of one model")
       ->type_name("F.json");
+  app.add_option("--measure", choice.measure,
+                 "Minutes to measure single tensors in types that the plan might change to; 0: none (default: about four for "
+                 "each tensor, whatever time they take)")
+      ->check(CLI::Range(0.0, 1e6))
+      ->type_name("MINUTES");
   app.add_option("--probes", choice.probes, "Windows of the text that sensitivities are measured on (default 16)")
       ->check(CLI::Range(1, 1 << 20))
       ->type_name("N");
@@ -142,6 +147,27 @@ PlanTarget make_target(const TargetChoice& choice, const Model& model, const Qua
   return target;
 }
 
+MeasureOptions measure_options(const TargetChoice& choice) {
+  MeasureOptions measure;
+  if (choice.measure) measure.seconds = 60 * *choice.measure;
+  return measure;
+}
+
+std::string refinement_text(const Refinement& r, const PlanCosts& costs) {
+  if (r.n_measured + r.n_known == 0) return "";
+  std::string text = fmt::format("{} costs of single tensors measured{} in {}: ", r.n_measured,
+                                 r.n_known > 0 ? fmt::format(" ({} were known)", r.n_known) : "", format_duration(r.seconds));
+  text += r.is_stable ? "no other is likely to change the plan\n" : "others may change the plan still (--measure MINUTES for more)\n";
+  text += fmt::format("measured over predicted: {:.2f} on the whole, {:.0f} % from tensor to tensor, {:.0f} % from type to type\n",
+                      std::exp(costs.scatter.level), 100 * costs.scatter.between, 100 * costs.scatter.within);
+  if (r.changes.empty()) return text + "the plan stays as it was predicted\n";
+  text += fmt::format("changed by that, {:.1f} % less divergence:\n", 100 * (1 - r.last_cost / r.first_cost));
+  Table table({"tensor", "was", "is"});
+  for (const PlanChange& c : r.changes)
+    table.add({c.tensor->name(), std::string(c.before->name), std::string(c.after->name)});
+  return text + table.text(2);
+}
+
 std::string plan_text(const PlanCosts& costs, const Plan& plan) {
   struct Row {
     std::vector<std::string> cells;
@@ -154,14 +180,14 @@ std::string plan_text(const PlanCosts& costs, const Plan& plan) {
     const TypeCost& chosen = *tensor.find(*plan.types[t]);
     const TypeCost* smaller = nullptr;  // the next that the plan could have taken
     for (const TypeCost& c : tensor.types)
-      if (c.size_bytes < chosen.size_bytes && c.error > chosen.error && (!smaller || c.error < smaller->error)) smaller = &c;
-    const double alpha = tensor.sensitivity.alpha, harm = alpha * chosen.error;
+      if (c.size_bytes < chosen.size_bytes && c.cost > chosen.cost && (!smaller || c.cost < smaller->cost)) smaller = &c;
+    const double alpha = tensor.sensitivity.alpha, harm = chosen.cost;
     rows.push_back({{tensor.sensitivity.tensor->name(), std::string(chosen.type->name), format_size(chosen.size_bytes),
                      fmt::format("{:.3g}", alpha), fmt::format("{:.3g}", chosen.error),
                      fmt::format("{:.1f} %", 100 * harm / total),
                      smaller ? fmt::format("{} saves {} and adds {:.0f} %", smaller->type->name,
                                            format_size(chosen.size_bytes - smaller->size_bytes),
-                                           100 * alpha * (smaller->error - chosen.error) / total)
+                                           100 * (smaller->cost - chosen.cost) / total)
                              : "already the smallest"},
                     harm});
   }

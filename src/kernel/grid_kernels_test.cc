@@ -12,8 +12,9 @@ namespace {
 constexpr int kRows = kPanelRows;
 
 struct Problem {
-  std::vector<float> h, m, w, weight;
-  explicit Problem(uint32_t seed) : h(kSpan * kSpan), m(kSpan * kSpan), w(kSpan * kRows), weight(kSpan) {
+  std::vector<float> h, m, w, weight, coupling;
+  explicit Problem(uint32_t seed)
+      : h(kSpan * kSpan), m(kSpan * kSpan), w(kSpan * kRows), weight(kSpan), coupling(kRows * kRows) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
     for (int i = 0; i < kSpan; ++i)
@@ -25,6 +26,23 @@ struct Problem {
       }
     for (float& v : w) v = 0.05f * normal(random);
     for (float& v : weight) v = 1 + std::fabs(normal(random));
+    for (int r = 0; r < kRows; ++r)
+      for (int s = 0; s < kRows; ++s) coupling[static_cast<size_t>(kRows * s + r)] = r == s ? 1 : 0.2f * normal(random);
+  }
+  // What g has to be: residuals of all rows, each as far as it is coupled, times H.
+  std::vector<double> gradient(const GridPanel& panel, bool coupled) const {
+    std::vector<double> residual(kSpan * kRows), g(kSpan * kRows);
+    for (size_t i = 0; i < kSpan; ++i)
+      for (size_t r = 0; r < kRows; ++r)
+        for (size_t s = 0; s < kRows; ++s) {
+          const double share = coupled ? static_cast<double>(coupling[kRows * s + r]) : s == r ? 1 : 0;
+          residual[i * kRows + r] +=
+              share * (static_cast<double>(w[i * kRows + s]) - static_cast<double>(panel.value[i * kRows + s]));
+        }
+    for (size_t j = 0; j < kSpan; ++j)
+      for (size_t i = 0; i < kSpan; ++i)
+        for (size_t r = 0; r < kRows; ++r) g[j * kRows + r] += residual[i * kRows + r] * static_cast<double>(h[i * kSpan + j]);
+    return g;
   }
 };
 
@@ -54,55 +72,54 @@ struct Outcome {
   std::vector<float> t, g;
 };
 
-std::unique_ptr<Outcome> run(const Kernels& k, const TypeInfo& type) {
-  const Problem problem(11);
+std::unique_ptr<Outcome> run(const Kernels& k, const TypeInfo& type, const Problem& problem, bool coupled) {
   auto o = std::make_unique<Outcome>();
   start(o->panel, type, problem);
   o->t = problem.w;
   for (size_t b = 0; b < kSpan / type.block_len; ++b)
     k.grid_feedback(o->panel, static_cast<int>(b), problem.w.data(), o->t.data(), problem.m.data(), kSpan,
                     problem.weight.data(), true);
-  o->g.assign(kSpan * kRows, 0.0f);  // r H
-  for (size_t j = 0; j < kSpan; ++j)
-    for (size_t i = 0; i < kSpan; ++i)
-      for (size_t l = 0; l < kRows; ++l)
-        o->g[j * kRows + l] += (problem.w[i * kRows + l] - o->panel.value[i * kRows + l]) * problem.h[i * kSpan + j];
+  const std::vector<double> g = problem.gradient(o->panel, coupled);
+  o->g.assign(g.begin(), g.end());
+  if (coupled) {
+    o->panel.coupling = problem.coupling.data();
+    o->panel.bound = 2.5f;
+  }
   k.grid_descend(o->panel, o->g.data(), problem.h.data(), kSpan, 2, false);
   return o;
 }
 
 TEST(GridKernels, EveryInstructionSetGivesTheSameBits) {
-  for (const TypeInfo& type : types()) {
-    if (!type.grid) continue;
-    const auto reference = run(*runnable_kernels().front(), type);
-    for (const Kernels* k : runnable_kernels()) {
-      const auto other = run(*k, type);
-      EXPECT_EQ(std::memcmp(reference->panel.value, other->panel.value, sizeof(reference->panel.value)), 0)
-          << type.name << " on " << k->isa;
-      EXPECT_EQ(std::memcmp(reference->g.data(), other->g.data(), reference->g.size() * sizeof(float)), 0)
-          << type.name << " on " << k->isa;
+  const Problem problem(11);
+  for (const bool coupled : {false, true})
+    for (const TypeInfo& type : types()) {
+      if (!type.grid) continue;
+      const auto reference = run(*runnable_kernels().front(), type, problem, coupled);
+      for (const Kernels* k : runnable_kernels()) {
+        const auto other = run(*k, type, problem, coupled);
+        EXPECT_EQ(std::memcmp(reference->panel.value, other->panel.value, sizeof(reference->panel.value)), 0)
+            << type.name << " on " << k->isa << " " << coupled;
+        EXPECT_EQ(std::memcmp(reference->g.data(), other->g.data(), reference->g.size() * sizeof(float)), 0)
+            << type.name << " on " << k->isa << " " << coupled;
+      }
     }
-  }
 }
 
 // g stays the residual times H: what the descent believes is what it has.
 TEST(GridKernels, TheGradientStaysTrue) {
-  for (const TypeInfo& type : types()) {
-    if (!type.grid) continue;
-    const Problem problem(11);
-    const auto o = run(kernels(), type);
-    double worst = 0, largest = 0;
-    for (size_t j = 0; j < kSpan; ++j)
-      for (size_t l = 0; l < kRows; ++l) {
-        double sum = 0;
-        for (size_t i = 0; i < kSpan; ++i)
-          sum += (static_cast<double>(problem.w[i * kRows + l]) - static_cast<double>(o->panel.value[i * kRows + l])) *
-                 static_cast<double>(problem.h[i * kSpan + j]);
-        worst = std::max(worst, std::fabs(sum - static_cast<double>(o->g[j * kRows + l])));
-        largest = std::max(largest, std::fabs(sum));
+  const Problem problem(11);
+  for (const bool coupled : {false, true})
+    for (const TypeInfo& type : types()) {
+      if (!type.grid) continue;
+      const auto o = run(kernels(), type, problem, coupled);
+      const std::vector<double> g = problem.gradient(o->panel, coupled);
+      double worst = 0, largest = 0;
+      for (size_t i = 0; i < g.size(); ++i) {
+        worst = std::max(worst, std::fabs(g[i] - static_cast<double>(o->g[i])));
+        largest = std::max(largest, std::fabs(g[i]));
       }
-    EXPECT_LT(worst, 1e-4 * largest + 1e-6) << type.name;
-  }
+      EXPECT_LT(worst, 1e-4 * largest + 1e-6) << type.name << " " << coupled;
+    }
 }
 
 TEST(FactorKernels, EveryInstructionSetGivesTheSameBits) {

@@ -19,6 +19,10 @@ struct alignas(64) GridPanel {
   float min[kMaxSpanSubs * kPanelRows];    // by sub-block: the integer minimum
   float d[kMaxSpanSubs * kPanelRows];      // by block
   float dmin[kMaxSpanSubs * kPanelRows];
+  // Rows that share one form (round/coupled.h): element [16 s + r] is what a change of row s moves g of row r by, as a share
+  // of what it moves its own, ones on the diagonal; nullptr: rows are independent. bound: λ with coupling ≤ λ · 1 as forms.
+  const float* coupling = nullptr;
+  float bound = 1;
 };
 
 }  // namespace tsubu

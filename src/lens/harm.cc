@@ -31,30 +31,20 @@ uint64_t HarmMeter::logit_bytes(const Model& model, size_t context, size_t n_chu
   return uint64_t{n_chunks} * (context - 1 - context / 2) * model.hparams().n_vocab * sizeof(float);
 }
 
-HarmMeter::HarmMeter(const Model& model, std::span<const std::vector<TokenId>> chunks, ThreadPool& pool)
-    : model_(model), chunks_(chunks), pool_(pool), engine_(Engine::make(model, pool)) {
+ActivationWalk::ActivationWalk(const Model& model, std::span<const std::vector<TokenId>> chunks, ThreadPool& pool)
+    : model_(model), chunks_(chunks), engine_(Engine::make(model, pool)) {
   if (chunks.empty() || chunks.front().size() < 4)
     fail(ExitCode::kUsage, "{}: divergence needs one window of at least 4 tokens", model.path());
-  session_ = engine_->new_session(context());
-  base_.resize(chunks.size());
+  session_ = engine_->new_session(chunks.front().size());
   values_.resize(chunks.size());
-  for (size_t c = 0; c < chunks.size(); ++c) {
-    throw_if_interrupted();
-    base_[c].resize(n_scored() * engine_->n_vocab());
-    session_->truncate(0);
-    engine_->forward(*session_, tokens(c), n_scored(), base_[c]);
-    for (const TokenScore& s : score_chunk(base_[c], {}, chunks[c], protocol(), first_scored(), pool_))
-      nll_ += static_cast<double>(s.nll);
-  }
-  nll_ /= static_cast<double>(n_scored() * chunks.size());
 }
 
-void HarmMeter::rewind() {
+void ActivationWalk::rewind() {
   step_ = 0;
   for (auto& values : values_) values.clear();
 }
 
-void HarmMeter::advance(size_t step) {
+void ActivationWalk::advance(size_t step) {
   if (step < step_) fail(ExitCode::kUsage, "activations are kept at step {} and do not go back to {}", step_, step);
   if (step == step_) return;
   const Graph& graph = model_.graph();
@@ -64,13 +54,49 @@ void HarmMeter::advance(size_t step) {
     for (ValueId v : live_values(graph, step_)) in.push_back({v, values_[c].at(v).data()});
     for (ValueId v : live_values(graph, step)) {
       auto& data = next[v];
-      data.resize((context() - 1) * graph.widths[static_cast<size_t>(v)]);
+      data.resize(tokens(c).size() * graph.widths[static_cast<size_t>(v)]);
       out.push_back({v, data.data()});
     }
     engine_->run_steps(*session_, tokens(c), step_, step, in, out);
     values_[c] = std::move(next);
   }
   step_ = step;
+}
+
+void ActivationWalk::finish(size_t chunk, size_t first, std::vector<float>& logits) {
+  const Graph& graph = model_.graph();
+  std::vector<StageValue> in;
+  for (ValueId v : live_values(graph, step_)) in.push_back({v, values_[chunk].at(v).data()});
+  const StageValue out{graph.logits, logits.data(), first};
+  engine_->run_steps(*session_, tokens(chunk), step_, graph.ops.size(), in, {&out, 1});
+}
+
+HarmMeter::HarmMeter(const Model& model, std::span<const std::vector<TokenId>> chunks, ThreadPool& pool)
+    : model_(model), chunks_(chunks), pool_(pool), walk_(model, chunks, pool) {
+  base_.resize(chunks.size());
+  for (size_t c = 0; c < chunks.size(); ++c) {
+    throw_if_interrupted();
+    base_[c].resize(n_scored() * walk_.engine().n_vocab());
+    walk_.finish(c, first_scored(), base_[c]);
+    for (const TokenScore& s : score_chunk(base_[c], {}, chunks[c], protocol(), first_scored(), pool_))
+      nll_ += static_cast<double>(s.nll);
+  }
+  nll_ /= static_cast<double>(n_scored() * chunks.size());
+}
+
+const ModelTensor& HarmMeter::standing(const std::string& name) const {
+  const auto it = standing_.find(name);
+  return it != standing_.end() ? *it->second : model_.tensor(name);
+}
+
+void HarmMeter::stand_on(std::span<const Replacement> weights) {
+  for (const auto& [name, before] : standing_) walk_.engine().replace_weight(name, model_.tensor(name));
+  standing_.clear();
+  for (const Replacement r : weights) {
+    walk_.engine().replace_weight(r->name(), *r);
+    standing_[r->name()] = r;
+  }
+  rewind();
 }
 
 BlockSums HarmMeter::score(size_t chunk, const std::vector<float>& logits) {
@@ -95,24 +121,19 @@ Harm HarmMeter::finish(std::vector<BlockSums> chunks) const {
 }
 
 Harm HarmMeter::measure(std::span<const Replacement> replacements) {
-  const Graph& graph = model_.graph();
-  for (const Replacement r : replacements) engine_->replace_weight(r->name(), *r);
-  // The unchanged weights come back whatever happens.
+  for (const Replacement r : replacements) walk_.engine().replace_weight(r->name(), *r);
+  // The weights before come back whatever happens.
   struct Restore {
-    Engine& engine;
-    const Model& model;
+    HarmMeter& meter;
     std::span<const Replacement> replacements;
     ~Restore() {
-      for (const Replacement r : replacements) engine.replace_weight(r->name(), model.tensor(r->name()));
+      for (const Replacement r : replacements) meter.walk_.engine().replace_weight(r->name(), meter.standing(r->name()));
     }
-  } restore{*engine_, model_, replacements};
+  } restore{*this, replacements};
   std::vector<BlockSums> sums;
-  std::vector<float> logits(n_scored() * engine_->n_vocab());
+  std::vector<float> logits(n_scored() * walk_.engine().n_vocab());
   for (size_t c = 0; c < n_chunks(); ++c) {
-    std::vector<StageValue> in;
-    for (ValueId v : live_values(graph, step_)) in.push_back({v, values_[c].at(v).data()});
-    const StageValue out{graph.logits, logits.data(), first_scored()};
-    engine_->run_steps(*session_, tokens(c), step_, graph.ops.size(), in, {&out, 1});
+    walk_.finish(c, first_scored(), logits);
     sums.push_back(score(c, logits));
   }
   return finish(std::move(sums));
@@ -125,7 +146,7 @@ Harm HarmMeter::whole(Engine& engine, const std::function<void(size_t chunk)>& b
   for (size_t c = 0; c < n_chunks(); ++c) {
     if (before_chunk) before_chunk(c);
     session->truncate(0);
-    engine.forward(*session, tokens(c), n_scored(), logits);
+    engine.forward(*session, walk_.tokens(c), n_scored(), logits);
     sums.push_back(score(c, logits));
   }
   return finish(std::move(sums));

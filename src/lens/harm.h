@@ -36,6 +36,33 @@ std::vector<ReadGroup> read_groups(const Graph& graph);
 // A tensor in place of the model's of that name; must outlive the measurement.
 using Replacement = const ModelTensor*;
 
+// The activations of some windows at one place of the graph, which only moves forward.
+class ActivationWalk {
+ public:
+  // chunks: windows of the same length; they must outlive the walk, as the model must.
+  ActivationWalk(const Model& model, std::span<const std::vector<TokenId>> chunks, ThreadPool& pool);
+
+  // The activations of every chunk move to step `step`, not behind where they are. rewind: to the start.
+  void advance(size_t step);
+  void rewind();
+  size_t step() const { return step_; }
+  size_t n_chunks() const { return chunks_.size(); }
+  std::span<const TokenId> tokens(size_t chunk) const { return {chunks_[chunk].data(), chunks_[chunk].size() - 1}; }
+  // A value that is live there: (context - 1, width).
+  const std::vector<float>& value(size_t chunk, ValueId id) const { return values_[chunk].at(id); }
+  // From there to the end: logits of the tokens from the first-th on.
+  void finish(size_t chunk, size_t first, std::vector<float>& logits);
+  Engine& engine() { return *engine_; }
+
+ private:
+  const Model& model_;
+  std::span<const std::vector<TokenId>> chunks_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Session> session_;
+  size_t step_ = 0;
+  std::vector<std::map<ValueId, std::vector<float>>> values_;
+};
+
 class HarmMeter {
  public:
   // chunks: windows of the same length, with BOS where the vocabulary wants it. All must outlive the meter.
@@ -46,12 +73,13 @@ class HarmMeter {
   size_t n_chunks() const { return chunks_.size(); }
   double mean_nll() const { return nll_; }  // of the unchanged model
 
-  // The unchanged activations of every chunk move to step `step`, not behind where they are. rewind: to the start.
-  void advance(size_t step);
-  void rewind();
-  size_t step() const { return step_; }
-  // A value that is live there: (context - 1, width).
-  const std::vector<float>& value(size_t chunk, ValueId id) const { return values_[chunk].at(id); }
+  // From now on these weights are where changes start from, in place of the model's; divergences stay those from the model.
+  // They must outlive the meter or the next call; {}: the model's own. Rewinds.
+  void stand_on(std::span<const Replacement> weights);
+  void advance(size_t step) { walk_.advance(step); }
+  void rewind() { walk_.rewind(); }
+  size_t step() const { return walk_.step(); }
+  const std::vector<float>& value(size_t chunk, ValueId id) const { return walk_.value(chunk, id); }
 
   // From the kept place on with these weights instead (of operations at or after it).
   Harm measure(std::span<const Replacement> replacements);
@@ -68,18 +96,17 @@ class HarmMeter {
  private:
   size_t first_scored() const { return context() / 2; }
   ChunkProtocol protocol() const { return {.context = static_cast<uint32_t>(context()), .first = first_scored()}; }
-  std::span<const TokenId> tokens(size_t chunk) const { return {chunks_[chunk].data(), context() - 1}; }
   BlockSums score(size_t chunk, const std::vector<float>& logits);
   Harm whole(Engine& engine, const std::function<void(size_t chunk)>& before_chunk);
   Harm finish(std::vector<BlockSums> chunks) const;
 
+  const ModelTensor& standing(const std::string& name) const;
+
   const Model& model_;
   std::span<const std::vector<TokenId>> chunks_;
   ThreadPool& pool_;
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<Session> session_;
-  size_t step_ = 0;
-  std::vector<std::map<ValueId, std::vector<float>>> values_;
+  std::map<std::string, Replacement, std::less<>> standing_;
+  ActivationWalk walk_;
   std::vector<std::vector<float>> base_;  // logits of the scored tokens, by chunk
   double nll_ = 0;
 };

@@ -180,10 +180,7 @@ class CalibratedRounding {
   // The block's form of rows from `first` on, damped.
   AlignedVector<float> output_form(const FisherSums& sums, const std::string& weight, uint64_t first, double damping) {
     AlignedVector<float> h = sums.block(weight, first);
-    const auto n = static_cast<size_t>(std::lround(std::sqrt(static_cast<double>(h.size()))));
-    double trace = 0;
-    for (size_t i = 0; i < n; ++i) trace += static_cast<double>(h[i * n + i]);
-    for (size_t i = 0; i < n; ++i) h[i * n + i] += static_cast<float>(damping * trace / static_cast<double>(n));
+    damp_output_form(h, damping);
     return h;
   }
 

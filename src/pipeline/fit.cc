@@ -58,7 +58,7 @@ class Fitting {
     r.costs = plan_costs(model_, text_.probes, o_.quantize, planner(), pool_);
     PlanTarget target = o_.target;
     if (target.max_kld > 0) target.max_kld *= kSlack;
-    r.plan = make_plan(r.costs, o_.planner, target);
+    r.plan = refine_plan(model_, text_.probes, o_.quantize, o_.planner, target, r.costs, pool_, &r.refinement);
     attempt(r, plan_recipe(r.costs, r.plan, "plan"), "plan", r.plan.types);
     if (o_.target.max_kld == 0) stock(r);
 
@@ -162,7 +162,7 @@ class Fitting {
     for (size_t t = 0; t < r.costs.tensors.size(); ++t) {
       throw_if_interrupted();
       TensorCosts& tensor = r.costs.tensors[t];
-      const double predicted = tensor.sensitivity.alpha * tensor.find(*a.types[t])->error;
+      const double predicted = tensor.find(*a.types[t])->cost;
       const Replacement whole = tensor.sensitivity.tensor;
       const double gone = all - meter_.measure_model(*made, {&whole, 1}).kld;
       contributions += predicted;
@@ -173,7 +173,7 @@ class Fitting {
     // Ratios are relative to the model's whole: its level goes into the gain.
     const double level = all / std::max(contributions, 1e-30);
     for (size_t t = 0; t < ratios.size(); ++t)
-      r.costs.tensors[t].sensitivity.alpha *= std::clamp(ratios[t] / level, kLeastRatio, kMostRatio);
+      for (TypeCost& c : r.costs.tensors[t].types) c.cost *= std::clamp(ratios[t] / level, kLeastRatio, kMostRatio);
     r.costs.gain *= all / std::max(r.costs.predict(a.types).mean, 1e-30);
   }
 

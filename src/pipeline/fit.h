@@ -39,6 +39,7 @@ struct FitCandidate {
 struct FitResult {
   PlanCosts costs;
   Plan plan;                      // the last that was made
+  Refinement refinement;          // of the first
   Recipe recipe;                  // of the file that was kept
   std::vector<FitCandidate> candidates;
   QuantizeResult quantized;       // the file that was kept

@@ -1,4 +1,5 @@
-// Rounding against the Gram matrices of a statistics file: every matrix by itself, nothing runs.
+// Rounding against the Gram matrices of a statistics file, of inputs and, where the effort wants it and the file has them, of
+// output gradients: every matrix by itself, nothing runs.
 #include <algorithm>
 #include <optional>
 
@@ -32,16 +33,23 @@ void round_with_statistics(const std::vector<PlannedTensor>& plan, const Statist
       curvature_of = owner;
     }
     const uint64_t rows = tensor.n_rows(), n = tensor.n_cols(), row_bytes = p->size_bytes / rows;
-    const uint64_t slab = std::max<uint64_t>(64, kSlabWeights / n / 64 * 64);
+    const bool couples = options.fisher_tokens > 0 && statistics.has_output_gram(tensor.name());
+    const uint64_t slab = couples ? statistics.output_block_rows() : std::max<uint64_t>(64, kSlabWeights / n / 64 * 64);
     std::vector<std::byte> bytes(p->size_bytes);
     std::vector<float> w;
     for (uint64_t first = 0; first < rows; first += slab) {
       const uint64_t n_rows = std::min(slab, rows - first);
       w.resize(n_rows * n);
       tensor.read_rows(first, n_rows, w.data());
-      round_rows(w.data(), n_rows, *p->type, *curvature, options.round, bytes.data() + first * row_bytes, pool);
+      std::byte* out = bytes.data() + first * row_bytes;
+      round_rows(w.data(), n_rows, *p->type, *curvature, options.round, out, pool);
+      if (!couples) continue;
+      AlignedVector<float> h_out = statistics.output_gram(tensor.name(), rows, first);
+      damp_output_form(h_out, options.fisher_damping);
+      refine_coupled(w.data(), n_rows, *p->type, *curvature, h_out, options.coupled, out, pool);
     }
-    store.put(tensor.name(), bytes, options.round.descent_passes > 0 ? "gptq+descent" : "gptq", 0, 0);
+    const std::string method = options.round.descent_passes > 0 ? "gptq+descent" : "gptq";
+    store.put(tensor.name(), bytes, couples ? method + "+coupled" : method, 0, 0);
     progress.advance(tensor.n_elements(), tensor.name());
   }
   progress.finish();

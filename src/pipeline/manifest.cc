@@ -200,6 +200,8 @@ Json treatment_json(const Recipe& recipe, const QuantizeOptions& o, const std::v
                        {"judged_tokens", c.scales->judged_tokens}};
       if (c.start) r["start"] = combined_digest(inputs, "start");
     }
+    if (o.statistics && c.fisher_tokens > 0 && o.statistics->output_block_rows() > 0)
+      r["coupled"] = {{"damping", c.fisher_damping}, {"sweeps", c.coupled.sweeps}, {"group_rows", c.coupled.group_rows}};
     json["rounding"] = std::move(r);
   }
   if (o.trained) json["training"] = o.trained->treatment;

@@ -112,10 +112,10 @@ class ErrorMeter {
         if (unit <= 0) return 0.0;
         return form_error(w.data(), bytes.data(), sample.size(), *type, curvature.h(), n, pool_) / unit;
       };
-      cost.search_error = cost.error = error();
+      cost.search_error = cost.rounded_error = error();
       if (rounds && (options_.calibrated || !options_.costs_path.empty()) && type->is_quantized && can_round(*type)) {
         round_rows(w.data(), sample.size(), *type, curvature, quantize_.calibrated.round, bytes.data(), pool_);
-        cost.error = std::min(error(), cost.search_error);
+        cost.rounded_error = std::min(error(), cost.search_error);
       }
       result.push_back(cost);
     }
@@ -162,7 +162,8 @@ std::vector<uint64_t> expert_usage(const Op& op, const HarmMeter& meter) {
   return usage;
 }
 
-// All rows of a tensor by plain search.
+}  // namespace
+
 std::vector<std::byte> encode_tensor(const ModelTensor& tensor, const TypeInfo& type, const Imatrix* stats,
                                      ThreadPool& pool) {
   const uint64_t rows = tensor.n_rows(), n = tensor.n_cols(), row_bytes = n / type.block_len * type.block_bytes;
@@ -190,7 +191,11 @@ std::vector<std::byte> encode_tensor(const ModelTensor& tensor, const TypeInfo& 
   return bytes;
 }
 
-}  // namespace
+size_t windows_that_fit(const Model& model, const Corpus& corpus) {
+  size_t n = corpus.chunks.size();
+  while (n > 1 && HarmMeter::logit_bytes(model, corpus.context, n) > kLogitBytes) --n;
+  return n;
+}
 
 Harm measure_recipe(const PlanCosts& costs, const std::vector<const TypeInfo*>& types, const Imatrix* stats,
                     HarmMeter& meter, ThreadPool& pool) {
@@ -217,6 +222,7 @@ void measure_anchors(PlanCosts& costs, const PlannerOptions& options, const Imat
   PlanCosts by_search = costs;
   for (TensorCosts& t : by_search.tensors)
     for (TypeCost& c : t.types) c.error = c.search_error;
+  by_search.weigh();
   const std::vector<Plan> front = plan_front(by_search, options);
   Progress progress("measure", options.n_anchors, "recipes");
   for (uint32_t a = 0; a < options.n_anchors; ++a) {
@@ -239,8 +245,9 @@ void measure_anchors(PlanCosts& costs, const PlannerOptions& options, const Imat
       }
       anchor.name = fmt::format("mixture about {:.2f} bits", plan->bits_per_weight);
     }
-    anchor.predicted = costs.sum(types, true);
+    anchor.predicted = by_search.sum(types);
     anchor.measured = measure_recipe(costs, types, stats, meter, pool).kld;
+    anchor.types = types;
     if (anchor.predicted > 0 && anchor.measured > 0) costs.anchors.push_back(anchor);
     progress.advance(1, anchor.name);
   }
@@ -276,15 +283,17 @@ void add_fixed_bytes(PlanCosts& costs, const Model& model, const QuantizeOptions
 void finish_costs(PlanCosts& costs, const PlannerOptions& options) {
   costs.gain = options.calibrated ? kCalibratedGain : 1;
   costs.spread = options.calibrated ? kCalibratedSpread : kSearchSpread;
-  if (options.calibrated) return;
+  costs.calibrated = options.calibrated;
   for (TensorCosts& t : costs.tensors)
-    for (TypeCost& c : t.types) c.error = c.search_error;
+    for (TypeCost& c : t.types) c.error = options.calibrated ? c.rounded_error : c.search_error;
+  costs.weigh();
 }
 
 }  // namespace
 
 std::string costs_key(const Model& model, const Corpus& probes, const QuantizeOptions& quantize, const PlannerOptions& options) {
-  std::string key = fmt::format("{} {} {}", TSUBU_VERSION, probes.hash, probes.chunks.size());
+  constexpr int kFormat = 2;  // of the file
+  std::string key = fmt::format("{} {} {} {}", TSUBU_VERSION, kFormat, probes.hash, probes.chunks.size());
   for (const std::string& file : model.files())
     key += fmt::format(" {}:{}:{}", file, std::filesystem::file_size(file),
                        std::filesystem::last_write_time(file).time_since_epoch().count());
@@ -292,6 +301,12 @@ std::string costs_key(const Model& model, const Corpus& probes, const QuantizeOp
   const SensitivityOptions& s = options.sensitivity;
   key += fmt::format(" {} {} {} {} {}", s.probe.name(), s.r, s.n_seeds, options.sample_weights, options.n_anchors);
   return hash_bytes(std::as_bytes(std::span(key)));
+}
+
+std::string measured_key(const QuantizeOptions& quantize, const PlannerOptions& options) {
+  if (!options.calibrated || !quantize.corpus) return "search";
+  return fmt::format("calibrated {} {} {} {} {}", quantize.corpus->hash, quantize.corpus->chunks.size(), quantize.calibrated.damping,
+                     quantize.calibrated.embedding_damping, quantize.calibrated.round.descent_passes);
 }
 
 void save_costs(const PlanCosts& costs, const std::string& key, const std::string& path) {
@@ -314,7 +329,11 @@ std::optional<PlanCosts> load_costs(const Model& model, const std::string& key, 
     }
     costs.n_tokens_scored = json.at("tokens_scored");
     costs.seconds = json.at("seconds");
-    for (const Json& a : json.at("anchors")) costs.anchors.push_back({a.at("name"), a.at("sum"), a.at("measured")});
+    costs.measured_by = json.at("measured_by");
+    for (const Json& a : json.at("anchors")) {
+      costs.anchors.push_back({a.at("name"), a.at("sum"), a.at("measured"), {}});
+      for (const Json& type : a.at("types")) costs.anchors.back().types.push_back(&type_named(type.get<std::string>()));
+    }
     for (const Json& t : json.at("tensors")) {
       TensorCosts tensor;
       tensor.sensitivity.tensor = &model.tensor(t.at("name").get<std::string>());
@@ -322,8 +341,15 @@ std::optional<PlanCosts> load_costs(const Model& model, const std::string& key, 
       tensor.sensitivity.spread = t.at("alpha_spread");
       tensor.sensitivity.r = t.at("probe").at("r");
       tensor.sensitivity.kld = t.at("probe").at("kld");
-      for (const Json& c : t.at("types"))
-        tensor.types.push_back({&type_named(c.at("type").get<std::string>()), c.at("size_bytes"), c.at("error"), c.at("search_error")});
+      for (const Json& c : t.at("types")) {
+        TypeCost cost;
+        cost.type = &type_named(c.at("type").get<std::string>());
+        cost.size_bytes = c.at("size_bytes");
+        cost.search_error = c.at("search_error");
+        cost.rounded_error = c.at("rounded_error");
+        cost.windows = c.at("measured").get<std::vector<double>>();
+        tensor.types.push_back(std::move(cost));
+      }
       costs.tensors.push_back(std::move(tensor));
     }
   } catch (const Json::exception& e) {
@@ -347,6 +373,11 @@ PlanCosts plan_costs(const Model& model, const Corpus& corpus, const QuantizeOpt
                    (is_small_block_type(*type) && list == &wanted && options.allowed.empty());
       if (all) {
         add_fixed_bytes(*known, model, quantize);
+        if (known->measured_by != measured_key(quantize, options)) {  // rounded in another way
+          known->measured_by.clear();
+          for (TensorCosts& t : known->tensors)
+            for (TypeCost& c : t.types) c.windows.clear();
+        }
         finish_costs(*known, options);
         return std::move(*known);
       }
@@ -354,8 +385,7 @@ PlanCosts plan_costs(const Model& model, const Corpus& corpus, const QuantizeOpt
     }
   PlanCosts costs;
   costs.alignment = alignment_of(model);
-  size_t n_chunks = corpus.chunks.size();
-  while (n_chunks > 1 && HarmMeter::logit_bytes(model, corpus.context, n_chunks) > kLogitBytes) --n_chunks;
+  const size_t n_chunks = windows_that_fit(model, corpus);
   if (n_chunks < corpus.chunks.size())
     note(fmt::format("probes use {} of {} windows: more logits would not fit into {}", n_chunks, corpus.chunks.size(),
                      format_size(kLogitBytes)));

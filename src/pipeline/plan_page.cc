@@ -91,9 +91,9 @@ std::string plan_page(const std::string& model, const PlanCosts& costs, const st
     std::vector<std::vector<std::string>> rows;
     for (size_t t = 0; t < plan->types.size(); ++t) {
       const TypeCost& c = *costs.tensors[t].find(*plan->types[t]);
-      const double alpha = costs.tensors[t].sensitivity.alpha;
+      const double alpha = costs.tensors[t].sensitivity.alpha, cost = c.cost;
       rows.push_back({costs.tensors[t].sensitivity.tensor->name(), std::string(c.type->name), format_size(c.size_bytes), short_number(alpha),
-                      short_number(c.error), fmt::format("{:.1f} %", total > 0 ? 100 * alpha * c.error / total : 0.0)});
+                      short_number(c.error), fmt::format("{:.1f} %", total > 0 ? 100 * cost / total : 0.0)});
     }
     body += html_table({"tensor", "type", "size", "sensitivity", "error", "of the divergence"}, rows);
   }

@@ -13,11 +13,14 @@ namespace {
 constexpr std::string_view kTypes[] = {"IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K", "IQ3_XXS", "IQ3_S", "Q3_K", "IQ4_XS",
                                        "Q4_K", "Q5_K", "Q6_K", "Q8_0", "F16"};
 constexpr std::string_view kSmallBlockTypes[] = {"Q4_0", "IQ4_NL", "Q4_1", "Q5_0", "Q5_1"};
+// What predicted costs of single tensors are off by before any is measured: standard deviations of ln, of a tensor and of a type
+// of it (docs/decisions/planning.md).
+constexpr CostModel kPredictedScatter = {0, 0.2, 0.1};
 // Classes of the knapsack: one for each tensor, or for each set of tensors that must have one type.
 struct Classes {
   std::vector<std::vector<size_t>> members;                    // tensors
   std::vector<std::vector<const TypeInfo*>> types;             // by class and choice
-  std::vector<std::vector<AllocationChoice>> choices;          // weight: bytes, cost: α e
+  std::vector<std::vector<AllocationChoice>> choices;          // weight: bytes, cost: c
 };
 
 Classes classes_of(const PlanCosts& costs, const PlannerOptions& options) {
@@ -56,7 +59,7 @@ Classes classes_of(const PlanCosts& costs, const PlannerOptions& options) {
         everywhere &= cost != nullptr;
         if (!cost) continue;
         choice.weight += static_cast<double>(cost->size_bytes);
-        choice.cost += costs.tensors[t].sensitivity.alpha * cost->error;
+        choice.cost += cost->cost;
       }
       if (!everywhere) continue;
       types.push_back(first.type);
@@ -110,6 +113,28 @@ const TypeCost* TensorCosts::find(const TypeInfo& type) const {
   return nullptr;
 }
 
+void PlanCosts::weigh() {
+  std::vector<CostEvidence> evidence;
+  bool any = false;
+  for (size_t t = 0; t < tensors.size(); ++t)
+    for (const TypeCost& c : tensors[t].types) {
+      evidence.push_back({t, c.type->is_quantized ? tensors[t].sensitivity.alpha * c.error : 0, c.windows});
+      any |= !c.windows.empty();
+    }
+  const std::vector<CostEstimate> estimates = combine_costs(evidence, kPredictedScatter, &scatter);
+  size_t i = 0;
+  for (TensorCosts& t : tensors)
+    for (TypeCost& c : t.types) {
+      const CostEstimate& e = estimates[i++];
+      // A type of floats is not measured: nothing hangs on it.
+      c.cost = any && c.type->is_quantized ? e.cost : t.sensitivity.alpha * c.error;
+      c.spread = c.type->is_quantized ? e.spread : 0;
+    }
+  if (!calibrated)
+    for (Anchor& a : anchors) a.predicted = sum(a.types);
+  std::sort(anchors.begin(), anchors.end(), [](const Anchor& a, const Anchor& b) { return a.predicted < b.predicted; });
+}
+
 double PlanCosts::sum(const std::vector<const TypeInfo*>& types, bool search) const {
   double total = 0;
   for (size_t t = 0; t < tensors.size(); ++t) {
@@ -117,7 +142,7 @@ double PlanCosts::sum(const std::vector<const TypeInfo*>& types, bool search) co
     if (!cost)
       fail(ExitCode::kUsage, "{}: the error of type {} was not measured (name it with --allow)",
            tensors[t].sensitivity.tensor->name(), types[t]->name);
-    total += tensors[t].sensitivity.alpha * (search ? cost->search_error : cost->error);
+    total += search && calibrated ? tensors[t].sensitivity.alpha * cost->search_error : cost->cost;
   }
   return total;
 }
@@ -257,9 +282,14 @@ Json to_json(const PlanCosts& costs) {
   json["gain"] = costs.gain;
   json["spread"] = costs.spread;
   json["seconds"] = costs.seconds;
+  json["measured_by"] = costs.measured_by;
+  json["scatter"] = {{"level", costs.scatter.level}, {"between", costs.scatter.between}, {"within", costs.scatter.within}};
   json["anchors"] = Json::array();
-  for (const Anchor& a : costs.anchors)
-    json["anchors"].push_back({{"name", a.name}, {"sum", a.predicted}, {"measured", a.measured}});
+  for (const Anchor& a : costs.anchors) {
+    Json item{{"name", a.name}, {"sum", a.predicted}, {"measured", a.measured}, {"types", Json::array()}};
+    for (const TypeInfo* type : a.types) item["types"].push_back(type->name);
+    json["anchors"].push_back(std::move(item));
+  }
   json["tensors"] = Json::array();
   for (const TensorCosts& t : costs.tensors) {
     Json item{{"name", t.sensitivity.tensor->name()},
@@ -274,9 +304,21 @@ Json to_json(const PlanCosts& costs) {
                                {"size_bytes", c.size_bytes},
                                {"error", c.error},
                                {"search_error", c.search_error},
-                               {"harm", t.sensitivity.alpha * c.error}});
+                               {"rounded_error", c.rounded_error},
+                               {"harm", c.cost},
+                               {"harm_spread", c.spread},
+                               {"measured", c.windows}});
     json["tensors"].push_back(std::move(item));
   }
+  return json;
+}
+
+Json to_json(const Refinement& r) {
+  Json json{{"measured", r.n_measured}, {"known", r.n_known},       {"rounds", r.n_rounds},
+            {"stable", r.is_stable},    {"seconds", r.seconds},     {"sum_before", r.first_cost},
+            {"sum_after", r.last_cost}, {"changes", Json::array()}};
+  for (const PlanChange& c : r.changes)
+    json["changes"].push_back({{"tensor", c.tensor->name()}, {"before", c.before->name}, {"after", c.after->name}});
   return json;
 }
 

@@ -116,6 +116,106 @@ TEST_F(Planning, CostsComeBackFromTheirFile) {
   EXPECT_FALSE(load_costs(model, costs_key(model, corpus, quantize, options), path.string()));
 }
 
+// A target between the smallest and the largest of the plans.
+PlanTarget target_at(double share, const PlanCosts& costs, const PlannerOptions& options) {
+  const std::vector<Plan> front = plan_front(costs, options);
+  PlanTarget target;
+  target.max_bytes = front.front().size_bytes +
+                     static_cast<uint64_t>(share * static_cast<double>(front.back().size_bytes - front.front().size_bytes));
+  return target;
+}
+
+TEST_F(Planning, MeasuringMendsSensitivitiesThatAreWrong) {
+  PlanCosts costs = plan_costs(model, corpus, quantize, options, pool);
+  const PlanTarget target = target_at(0.3, costs, options);
+  for (size_t t = 0; t < costs.tensors.size(); ++t)
+    costs.tensors[t].sensitivity.alpha *= t % 3 == 0 ? 8 : t % 3 == 1 ? 1 : 0.125;
+  costs.weigh();
+  options.measure.per_tensor = 100;
+  Refinement r;
+  const Plan refined = refine_plan(model, corpus, quantize, options, target, costs, pool, &r);
+  EXPECT_TRUE(r.is_stable);
+  EXPECT_GT(r.n_measured, costs.tensors.size());
+  EXPECT_FALSE(r.changes.empty());
+  EXPECT_LT(r.last_cost, r.first_cost);
+  EXPECT_LE(refined.size_bytes, target.max_bytes);
+  EXPECT_GT(costs.scatter.between, 0.8);  // ln 8 is 2.1
+  HarmMeter meter(model, corpus.chunks, pool);
+  const double before = measure_recipe(costs, r.first.types, nullptr, meter, pool).kld;
+  const double after = measure_recipe(costs, refined.types, nullptr, meter, pool).kld;
+  EXPECT_LT(after, 0.7 * before);
+  EXPECT_NEAR(std::log(costs.sum(refined.types) / after), 0, 0.2);  // what was measured adds up
+}
+
+TEST_F(Planning, MeasuringGoesOnWhereItStopped) {
+  options.costs_path = path.string();
+  PlanCosts costs = plan_costs(model, corpus, quantize, options, pool);
+  const PlanTarget target = target_at(0.3, costs, options);
+  options.measure.per_tensor = 1;
+  Refinement part, rest, none;
+  refine_plan(model, corpus, quantize, options, target, costs, pool, &part);
+  EXPECT_EQ(part.n_measured, costs.tensors.size());
+  options.measure.per_tensor = 100;
+  PlanCosts again = plan_costs(model, corpus, quantize, options, pool);
+  const Plan resumed = refine_plan(model, corpus, quantize, options, target, again, pool, &rest);
+  EXPECT_EQ(rest.n_known, part.n_measured);
+  EXPECT_TRUE(rest.is_stable);
+  // The same as in one go.
+  options.costs_path.clear();
+  PlanCosts fresh = plan_costs(model, corpus, quantize, options, pool);
+  EXPECT_EQ(refine_plan(model, corpus, quantize, options, target, fresh, pool).types, resumed.types);
+  // No time: nothing is measured, what is known is used.
+  options.costs_path = path.string();
+  options.measure.seconds = 0;
+  PlanCosts known = plan_costs(model, corpus, quantize, options, pool);
+  EXPECT_EQ(refine_plan(model, corpus, quantize, options, target, known, pool, &none).types, resumed.types);
+  EXPECT_EQ(none.n_measured, 0u);
+  EXPECT_EQ(none.n_known, part.n_measured + rest.n_measured);
+}
+
+TEST_F(Planning, CalibratedRoundingIsMeasuredAsItIs) {
+  Corpus probes = corpus;
+  probes.chunks.resize(8);
+  options.calibrated = true;
+  quantize.corpus = &corpus;
+  PlanCosts costs = plan_costs(model, probes, quantize, options, pool);
+  Refinement r;
+  refine_plan(model, probes, quantize, options, target_at(0.05, costs, options), costs, pool, &r);
+  EXPECT_GT(r.n_measured, 0u);
+  // A linear in four bits, rounded with feedback, harms less than by search: by predictions and as measured.
+  HarmMeter meter(model, probes.chunks, pool);
+  double calibrated = 0, search = 0;
+  for (const TensorCosts& t : costs.tensors)
+    for (const TypeCost& c : t.types)
+      if (!c.windows.empty() && c.type->name == "Q4_0") {
+        const std::vector<std::byte> bytes = encode_tensor(*t.sensitivity.tensor, *c.type, nullptr, pool);
+        const ModelTensor rounded(t.sensitivity.tensor->spec(), *c.type, bytes);
+        const Replacement replacement = &rounded;
+        search += meter.measure({&replacement, 1}).kld;
+        for (double w : c.windows) calibrated += w / static_cast<double>(c.windows.size());
+      }
+  EXPECT_GT(search, 0);
+  EXPECT_LT(calibrated, search);
+}
+
+TEST_F(Planning, MeasuredTheSameForAnyNumberOfThreads) {
+  ThreadPool one(1);
+  for (const bool calibrated : {false, true}) {
+    options.calibrated = calibrated;
+    quantize.corpus = calibrated ? &corpus : nullptr;
+    Corpus probes = corpus;
+    probes.chunks.resize(8);
+    PlanCosts a = plan_costs(model, probes, quantize, options, pool), b = plan_costs(model, probes, quantize, options, one);
+    const PlanTarget target = target_at(0.4, a, options);
+    EXPECT_EQ(refine_plan(model, probes, quantize, options, target, a, pool).types,
+              refine_plan(model, probes, quantize, options, target, b, one).types);
+    Json of_a = to_json(a), of_b = to_json(b);
+    of_a.erase("seconds");
+    of_b.erase("seconds");
+    EXPECT_EQ(of_a, of_b);
+  }
+}
+
 TEST_F(Planning, TheSameForAnyNumberOfThreads) {
   ThreadPool one(1);
   Json a = to_json(plan_costs(model, corpus, quantize, options, pool)), b = to_json(plan_costs(model, corpus, quantize, options, one));

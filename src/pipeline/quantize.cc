@@ -229,7 +229,7 @@ std::string run_key(const Model& model, const std::vector<PlannedTensor>& plan, 
   key += fmt::format(" {} {} {} {} {} {} {} {} {} {} {}", c.damping, c.asymmetric, c.residual, c.residual_share,
                      c.embeddings, c.embedding_damping, c.held_out, c.round.feedback, c.round.choose_scales,
                      c.round.descent_passes, c.round.codes_only);
-  if (options.corpus && c.fisher_tokens > 0)
+  if (c.fisher_tokens > 0)
     key += fmt::format(" fisher {} {} {} {} {} {} {}", c.fisher_tokens, c.fisher_seed, c.fisher_memory, c.fisher_rows,
                        c.fisher_damping, c.coupled.sweeps, c.coupled.group_rows);
   if (!options.transform.is_null()) key += " transform " + options.transform.dump();

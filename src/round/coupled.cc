@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "base/aligned.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "kernel/kernels.h"
+#include "round/span.h"
 
 namespace tsubu {
 namespace {
@@ -71,6 +73,60 @@ float group_bound(std::span<const float> h, size_t n_rows, size_t first, size_t 
   return static_cast<float>(std::clamp(kMargin * lambda, 1.0, most));
 }
 
+// One sweep's work on sixteen rows at a time that move under their whole form, where the type's span can.
+class TogetherRows {
+ public:
+  TogetherRows(const TypeInfo& type, const Curvature& curvature, std::span<const float> h_out, size_t n_rows)
+      : type_(type), c_(curvature), h_out_(h_out), n_rows_(n_rows), n_(curvature.n()), span_(make_span(type)),
+        coupling_(kPanelRows * kPanelRows), product_(kPanelRows * kSpan), g_(kPanelRows * kSpan) {}
+
+  bool can() { return span_->couple(nullptr, 1); }
+
+  // y: Y of rows [first, first + rows), used up; residual: their w - ŵ, kept up to date; out: their encoded rows.
+  void move(size_t first, size_t rows, float* y, float* residual, std::byte* out) {
+    const auto form = [&](size_t r, size_t s) { return h_out_[(first + r) * n_rows_ + first + s]; };
+    std::fill(coupling_.begin(), coupling_.end(), 0.0f);
+    for (size_t r = 0; r < rows; ++r) {
+      const float own = form(r, r);
+      for (size_t s = 0; s < rows; ++s) coupling_[kPanelRows * s + r] = own > 0 ? form(r, s) / own : r == s ? 1.0f : 0.0f;
+      for (size_t c = 0; c < n_; ++c) y[r * n_ + c] = own > 0 ? y[r * n_ + c] / own : residual[r * n_ + c];
+    }
+    span_->couple(coupling_.data(), group_bound(h_out_, n_rows_, first, rows));
+    const size_t row_bytes = n_ / type_.block_len * type_.block_bytes;
+    for (size_t col = 0; col < n_; col += kSpan) {
+      const size_t n_cols = std::min<size_t>(kSpan, n_ - col), at = col / type_.block_len * type_.block_bytes;
+      kernels().gemm_nt(c_.h() + col * n_, n_, y, n_, product_.data(), kSpan, n_cols, rows, n_);
+      span_->place(col, n_cols);
+      for (size_t l = 0; l < kPanelRows; ++l) {
+        if (l < rows)
+          span_->load(l, out + l * row_bytes + at);
+        else
+          span_->load_zeros(l);
+        for (size_t j = 0; j < n_cols; ++j) g_[j * kPanelRows + l] = l < rows ? product_[l * kSpan + j] : 0.0f;
+      }
+      std::copy_n(span_->values(), n_cols * kPanelRows, product_.data());  // before
+      span_->descend(g_.data(), c_, false);
+      const float* value = span_->values();
+      for (size_t l = 0; l < rows; ++l) span_->store(l, out + l * row_bytes + at);
+      for (size_t j = 0; j < n_cols; ++j)
+        for (size_t s = 0; s < rows; ++s) {
+          const float change = value[j * kPanelRows + s] - product_[j * kPanelRows + s];
+          if (change == 0) continue;
+          residual[s * n_ + col + j] -= change;
+          for (size_t r = 0; r < rows; ++r) y[r * n_ + col + j] -= coupling_[kPanelRows * s + r] * change;
+        }
+    }
+  }
+
+ private:
+  const TypeInfo& type_;
+  const Curvature& c_;
+  std::span<const float> h_out_;
+  size_t n_rows_, n_;
+  std::unique_ptr<Span> span_;
+  AlignedVector<float> coupling_, product_, g_;
+};
+
 }  // namespace
 
 void refine_coupled(const float* w, size_t n_rows, const TypeInfo& type, const Curvature& curvature,
@@ -92,14 +148,26 @@ void refine_coupled(const float* w, size_t n_rows, const TypeInfo& type, const C
   };
   for (size_t first = 0; first < n_rows; first += group) measure(first, std::min(group, n_rows - first));
 
+  TogetherRows together(type, curvature, h_out, n_rows);
+  const bool exact = group <= kPanelRows && group > 1 && together.can();
   RoundOptions round;
   round.descent_passes = 1;
   for (int sweep = 0; sweep < options.sweeps; ++sweep) {
     for (size_t first = 0; first < n_rows; first += group) {
       throw_if_interrupted();
       const size_t rows = std::min(group, n_rows - first);
-      const float lambda = group_bound(h_out, n_rows, first, rows);
       residuals.multiply(h_out.data() + first * n_rows, n_rows, rows, n_rows, target.data(), pool);
+      if (exact) {
+        pool.parallel_for(rows, [&](size_t r, int) {
+          float* to = residual.data() + r * n;
+          kernels().decode[type.index](out + (first + r) * row_bytes, to, n);
+          for (size_t c = 0; c < n; ++c) to[c] = w[(first + r) * n + c] - to[c];
+        });
+        together.move(first, rows, target.data(), residual.data(), out + first * row_bytes);
+        residuals.set(residual.data(), first, rows, pool);
+        continue;
+      }
+      const float lambda = group_bound(h_out, n_rows, first, rows);
       pool.parallel_for(rows, [&](size_t r, int) {
         const float bound = lambda * h_out[(first + r) * n_rows + first + r];
         float* t = target.data() + r * n;
@@ -112,6 +180,13 @@ void refine_coupled(const float* w, size_t n_rows, const TypeInfo& type, const C
       measure(first, rows);
     }
   }
+}
+
+void damp_output_form(std::span<float> h_out, double share) {
+  const auto n = static_cast<size_t>(std::lround(std::sqrt(static_cast<double>(h_out.size()))));
+  double trace = 0;
+  for (size_t i = 0; i < n; ++i) trace += static_cast<double>(h_out[i * n + i]);
+  for (size_t i = 0; i < n; ++i) h_out[i * n + i] += static_cast<float>(share * trace / static_cast<double>(n));
 }
 
 double coupled_product(std::span<const float> h_out, const float* a, const float* b, size_t n_rows, size_t n,

@@ -66,6 +66,12 @@ class GridSpan : public Span {
     kernels().grid_descend(panel_, g, c.h() + col_ * c.n() + col_, c.n(), 1, codes_only);
   }
 
+  bool couple(const float* coupling, float bound) override {
+    panel_.coupling = coupling;
+    panel_.bound = coupling ? bound : 1;
+    return true;
+  }
+
   const float* values() const override { return panel_.value; }
 
  private:

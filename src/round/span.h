@@ -27,6 +27,9 @@ class Span {
   virtual void load(size_t lane, const std::byte* blocks) = 0;
   virtual void load_zeros(size_t lane) = 0;
   virtual void store(size_t lane, std::byte* blocks) = 0;
+  // From now on descend() moves rows that share one form (GridPanel::coupling, which must stay; nullptr: rows that do not).
+  // False: this span cannot.
+  virtual bool couple(const float* /*coupling*/, float /*bound*/) { return false; }
   // One pass of coordinate descent; g = residual · H of the span, kept up to date.
   virtual void descend(float* g, const Curvature& c, bool codes_only) = 0;
   virtual const float* values() const = 0;

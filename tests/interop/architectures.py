@@ -19,7 +19,7 @@ import sys
 TOLERANCE = 1e-4
 
 
-def llama_cpp_perplexity(program, model, text, attempts=8):
+def llama_cpp_perplexity(program, model, text, attempts=40):
     """The last running estimate; the program may exit before its log is flushed, hence the attempts."""
     command = [program, "-m", model, "-f", text, "-c", "512", "-b", "512", "-ctk", "f32", "-ctv", "f32", "-fa", "off"]
     for _ in range(attempts):

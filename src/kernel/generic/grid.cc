@@ -136,6 +136,41 @@ void grid_feedback(GridPanel& p, int block, const float* w, float* t, const floa
     feedback<false>(p, block, w, t, m, ldm, weight, choose);
 }
 
+// What a change of the lanes' rows moves their g by, together.
+TSUBU_INLINE F spread(const GridPanel& p, F change) {
+  if (!p.coupling) return change;
+  alignas(64) float c[kPanelRows];
+  Lanes::store(c, change);
+  F sum = Lanes::zero();
+  for (int s = 0; s < kPanelRows; ++s) sum = Lanes::fma(Lanes::set1(c[s]), Lanes::load(p.coupling + kPanelRows * s), sum);
+  return sum;
+}
+
+// The codes of column j of coupled rows, one row after the other: each at its best after those before it. The change.
+template <bool even>
+TSUBU_INLINE F move_coupled(GridPanel& p, const Map& map, int j, F g, float hjj, uint32_t rows) {
+  const GridSpec& spec = *p.spec;
+  F value = Lanes::load(p.value + 16 * j), level = Lanes::load(p.level + 16 * j), sum = Lanes::zero();
+  const F inverse = Lanes::set1(1.0f / hjj);
+  for (; rows != 0; rows &= rows - 1) {
+    const uint32_t row = rows & (0 - rows);
+    const auto only = Lanes::mask_of(row);
+    const F new_level = level_of<even>(spec, map, Lanes::fma(g, inverse, value)), new_value = value_of(map, new_level);
+    const F change = Lanes::select(only, Lanes::sub(new_value, value), Lanes::zero());
+    level = Lanes::select(only, new_level, level);
+    value = Lanes::select(only, new_value, value);
+    sum = Lanes::add(sum, change);
+    alignas(64) float c[kPanelRows];
+    Lanes::store(c, change);
+    int s = 0;
+    while ((row >> s & 1) == 0) ++s;
+    g = Lanes::fma(Lanes::set1(-hjj * c[s]), Lanes::load(p.coupling + kPanelRows * s), g);
+  }
+  Lanes::store(p.level + 16 * j, level);
+  Lanes::store(p.value + 16 * j, value);
+  return sum;
+}
+
 // One pass over the codes of sub-block s: each at its best while the others stay.
 template <bool even>
 TSUBU_INLINE bool descend_codes(GridPanel& p, int s, float* g, const float* h, size_t ldh) {
@@ -149,8 +184,14 @@ TSUBU_INLINE bool descend_codes(GridPanel& p, int s, float* g, const float* h, s
     const F level = level_of<even>(spec, map, best);
     const F value = value_of(map, level);
     const F change = Lanes::sub(value, old);
-    if (Lanes::mask_bits(Lanes::gt(Lanes::abs(change), Lanes::zero())) == 0) continue;
+    const uint32_t rows = Lanes::mask_bits(Lanes::gt(Lanes::abs(change), Lanes::zero()));
+    if (rows == 0) continue;
     moved = true;
+    if (p.coupling) {
+      const F together = spread(p, move_coupled<even>(p, map, j, Lanes::load(g + 16 * j), hjj, rows));
+      apply_change(g, p.n_cols, h, ldh, j, 1, &together);
+      continue;
+    }
     Lanes::store(p.level + 16 * j, level);
     Lanes::store(p.value + 16 * j, value);
     apply_change(g, p.n_cols, h, ldh, j, 1, &change);
@@ -169,10 +210,11 @@ TSUBU_INLINE void descend_scale(GridPanel& p, int s, float* g, const float* h, s
   const F scale = Lanes::load(p.scale + 16 * s), min = Lanes::load(p.min + 16 * s);
   F target[kSpan], change[kSpan], level[kSpan];
   F best_change[kSpan];
+  const F bound = Lanes::set1(p.bound);
   for (int j = 0; j < spec.sub_len; ++j) {
     const size_t col = static_cast<size_t>(first + j);
     const F value = Lanes::load(p.value + 16 * col);
-    target[j] = Lanes::fma(Lanes::load(g + 16 * col), Lanes::set1(1.0f / h[col * ldh + col]), value);
+    target[j] = Lanes::fma(Lanes::load(g + 16 * col), Lanes::set1(1.0f / (p.bound * h[col * ldh + col])), value);
     best_change[j] = Lanes::zero();
   }
   F least = Lanes::zero(), best_scale = scale, best_min = min;
@@ -193,7 +235,7 @@ TSUBU_INLINE void descend_scale(GridPanel& p, int s, float* g, const float* h, s
       F off = Lanes::zero();
       for (int k = 0; k < j; ++k) off = Lanes::fma(change[k], Lanes::set1(row[k]), off);
       sum = Lanes::add(sum, Lanes::add(off, off));
-      energy = Lanes::fma(change[j], sum, energy);
+      energy = Lanes::fma(change[j], Lanes::mul(bound, sum), energy);
     }
     const auto better = Lanes::lt(energy, least);
     if (Lanes::mask_bits(better) == 0) continue;
@@ -214,6 +256,8 @@ TSUBU_INLINE void descend_scale(GridPanel& p, int s, float* g, const float* h, s
     Lanes::store(p.level + 16 * (first + j), level[j]);
     Lanes::store(p.value + 16 * (first + j), value_of(m, level[j]));
   }
+  if (p.coupling)
+    for (int j = 0; j < spec.sub_len; ++j) best_change[j] = spread(p, best_change[j]);
   apply_change(g, p.n_cols, h, ldh, first, spec.sub_len, best_change);
 }
 
@@ -250,6 +294,12 @@ TSUBU_INLINE void refit_block(GridPanel& p, int block, float* g, const float* h,
     ahb = Lanes::fma(a[j], hb[first + j], ahb);
     bhb = Lanes::fma(b, hb[first + j], bhb);
   }
+  if (p.coupling) {
+    const F bound = Lanes::set1(p.bound);
+    aha = Lanes::mul(aha, bound);
+    ahb = Lanes::mul(ahb, bound);
+    bhb = Lanes::mul(bhb, bound);
+  }
   // [aHa -aHb; -aHb bHb] (δd, δmin) = (ag, -bg); without a usable second equation d alone.
   const F d = Lanes::load(p.d + 16 * block), dmin = Lanes::load(p.dmin + 16 * block);
   const F one = Lanes::set1(1.0f);
@@ -281,8 +331,8 @@ TSUBU_INLINE void refit_block(GridPanel& p, int block, float* g, const float* h,
   Lanes::store(p.d + 16 * block, Lanes::select(better, new_d, d));
   Lanes::store(p.dmin + 16 * block, Lanes::select(better, new_dmin, dmin));
   for (int j = 0; j < p.n_cols; ++j) {
-    const F gj = Lanes::load(g + 16 * j);
-    Lanes::store(g + 16 * j, Lanes::sub(gj, Lanes::sub(Lanes::mul(dd, ha[j]), Lanes::mul(dm, hb[j]))));
+    const F gj = Lanes::load(g + 16 * j), change = Lanes::sub(Lanes::mul(dd, ha[j]), Lanes::mul(dm, hb[j]));
+    Lanes::store(g + 16 * j, Lanes::sub(gj, spread(p, change)));
   }
   for (int s = block * spec.n_sub; s < (block + 1) * spec.n_sub; ++s) {
     const Map m = map_at(p, s);
