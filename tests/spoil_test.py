@@ -34,8 +34,7 @@ def spoilers(kind):
     size, weights, scale = TYPES[kind]
 
     def place(d, name, row=0, block=0):
-        tensors, _, start = gguf_layout(d)
-        _, columns, offset_at = tensors[name]
+            _, columns, offset_at = tensors[name]
         return start + struct.unpack_from("<Q", d, offset_at)[0] + (row * (columns // weights) + block) * size
 
     def row_bytes(d, name):
@@ -86,6 +85,7 @@ def shorter_vocabulary(d):
     key = struct.pack("<Q", 21) + b"tokenizer.ggml.tokens"
     at = d.index(key) + len(key) + 4
     _, n = struct.unpack_from("<IQ", d, at)
+    tensors, _, start = gguf_layout(d)
     struct.pack_into("<Q", d, at + 4, n - 100)
     end = at + 12
     for i in range(n):
@@ -94,7 +94,6 @@ def shorter_vocabulary(d):
         end += 8 + struct.unpack_from("<Q", d, end)[0]
     head = bytes(d[:cut]) + bytes(d[end:])
     # What lies behind is found by the alignment of its start: filled up again behind the last description.
-    tensors, _, start = gguf_layout(d)
     last = max(offset_at for _, _, offset_at in tensors.values()) + 8 - (end - cut)
     data = bytes(d[start:])
     return bytearray(head[:last] + b"\0" * (-last % 32) + data)
