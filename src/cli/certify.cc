@@ -127,15 +127,15 @@ void print_speed(const CertifyResult& r) {
 void print_worst(const CertifyResult& r) {
   for (const CandidateResult& c : r.candidates) {
     if (c.weights) {
-      for (const std::string& line : c.weights->configuration)
-        print_out(fmt::format("\n{}: setting differs: {}\n", c.path, line));
+      for (const Remark& setting : c.weights->configuration)
+        print_out(fmt::format("\n{}: setting differs: {}\n", c.path, setting.text));
       Table table({"tensor", "type", ">error", ">plain rounding", "finding"});
       for (const TensorDifference& d : c.weights->tensors)
         if (!d.finding.empty())
           table.add({d.name, d.type, fmt::format("{:.4f}", d.rel_error),
-                     d.expected > 0 ? fmt::format("{:.4f}", d.expected) : "-", d.finding});
+                     d.expected > 0 ? fmt::format("{:.4f}", d.expected) : "-", d.finding.text});
       if (!table.empty() && c.weights->comparable) print_out(fmt::format("\n{}: weights\n", c.path) + table.text(2));
-      if (!c.weights->comparable) print_out(fmt::format("\n{}: weights not judged: {}\n", c.path, c.weights->reason));
+      if (!c.weights->comparable) print_out(fmt::format("\n{}: weights not judged: {}\n", c.path, c.weights->reason.text));
     }
     if (c.worst_tokens.empty()) continue;
     Table table({">KLD", "after", "text has", "base", "candidate"});
@@ -153,7 +153,7 @@ void print_verdict(const CertifyResult& r) {
   Table table({"gate", "candidate", ">value", ">95 % bound", ">limit", "", ""});
   for (const GateResult& g : r.gates)
     table.add({g.name, g.candidate, fmt::format("{:.6g}", g.value), fmt::format("{:.6g}", g.bound),
-               fmt::format("{:.6g}", g.limit), g.ok ? "pass" : "FAIL", g.detail});
+               fmt::format("{:.6g}", g.limit), g.ok ? "pass" : "FAIL", joined(g.reasons, "; ")});
   print_out("\n" + table.text());
   print_out(r.same_under_seeds
                 ? fmt::format("same verdict under {} seeds of the bootstrap\n", r.n_seeds)
@@ -177,7 +177,7 @@ void print_verdict(const CertifyResult& r) {
   print_out(t.n_differ == 0 ? fmt::format("same verdict for every number of threads: {}, all {} numbers the same to the bit\n", share, t.n_compared)
                             : fmt::format("numbers that depend on the number of threads, a fault of this program: {}, {} of {} differ; {}\n", share,
                                           t.n_differ, t.n_compared, t.same_verdict ? "the verdict is the same" : "another verdict"));
-  print_out("protocol: " + protocol_line(r) + "\n");
+  print_out("protocol: " + joined(protocol_of(r), "; ") + "\n");
   for (const CandidateResult& c : r.candidates) {
     std::string failed;
     for (const GateResult& g : r.gates)

@@ -132,7 +132,7 @@ void print_result(const EvalResult& r, const EvalOptions& options, const std::ve
     if (r.quantized_bytes > 0) table.add({"codes and scales", format_size(r.quantized_bytes)});
   }
   table.add({"speed", fmt::format("{} in {}", format_rate(r.tokens_per_second), format_duration(r.seconds))});
-  print_out(table.text() + protocol_line(r, options) + "\n");
+  print_out(table.text() + joined(protocol_of(r, options), "; ") + "\n");
   for (const Gate& gate : gates)
     print_out(fmt::format("gate: {} {:.6g} ≤ {:.6g}: {}\n", gate.name, gate.value, gate.limit, gate.ok() ? "pass" : "FAIL"));
 }
@@ -142,7 +142,9 @@ Json result_json(const Options& o, const EvalResult& result, const EvalOptions& 
   json["model"] = o.model;
   if (!o.base.empty()) json["base"] = o.base;
   json["texts"] = o.texts;
-  json["protocol"] = protocol_line(result, options);
+  const std::vector<Remark> protocol = protocol_of(result, options);
+  json["protocol"] = joined(protocol, "; ");
+  json["protocol_parts"] = to_json(std::span<const Remark>(protocol));
   if (options.numerics.any()) json["numerics"] = to_json(options.numerics);
   json["gates"] = Json::array();
   for (const Gate& gate : gates)

@@ -34,7 +34,7 @@ std::vector<std::vector<TokenId>> spread_windows(const Corpus& corpus, size_t n)
 }
 
 void print_study(const Study& study) {
-  for (const std::string& text : findings(study)) print_out("* " + text + "\n");
+  for (const Remark& said : findings(study)) print_out("* " + said.text + "\n");
   Table table({"codec", ">r", ">divergence", ">equivalent r", ">efficiency", ">same top token"});
   for (const auto& [cell, r] : study.cells) {
     if (cell.part != "codecs") continue;

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 
 #include "base/file.h"
 #include "cli/adapter_options.h"
@@ -19,6 +20,7 @@
 #include "cli/target_options.h"
 #include "cli/transform_options.h"
 #include "hub/model.h"
+#include "pipeline/remarks.h"
 
 namespace tsubu {
 namespace {
@@ -134,9 +136,8 @@ ExitCode run_fit(const Options& o, const CalibrationEffort& effort, const Model&
   fit.quantize.inputs = input_digests(model, fit.quantize);
   const FitResult result = quantize_to_fit(model, text, fit);
   finish_manifest(o, manifest_json("quantize", o.given, model, result.quantized, quantize.output));
-  const std::string held_out = fmt::format(
-      "measured on {} tokens of {} windows {}", result.n_tokens_scored, text.held_out.size(),
-      text.is_behind ? "behind those that were rounded with" : "that rounding judges by but does not learn from (give more text)");
+  const Remark measured = remark(text.is_behind ? "fit.held_out"_made : "fit.judged"_made,
+                                   {std::to_string(result.n_tokens_scored), std::to_string(text.held_out.size())});
   if (common.json) {
     Json json = to_json(result.quantized);
     json["recipe"] = to_json(result.recipe);
@@ -145,12 +146,13 @@ ExitCode run_fit(const Options& o, const CalibrationEffort& effort, const Model&
     json["candidates"] = Json::array();
     for (const FitCandidate& c : result.candidates) json["candidates"].push_back(to_json(c));
     json["meets_target"] = result.meets_target;
-    json["protocol"] = held_out;
+    json["protocol"] = measured.text;
+    json["protocol_parts"] = to_json(std::span(&measured, 1));
     print_json(json);
   } else {
     print_out(quantize_report(result.quantized, quantize.output, false));
     print_out("\n" + refinement_text(result.refinement, result.costs));
-    print_out("\n" + candidates_text(result.candidates) + held_out + "\n");
+    print_out("\n" + candidates_text(result.candidates) + measured.text + "\n");
     if (!result.meets_target)
       print_out(fmt::format("the divergence asked for, {:g}, is not met: ask for less, or give a larger --size\n", o.target.max_kld));
   }

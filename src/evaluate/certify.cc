@@ -13,6 +13,7 @@
 #include "evaluate/certify_runs.h"
 #include "evaluate/certify_stability.h"
 #include "evaluate/paired.h"
+#include "evaluate/remarks.h"
 
 namespace tsubu {
 namespace {
@@ -153,14 +154,13 @@ bool CertifyResult::pass(const std::string& candidate) const {
   return std::all_of(gates.begin(), gates.end(), [&](const GateResult& g) { return g.candidate != candidate || g.ok; });
 }
 
-std::vector<std::string> power_statement(const CertifyOptions& options, std::span<const Task> tasks) {
-  std::vector<std::string> lines;
+std::vector<Remark> power_statement(const CertifyOptions& options, std::span<const Task> tasks) {
+  std::vector<Remark> lines;
   for (const Task& t : tasks) {
     const double effect = minimum_detectable_effect(t.items.size(), options.expected_flips, options.alpha);
-    lines.push_back(
-        fmt::format("{}: {} questions find a change of {:.1f} points or more (power 80 %, level {:g}, if {:.0f} % of "
-                    "the answers change)",
-                    t.name, t.items.size(), 100 * effect, options.alpha, 100 * options.expected_flips));
+    lines.push_back(remark_about(t.name, "power.task"_said,
+                                {std::to_string(t.items.size()), fmt::format("{:.1f}", 100 * effect), fmt::format("{:g}", options.alpha),
+                                 fmt::format("{:.0f}", 100 * options.expected_flips)}));
   }
   return lines;
 }
@@ -178,7 +178,7 @@ CertifyResult certify(const CertifyOptions& options, ThreadPool& pool) {
   for (const std::string& path : options.tasks) r.tasks.push_back(read_task(path, options.task_limit));
   for (const std::string& path : options.prompts)
     for (Prompt& p : read_prompts(path)) r.prompts.push_back(std::move(p));
-  for (const std::string& line : power_statement(options, r.tasks)) note(line);
+  for (const Remark& said : power_statement(options, r.tasks)) note(joined({&said, 1}, ""));
 
   const auto base = Model::open(options.base);
   std::vector<std::unique_ptr<Model>> models;
@@ -265,27 +265,22 @@ CertifyResult certify(const CertifyOptions& options, ThreadPool& pool) {
   return r;
 }
 
-std::string protocol_line(const CertifyResult& r) {
+std::vector<Remark> protocol_of(const CertifyResult& r) {
   const CertifyOptions& o = r.options;
-  std::string line;
-  if (r.n_chunks > 0)
-    line += fmt::format(
-        "{} chunks of {} tokens, {}, {} tokens scored; KL(base ‖ candidate) in nats over the whole vocabulary, f32 "
-        "logits of "
-        "one run; activations {}; 95 % intervals: block bootstrap over chunks, {} resamples, seed {}",
-        r.n_chunks, r.context,
-        o.eval.protocol == EvalProtocol::kPaper ? "every position scored"
-                                                : "BOS at each where the vocabulary adds it, second half scored",
-        r.n_tokens_scored, o.eval.act_int8 ? "rounded to 8 bits" : o.eval.bf16_products ? "f32, bf16 products" : "f32", o.eval.n_bootstrap, o.eval.seed);
-  if (!r.tasks.empty())
-    line += fmt::format(
-        "{}questions scored by log-likelihood, zero-shot; flips by exact McNemar, Holm over {} tests; intervals of "
-        "differences by Tango's score",
-        line.empty() ? "" : "; ", r.tasks.size() * r.candidates.size());
-  if (!r.prompts.empty())
-    line += fmt::format("{}{} prompts, greedy, {} tokens at most", line.empty() ? "" : "; ", r.prompts.size(),
-                        o.n_generate);
-  return line;
+  std::vector<Remark> parts;
+  const auto n = [](uint64_t v) { return std::to_string(v); };
+  if (r.n_chunks > 0) {
+    parts.push_back(remark("protocol.chunks"_said, {n(r.n_chunks), n(r.context)}));
+    parts.push_back(o.eval.protocol == EvalProtocol::kPaper ? remark("protocol.every_position"_said) : remark("protocol.second_half"_said));
+    parts.push_back(remark("protocol.scored"_said, {n(r.n_tokens_scored)}));
+    parts.push_back(remark("protocol.kld"_said));
+    parts.push_back(o.eval.act_int8 ? remark("protocol.activations_8"_said) : remark("protocol.activations"_said, {"f32"}));
+    if (o.eval.bf16_products) parts.push_back(remark("protocol.bf16"_said));
+    parts.push_back(remark("protocol.intervals"_said, {n(o.eval.n_bootstrap), n(o.eval.seed)}));
+  }
+  if (!r.tasks.empty()) parts.push_back(remark("protocol.questions"_said, {n(r.tasks.size() * r.candidates.size())}));
+  if (!r.prompts.empty()) parts.push_back(remark("protocol.prompts"_said, {n(r.prompts.size()), n(o.n_generate)}));
+  return parts;
 }
 
 }  // namespace tsubu

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/remark.h"
 #include "base/threads.h"
 #include "evaluate/evaluate.h"
 #include "evaluate/generation.h"
@@ -64,7 +65,7 @@ struct CandidateResult {
   std::vector<std::string> hashes;
   uint64_t size_bytes = 0;  // of the weights
   double bits_per_weight = 0;
-  std::string error;  // why it could not be measured: logits that are not finite
+  Remark error;  // why it could not be measured: logits that are not finite
   PerplexityResult perplexity;
   DivergenceResult divergence;
   std::vector<TextDivergence> by_text;
@@ -105,7 +106,7 @@ struct GateResult {
   double value = 0, bound = 0, limit = 0;
   bool ok = false;
   double p_break = NAN;  // that the true value is beyond the limit, from the interval (normal); NaN without one
-  std::string detail;    // where it failed
+  std::vector<Remark> reasons;  // where it failed
 };
 
 struct TextSource {
@@ -161,12 +162,12 @@ struct CertifyResult {
   bool pass(const std::string& candidate) const;
 };
 
-// What a run of these sizes can find, in words: said before the run.
-std::vector<std::string> power_statement(const CertifyOptions& options, std::span<const Task> tasks);
+// What a run of these sizes can find: said before the run.
+std::vector<Remark> power_statement(const CertifyOptions& options, std::span<const Task> tasks);
 
 // Throws Error(kUsage) when a limit needs what the options do not measure, Error(kBadInput) when vocabularies differ.
 CertifyResult certify(const CertifyOptions& options, ThreadPool& pool);
 Json to_json(const CertifyResult& result);
-std::string protocol_line(const CertifyResult& result);
+std::vector<Remark> protocol_of(const CertifyResult& result);  // how it was measured
 
 }  // namespace tsubu

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/size.h"
 #include "evaluate/paired.h"
+#include "evaluate/remarks.h"
 
 namespace tsubu {
 namespace {
@@ -145,42 +146,46 @@ constexpr GateKind kKinds[] = {
     {"runs", "", "N", "Logits that are not finite", false, 0.0, runs},
 };
 
+constexpr size_t kFindingsNamed = 3;
+
 // What to look at when a gate failed.
-std::string detail_of(const GateKind& kind, const CandidateResult& c, const CertifyResult& all) {
-  if (kind.name == "runs") return c.error;
-  if (kind.name == "configuration" && c.weights) {
-    std::string text;
-    for (const std::string& line : c.weights->configuration) text += (text.empty() ? "" : "; ") + line;
-    return text;
-  }
+std::vector<Remark> reasons_of(const GateKind& kind, const CandidateResult& c, const CertifyResult& all) {
+  if (kind.name == "runs") return {c.error};
+  if (kind.name == "configuration" && c.weights) return c.weights->configuration;
   if (kind.name == "weights" && c.weights) {
-    std::string text;
-    size_t shown = 0;
+    std::vector<Remark> found;
     for (const TensorDifference& d : c.weights->tensors)
-      if (!d.finding.empty() && shown++ < 3)
-        text += fmt::format("{}{}: {}", text.empty() ? "" : "; ", d.name, d.finding);
-    return shown > 3 ? text + fmt::format("; and {} more", shown - 3) : text;
+      if (!d.finding.empty()) {
+        found.push_back(d.finding);
+        found.back().about = d.name;
+      }
+    if (found.size() > kFindingsNamed) {
+      const Remark more = remark("gate.more"_said, {std::to_string(found.size() - kFindingsNamed)});
+      found.resize(kFindingsNamed);
+      found.push_back(more);
+    }
+    return found;
   }
-  if (kind.name == "max_overlap") return c.overlap_with;
+  if (kind.name == "max_overlap") return {remark("gate.overlap"_said, {c.overlap_with})};
   if (kind.name == "max_flips" || kind.name == "margin") {
     const auto worst = std::max_element(c.tasks.begin(), c.tasks.end(), [&](const TaskResult& a, const TaskResult& b) {
       const PairedCounts &x = counted(all.tasks[a.task], a.comparison), &y = counted(all.tasks[b.task], b.comparison);
       return kind.name == "margin" ? x.difference() > y.difference() : x.flips() < y.flips();
     });
-    if (worst == c.tasks.end()) return "";
+    if (worst == c.tasks.end()) return {};
     const PairedCounts& counts = counted(all.tasks[worst->task], worst->comparison);
-    return fmt::format("{}: {} lost, {} gained of {}", all.tasks[worst->task].name, counts.lost, counts.gained,
-                       counts.n());
+    return {remark_about(all.tasks[worst->task].name, "gate.flips"_said,
+                        {fmt::format("{}", counts.lost), fmt::format("{}", counts.gained), fmt::format("{}", counts.n())})};
   }
   if (kind.name.find("kld") != std::string_view::npos || kind.name == "min_top1" || kind.name == "max_ppl_ratio") {
     if (c.by_text.size() > 1) {
       const auto worst = std::max_element(
           c.by_text.begin(), c.by_text.end(),
           [](const TextDivergence& a, const TextDivergence& b) { return a.divergence.mean < b.divergence.mean; });
-      return fmt::format("worst text {}: mean {:.4g}", worst->path, worst->divergence.mean);
+      return {remark("gate.worst_text"_said, {worst->path, fmt::format("{:.4g}", worst->divergence.mean)})};
     }
   }
-  return "";
+  return {};
 }
 
 }  // namespace
@@ -243,7 +248,11 @@ void judge(CertifyResult& r) {
       g.ok = value && (kind.is_minimum ? g.bound >= g.limit : g.bound <= g.limit);
       if (value && value->bound != value->value && kind.name != "margin")
         g.p_break = 1 - normal_cdf((g.limit - g.value) / ((g.bound - g.value) / kIntervalErrors));
-      if (!g.ok) g.detail = value ? detail_of(kind, c, r) : "not measured: " + c.error;
+      if (!g.ok && value) g.reasons = reasons_of(kind, c, r);
+      if (!g.ok && !value) {
+        g.reasons = {remark("gate.not_measured"_said)};
+        if (!c.error.empty()) g.reasons.push_back(c.error);
+      }
       r.gates.push_back(std::move(g));
     }
   }

@@ -88,7 +88,7 @@ Json candidate_json(const CertifyResult& r, const CandidateResult& c) {
                {"size_bytes", c.size_bytes},
                {"bits_per_weight", c.bits_per_weight},
                {"verdict", r.pass(c.path) ? "pass" : "fail"}};
-  if (!c.error.empty()) json["error"] = c.error;
+  if (!c.error.empty()) json["error"] = to_json(c.error);
   if (!c.by_text.empty()) {
     json["perplexity"] = to_json(c.perplexity);
     json.update(full_divergence(c.divergence));
@@ -127,7 +127,8 @@ Json to_json(const CertifyResult& r) {
                              {"limit", g.limit},
                              {"ok", g.ok},
                              {"p_break", number(g.p_break)},
-                             {"detail", g.detail}});
+                             {"detail", joined(g.reasons, "; ")},
+                             {"reasons", to_json(std::span<const Remark>(g.reasons))}});
   json["base"] = {{"path", r.options.base},
                   {"type", r.base_type},
                   {"hashes", r.base_hashes},
@@ -141,7 +142,7 @@ Json to_json(const CertifyResult& r) {
   json["calibration_texts"] = sources_json(r.calibration_texts);
   json["tasks"] = Json::array();
   for (size_t i = 0; i < r.tasks.size(); ++i) json["tasks"].push_back(task_json(r.tasks[i], r.base_tasks[i]));
-  json["power"] = power_statement(r.options, r.tasks);
+  json["power"] = to_json(std::span<const Remark>(power_statement(r.options, r.tasks)));
   if (r.n_chunks > 0) json["noise_floor"] = {{"repeat", r.floor_repeat}, {"runtime", r.floor_runtime}};
   json["stability"] = {{"bootstrap_seeds", r.n_seeds}, {"same_verdict", r.same_under_seeds}};
   const ThreadCheck& t = r.by_threads;
@@ -166,7 +167,9 @@ Json to_json(const CertifyResult& r) {
   json["context"] = r.context;
   json["chunks"] = r.n_chunks;
   json["tokens_scored"] = r.n_tokens_scored;
-  json["protocol"] = protocol_line(r);
+  const std::vector<Remark> protocol = protocol_of(r);
+  json["protocol"] = joined(protocol, "; ");
+  json["protocol_parts"] = to_json(std::span<const Remark>(protocol));
   json["seconds"] = r.seconds;
   return json;
 }

@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/progress.h"
 #include "evaluate/paired.h"
+#include "evaluate/remarks.h"
 
 namespace tsubu {
 
@@ -65,9 +66,8 @@ AllScores score_chunks(const Chunks& chunks, size_t n_chunks, const ChunkProtoco
         const auto scores = score_chunk(candidates[c].logits, base.logits, input, protocol, position, pool);
         all.blocks[c].push_back(sums_of(scores));
         all.scores[c].insert(all.scores[c].end(), scores.begin(), scores.end());
-      } catch (const Error& e) {
-        if (e.code() != ExitCode::kNumeric) throw;
-        all.errors[c] = e.what();
+      } catch (const NotFinite& e) {
+        all.errors[c] = remark("runs.logits"_said, {std::to_string(e.position)});
       }
     }
     progress.advance(protocol.context * (1 + candidates.size()));
@@ -107,7 +107,7 @@ void score_tasks(const Models& models, const Model& base, CertifyResult& r, Thre
         candidate.task_scores.push_back(score_task(task, *models[c], r.options.eval.act_int8, pool));
       } catch (const Error& e) {
         if (e.code() != ExitCode::kNumeric) throw;
-        candidate.error = e.what();
+        candidate.error = remark("runs.questions"_said);
       }
     }
   }

@@ -40,7 +40,7 @@ struct Runner {
 struct AllScores {
   std::vector<std::vector<TokenScore>> scores;  // by candidate, chunk after chunk
   std::vector<std::vector<BlockSums>> blocks;
-  std::vector<std::string> errors;
+  std::vector<Remark> errors;
 };
 
 // Of the first n_chunks.

@@ -59,7 +59,7 @@ TEST(Gates, SayHowLikelyTheLimitIsBroken) {
 
 TEST(Gates, WhatCouldNotBeMeasuredFails) {
   CandidateResult c = measured(0, 0);
-  c.error = "logits are not finite";
+  c.error.text = "logits are not finite";
   const CertifyResult r = judged(c, {{"max_kld", 1}});
   EXPECT_FALSE(r.pass());
   EXPECT_FALSE(r.pass("c"));
@@ -86,12 +86,12 @@ TEST(Gates, WeightsAndSettingsCountWithoutBeingAsked) {
   EXPECT_TRUE(judged(c, {}).pass());
   TensorDifference d;
   d.name = "blk.0.ffn_up.weight";
-  d.finding = "holds another";
+  d.finding.text = "holds another";
   c.weights->tensors.push_back(d);
   const CertifyResult r = judged(c, {});
   EXPECT_FALSE(r.pass());
   EXPECT_EQ(r.gates[0].name, "weights");
-  EXPECT_NE(r.gates[0].detail.find("blk.0.ffn_up.weight: holds another"), std::string::npos);
+  EXPECT_EQ(joined(r.gates[0].reasons, "; "), "blk.0.ffn_up.weight: holds another");
   c.weights->comparable = false;  // a transformed model's weights are not the base's
   EXPECT_TRUE(judged(c, {}).pass());
 }
@@ -106,7 +106,7 @@ struct Twice {
     texts->protocol = {.context = 8, .first = 4};
     texts->chunks.text_of = {0, 0};
     texts->chunks.first_token = {0, 8};
-    texts->all.errors = {""};
+    texts->all.errors.resize(1);
     for (int chunk = 0; chunk < 2; ++chunk) {
       std::vector<TokenScore> scores(3);
       for (size_t i = 0; i < 3; ++i)

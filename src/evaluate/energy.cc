@@ -1,9 +1,12 @@
 #include "evaluate/energy.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <optional>
+
+#include "evaluate/remarks.h"
 
 namespace tsubu {
 namespace {
@@ -15,6 +18,11 @@ std::optional<uint64_t> read_number(const std::string& path) {
 }
 
 }  // namespace
+
+std::string powercap_folder() {
+  const char* folder = std::getenv("TSUBU_POWERCAP");
+  return folder && *folder ? folder : "/sys/class/powercap";
+}
 
 EnergyMeter::EnergyMeter(const std::string& folder) {
   std::error_code error;
@@ -35,11 +43,11 @@ EnergyMeter::EnergyMeter(const std::string& folder) {
     if (range && now) {
       zones_.push_back({path + "/energy_uj", *range, *now});
     } else {
-      why_not_ = path + "/energy_uj cannot be read (root only on most systems)";
+      why_not_ = remark("energy.forbidden"_said, {path + "/energy_uj"});
     }
   }
-  if (names.empty()) why_not_ = "no energy counters in " + folder;
-  if (!zones_.empty()) why_not_.clear();
+  if (!why_not_.empty()) zones_.clear();  // a part of the machine would pass for the whole
+  if (why_not_.empty() && zones_.empty()) why_not_ = remark("energy.none"_said, {folder});
 }
 
 void EnergyMeter::start() {

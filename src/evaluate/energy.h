@@ -7,13 +7,18 @@
 #include <string>
 #include <vector>
 
+#include "base/remark.h"
+
 namespace tsubu {
+
+// $TSUBU_POWERCAP, where another folder has the counters; /sys/class/powercap.
+std::string powercap_folder();
 
 class EnergyMeter {
  public:
-  explicit EnergyMeter(const std::string& folder = "/sys/class/powercap");
+  explicit EnergyMeter(const std::string& folder = powercap_folder());
   bool available() const { return why_not_.empty(); }
-  const std::string& why_not() const { return why_not_; }
+  const Remark& why_not() const { return why_not_; }
   void start();
   double joules() const;  // since start(); of the whole machine, not of this process
 
@@ -23,7 +28,7 @@ class EnergyMeter {
     uint64_t range = 0, begin = 0;
   };
   std::vector<Zone> zones_;
-  std::string why_not_;
+  Remark why_not_;
 };
 
 }  // namespace tsubu

@@ -38,6 +38,41 @@ TEST_F(Energy, PackagesAndMemoryAreAddedPartsOfThePackageAreNot) {
   EXPECT_NEAR(meter.joules(), 2.5, 1e-12);
 }
 
+TEST_F(Energy, SeveralPackagesAreAddedAndThePlatformIsNot) {
+  zone("intel-rapl:0", "package-0", 500, 1000);
+  zone("intel-rapl:1", "package-1", 990, 1000);
+  zone("intel-rapl:2", "psys", 0, 1000);
+  zone("intel-rapl-mmio:0", "package-0", 0, 1000);  // the first package once more
+  EnergyMeter meter(folder_);
+  ASSERT_TRUE(meter.available());
+  meter.start();
+  zone("intel-rapl:0", "package-0", 600, 1000);
+  zone("intel-rapl:1", "package-1", 40, 1000);  // wrapped around
+  zone("intel-rapl:2", "psys", 900, 1000);
+  zone("intel-rapl-mmio:0", "package-0", 100, 1000);
+  EXPECT_NEAR(meter.joules(), 150e-6, 1e-12);
+}
+
+// A counter that may not be read: of two packages one would pass for the whole machine.
+TEST_F(Energy, WithoutPermissionNothingIsMeasured) {
+  zone("intel-rapl:0", "package-0", 1, 1000);
+  zone("intel-rapl:1", "package-1", 1, 1000);
+  std::filesystem::remove(folder_ + "/intel-rapl:1/energy_uj");
+  std::filesystem::create_directory(folder_ + "/intel-rapl:1/energy_uj");  // cannot be read by anyone, root included
+  EnergyMeter meter(folder_);
+  EXPECT_FALSE(meter.available());
+  EXPECT_EQ(meter.why_not().text, folder_ + "/intel-rapl:1/energy_uj cannot be read (root only on most systems)");
+  meter.start();
+  EXPECT_EQ(meter.joules(), 0);
+}
+
+TEST_F(Energy, TheFolderComesFromTheEnvironment) {
+  setenv("TSUBU_POWERCAP", folder_.c_str(), 1);
+  EXPECT_EQ(powercap_folder(), folder_);
+  unsetenv("TSUBU_POWERCAP");
+  EXPECT_EQ(powercap_folder(), "/sys/class/powercap");
+}
+
 TEST_F(Energy, CountersWrapAround) {
   zone("intel-rapl:0", "package-0", 900, 1000);
   EnergyMeter meter(folder_);
@@ -49,7 +84,7 @@ TEST_F(Energy, CountersWrapAround) {
 TEST_F(Energy, SaysWhyThereIsNone) {
   const EnergyMeter meter(folder_);
   EXPECT_FALSE(meter.available());
-  EXPECT_NE(meter.why_not().find("no energy counters"), std::string::npos);
+  EXPECT_NE(meter.why_not().text.find("no energy counters"), std::string::npos);
   EXPECT_FALSE(EnergyMeter("/nonexistent").available());
 }
 

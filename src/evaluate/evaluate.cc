@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "evaluate/scoring.h"
+#include "evaluate/remarks.h"
 #include "kernel/kernels.h"
 
 namespace tsubu {
@@ -148,24 +149,24 @@ Json to_json(const EvalResult& r) {
   return json;
 }
 
-std::string protocol_line(const EvalResult& r, const EvalOptions& options) {
+std::vector<Remark> protocol_of(const EvalResult& r, const EvalOptions& options) {
   const bool paper = options.protocol == EvalProtocol::kPaper;
-  const std::string activations = options.act_int8               ? "rounded to 8 bits"
-                                  : options.numerics.activations ? options.numerics.activations->name()
-                                                                 : "f32";
-  std::string line = fmt::format(
-      "protocol {}: {} chunks of {} tokens, {}, {} tokens scored; activations {}", paper ? "paper" : "llama.cpp",
-      r.n_chunks, r.context,
-      paper ? "every position scored" : "BOS at each chunk where the vocabulary adds it, second half scored",
-      r.n_tokens_scored, activations);
-  if (options.bf16_products) line += fmt::format("; bf16 products, {:.2g} nats from f32 ones on the first chunk", r.bf16_noise);
-  if (options.numerics.any()) line += "; computed in: " + options.numerics.description();
-  if (r.has_base)
-    line += fmt::format(
-        "; base: activations {}, logits f32 in the same run; intervals: block bootstrap over chunks, {} resamples, "
-        "seed {}",
-        options.act_int8_base ? "rounded to 8 bits" : "f32", options.n_bootstrap, options.seed);
-  return line;
+  const auto n = [](uint64_t v) { return std::to_string(v); };
+  std::vector<Remark> parts = {remark("protocol.name"_said, {paper ? "paper" : "llama.cpp"}),
+                                  remark("protocol.chunks"_said, {n(r.n_chunks), n(r.context)}),
+                                  paper ? remark("protocol.every_position"_said) : remark("protocol.second_half"_said),
+                                  remark("protocol.scored"_said, {n(r.n_tokens_scored)})};
+  if (options.act_int8)
+    parts.push_back(remark("protocol.activations_8"_said));
+  else
+    parts.push_back(remark("protocol.activations"_said, {options.numerics.activations ? options.numerics.activations->name() : "f32"}));
+  if (options.bf16_products) parts.push_back(remark("protocol.bf16_noise"_said, {fmt::format("{:.2g}", r.bf16_noise)}));
+  if (options.numerics.any()) parts.push_back(remark("protocol.numerics"_said, {options.numerics.description()}));
+  if (r.has_base) {
+    parts.push_back(options.act_int8_base ? remark("protocol.base_8"_said) : remark("protocol.base"_said));
+    parts.push_back(remark("protocol.intervals"_said, {n(options.n_bootstrap), n(options.seed)}));
+  }
+  return parts;
 }
 
 }  // namespace tsubu

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/remark.h"
 #include "base/threads.h"
 #include "engine/engine.h"
 
@@ -67,7 +68,7 @@ double mean_kl_divergence(std::span<const float> base, std::span<const float> ca
 EvalResult evaluate(const Model& candidate, const Model* base, std::span<const TokenId> tokens,
                     const EvalOptions& options, ThreadPool& pool);
 Json to_json(const EvalResult& result);      // keys as in the design: perplexity.{mean,stderr}, divergence.{…}, …
-std::string protocol_line(const EvalResult& result, const EvalOptions& options);  // one line that says how it was measured
+std::vector<Remark> protocol_of(const EvalResult& result, const EvalOptions& options);  // how it was measured
 
 struct SpeedOptions { uint32_t n_prefill = 512, n_decode = 128, repeats = 3; bool act_int8 = false; Numerics numerics; bool bf16_products = false; };
 struct SpeedResult {
@@ -78,7 +79,8 @@ struct SpeedResult {
   uint64_t weight_bytes = 0, peak_rss_bytes = 0;
   double load_seconds = 0;
   double prefill_joules = 0, decode_joules = 0;     // for each token, of the whole machine, over all repeats
-  std::string no_energy;                            // why they are not measured
+  double idle_watts = 0;                            // of the machine before the work
+  Remark no_energy;                            // why they are not measured
 };
 SpeedResult measure_speed(const Model& model, const SpeedOptions& options, ThreadPool& pool);
 Json to_json(const SpeedResult& result);

@@ -203,7 +203,7 @@ TEST_F(Evaluate, ChunksAreLimitedAndContextsClipped) {
   const EvalResult clipped = run(model, nullptr, options(20));
   EXPECT_EQ(clipped.context, 16u);
   EXPECT_EQ(clipped.n_chunks, 6u);
-  EXPECT_NE(protocol_line(clipped, options(20)).find("chunks of 16"), std::string::npos) << protocol_line(clipped, o);
+  EXPECT_NE(joined(protocol_of(clipped, options(20)), "; ").find("chunks of 16"), std::string::npos);
 }
 
 TEST_F(Evaluate, RefusesWhatCannotBeMeasured) {

@@ -4,9 +4,14 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "evaluate/remarks.h"
 #include "kernel/kernels.h"
 
 namespace tsubu {
+
+NotFinite::NotFinite(uint64_t token)
+    : Error(ExitCode::kNumeric, remark("runs.logits"_said, {std::to_string(token)}).text), position(token) {}
+
 namespace {
 
 double log_prob(const float* logits, double log_sum, TokenId id) { return static_cast<double>(logits[id]) - log_sum; }
@@ -16,8 +21,7 @@ TokenId argmax(const float* x, size_t n) { return static_cast<TokenId>(std::max_
 TokenScore score_token(const float* candidate, const float* base, size_t n_vocab, TokenId next, uint64_t position) {
   TokenScore s;
   const double sum = kernels().log_sum_exp(candidate, n_vocab);
-  if (!std::isfinite(sum))
-    fail(ExitCode::kNumeric, "logits at token {} are not finite (log-sum-exp {}): the model is damaged", position, sum);
+  if (!std::isfinite(sum)) throw NotFinite(position);
   s.nll = static_cast<float>(-log_prob(candidate, sum, next));
   if (!base) return s;
   const double base_sum = kernels().log_sum_exp(base, n_vocab);
@@ -112,15 +116,14 @@ DivergenceResult divergence_of(std::span<const TokenScore> scores, std::span<con
   d.p999 = quantile(klds, 0.999);
   d.max = static_cast<double>(klds.back());
   d.rms_delta_p = std::sqrt(squares / static_cast<double>(scores.size()));
-  const auto kld = [](const BlockSums& s) { return s.kld / s.n; };
-  const auto top1 = [](const BlockSums& s) { return s.top1 / s.n; };
-  const auto ratio = [](const BlockSums& s) { return s.nll_difference / s.n; };
-  d.mean = kld(all);
-  d.top1_agreement = top1(all);
-  d.ln_ppl_ratio = ratio(all);
-  d.mean_ci95 = block_bootstrap(blocks, n_bootstrap, seed, kld);
-  d.top1_ci95 = block_bootstrap(blocks, n_bootstrap, seed, top1);
-  d.ln_ppl_ratio_ci95 = block_bootstrap(blocks, n_bootstrap, seed, ratio);
+  d.mean = all.kld / all.n;
+  d.top1_agreement = all.top1 / all.n;
+  d.ln_ppl_ratio = all.nll_difference / all.n;
+  d.mean_ci95 = mean_interval(blocks, n_bootstrap, seed, &BlockSums::kld);
+  d.mean_ci95.low = std::max(d.mean_ci95.low, 0.0);
+  d.top1_ci95 = mean_interval(blocks, n_bootstrap, seed, &BlockSums::top1);
+  d.top1_ci95 = {std::max(d.top1_ci95.low, 0.0), std::min(d.top1_ci95.high, 1.0)};
+  d.ln_ppl_ratio_ci95 = mean_interval(blocks, n_bootstrap, seed, &BlockSums::nll_difference);
   return d;
 }
 

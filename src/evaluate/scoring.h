@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "base/error.h"
 #include "base/threads.h"
 #include "evaluate/evaluate.h"
 #include "evaluate/statistics.h"
@@ -33,8 +34,14 @@ ChunkProtocol chunk_protocol(EvalProtocol protocol, uint32_t context, const Voca
 // The tokens of chunk number `chunk` as the models see them.
 std::vector<TokenId> chunk_input(std::span<const TokenId> tokens, uint64_t chunk, const ChunkProtocol& protocol);
 
+// Logits of the model, not of its base, that are not finite.
+struct NotFinite : Error {
+  explicit NotFinite(uint64_t token);
+  uint64_t position;
+};
+
 // logits, base_logits: (n_scored, n_vocab); base_logits may be empty. position: of the first scored token in the text,
-// for messages. Throws Error(kNumeric) on logits that are not finite.
+// for messages. Throws Error(kNumeric) on logits that are not finite: NotFinite where they are the model's.
 std::vector<TokenScore> score_chunk(std::span<const float> logits, std::span<const float> base_logits,
                                     std::span<const TokenId> input, const ChunkProtocol& protocol, uint64_t position,
                                     ThreadPool& pool);

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -57,6 +58,8 @@ double read_bandwidth(ThreadPool& pool) {
 }
 
 // Multiply-adds per second of the f32 product on operands that stay in the caches: best of three.
+constexpr std::chrono::milliseconds kIdle{500};  // the machine without work, for its energy
+
 double fma_rate(ThreadPool& pool) {
   constexpr size_t kRows = 64, kTokens = 96, kCols = 512;
   const auto n_threads = static_cast<size_t>(pool.size());
@@ -99,6 +102,12 @@ SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Threa
   std::vector<double> prefill, decode;
   EnergyMeter energy;
   r.no_energy = energy.why_not();
+  if (energy.available()) {
+    energy.start();
+    const auto start = Clock::now();
+    std::this_thread::sleep_for(kIdle);
+    r.idle_watts = energy.joules() / seconds_since(start);
+  }
   for (uint32_t repeat = 0; repeat <= options.repeats; ++repeat) {  // the first warms caches and is not counted
     throw_if_interrupted();
     session->truncate(0);
@@ -165,9 +174,13 @@ Json to_json(const SpeedResult& r) {
   json["peak_rss_bytes"] = r.peak_rss_bytes;
   json["load_seconds"] = r.load_seconds;
   if (r.no_energy.empty())
-    json["energy"] = {{"prefill_joules_per_token", r.prefill_joules}, {"decode_joules_per_token", r.decode_joules}};
+    json["energy"] = {{"prefill_joules_per_token", r.prefill_joules},
+                      {"decode_joules_per_token", r.decode_joules},
+                      {"idle_watts", r.idle_watts},
+                      {"prefill_joules_per_token_above_idle", std::max(0.0, r.prefill_joules - r.idle_watts / r.prefill_tps)},
+                      {"decode_joules_per_token_above_idle", std::max(0.0, r.decode_joules - r.idle_watts / r.decode_tps)}};
   else
-    json["energy"] = {{"not_measured", r.no_energy}};
+    json["energy"] = {{"not_measured", to_json(r.no_energy)}};
   return json;
 }
 

@@ -11,6 +11,7 @@
 #include "base/progress.h"
 #include "engine/engine.h"
 #include "evaluate/scoring.h"
+#include "evaluate/remarks.h"
 #include "kernel/kernels.h"
 
 namespace tsubu {
@@ -366,7 +367,7 @@ class Scorer {
     s.is_greedy = true;
     for (const TokenId token : tokens) {
       const double sum = kernels().log_sum_exp(row, n_vocab);
-      if (!std::isfinite(sum)) fail(ExitCode::kNumeric, "logits of a question are not finite: the model is damaged");
+      if (!std::isfinite(sum)) throw Error(ExitCode::kNumeric, remark("runs.questions"_said).text);
       const auto id = static_cast<size_t>(token);
       s.log_likelihood += static_cast<double>(row[id]) - sum;
       s.is_greedy = s.is_greedy && std::max_element(row, row + n_vocab) == row + id;

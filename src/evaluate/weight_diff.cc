@@ -7,33 +7,54 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "codec/grid.h"
+#include "evaluate/remarks.h"
+#include "evaluate/statistics.h"
 
 namespace tsubu {
 namespace {
 
 // Weights of a run that may be dead: the smallest part with a scale of its own (Q6_K, Q3_K, Q2_K); formats of two bits
-// and less round longer runs to one value in good health.
+// and less round longer runs to one value in good health, and with calibration text any but a whole block of a scale.
 constexpr uint64_t kGroup = 16, kLongGroup = 64;
 constexpr double kFewBits = 2.6;
+
+uint64_t dead_group_of(const TypeInfo& type) {
+  if (type.bits_per_weight() >= kFewBits) return kGroup;
+  return type.grid && !type.grid->spec.has_scales() ? type.block_len : kLongGroup;
+}
+
 constexpr double kGroupShare =
     0.5;  // of its row's root mean square: a run of the base below it may well round to one value
 constexpr uint64_t kSampledRows = 16;  // for the error that is to be expected
 constexpr double kForeign = 0.5;       // cosine below which a tensor is not the base's
 // Times the expected error. Rounding towards the float model's outputs (error feedback, residual targets) moves weights
-// further than plain rounding does: up to 4.6 times was seen in a Q2_K file that is better than a plain one.
+// further than plain rounding does: up to 4.6 times was seen in a Q2_K file that is better than a plain one. In files of one
+// and two bits the tensors of more bits make up for the others (a Q6_K head by 21 times plain rounding's error), so an error
+// is also one only when it is beyond that of most tensors.
 constexpr double kSuspicious = 10;
+// Cosine beyond which it is another row, or another tensor by its first rows: far more than any is by chance, and less than
+// a row of signs has with its own.
+constexpr double kAlikeRows = 0.5, kAlikeTensors = 0.4;
 constexpr double kUnlike = 0.2;  // cosine below which a tensor that is no other tensor of the base is not its own either
 // A row is judged by the same cosine, a run of 32 by one that noise does not reach (4.5 standard errors of 1/√32): signs
 // were turned. Rows and runs with hardly any weight are left out, and short rows.
 constexpr double kOpposed = -0.8;
+// The scale of a run, ⟨ŵ, w⟩ / ⟨w, w⟩, is about that of the other runs, the more exactly the more bits the type has. A run is
+// scaled otherwise when it is off by this much, and by this many times what 99 of 100 runs of its tensor stay below: sound
+// files of one bit, rounded with calibration text, stay far from it, and a scale that was doubled is 1 off.
+constexpr double kScaleOff = 0.5, kScaleSpread = 4;
+constexpr size_t kEnoughRuns = 100;
 constexpr double kRowShare = 0.1;  // of the tensor's root mean square
 constexpr uint64_t kShortRow = 64;
+constexpr uint64_t kOriginsSought = 8;  // rows of a tensor for which the base's is sought
 constexpr double kFloatError = 0.01;   // of a float type; BF16 rounding is 0.002
 
 struct RowSums {
   double error = 0, base = 0, candidate = 0, product = 0;  // squares and the product of both
   uint64_t dead = 0, first_dead = UINT64_MAX;
   uint64_t opposed = 0, first_opposed = UINT64_MAX;
+  std::vector<float> scales;  // of the runs; NaN: hardly any weight
   double cosine() const {
     const double norms = std::sqrt(base * candidate);
     return norms > 0 ? product / norms : base == candidate ? 1 : 0;
@@ -70,7 +91,9 @@ RowSums compare_row(const std::vector<float>& base, const std::vector<float>& ca
   for (size_t begin = 0; begin + kOpposedRun <= base.size(); begin += kOpposedRun) {
     const RowSums run =
         sums_of(std::span(base).subspan(begin, kOpposedRun), std::span(candidate).subspan(begin, kOpposedRun));
-    if (run.cosine() >= kOpposed || run.base / static_cast<double>(kOpposedRun) < least) continue;
+    const bool is_thin = run.base / static_cast<double>(kOpposedRun) < least;
+    s.scales.push_back(is_thin || run.base == 0 ? NAN : static_cast<float>(run.product / run.base));
+    if (run.cosine() >= kOpposed || is_thin) continue;
     if (s.opposed++ == 0) s.first_opposed = begin;
   }
   return s;
@@ -91,16 +114,16 @@ std::vector<float> row_of(const ModelTensor& t, uint64_t row) {
   return x;
 }
 
-// "row 3 holds row 200 of the base's" when there is one that is far more like it than any other could be by chance.
-std::string describe_foreign_row(const ModelTensor& base, const ModelTensor& candidate, uint64_t row) {
+// The base's row that a row of the candidate holds: far more like it than any other could be by chance.
+std::optional<uint64_t> origin_of(const ModelTensor& base, const ModelTensor& candidate, uint64_t row) {
   const std::vector<float> q = row_of(candidate, row);
-  uint64_t best = 0;
-  double best_cosine = 0.8;
+  std::optional<uint64_t> best;
+  double best_cosine = kAlikeRows;
   for (uint64_t r = 0; r < base.n_rows(); ++r) {
     const double cosine = sums_of(row_of(base, r), q).cosine();
     if (cosine > best_cosine) std::tie(best_cosine, best) = std::pair(cosine, r);
   }
-  return best_cosine > 0.8 ? fmt::format("row {} holds row {} of the base's", row, best) : fmt::format("row {}", row);
+  return best;
 }
 
 double relative(double error, double norm) { return norm > 0 ? std::sqrt(error / norm) : error > 0 ? INFINITY : 0; }
@@ -129,12 +152,42 @@ void expected_error(const ModelTensor& base, const ModelTensor& candidate, Threa
   d.same_rows = relative(a, norm);
 }
 
+// Finds runs whose scale is far from those of the others; rows are those of compare_row.
+void find_scaled_runs(const ModelTensor& base, const TypeInfo& type, std::span<const RowSums> rows, TensorDifference& d) {
+  std::vector<float> scales;
+  for (const RowSums& row : rows)
+    for (const float s : row.scales)
+      if (!std::isnan(s)) scales.push_back(s);
+  if (scales.size() < kEnoughRuns || !type.encode || base.n_cols() % type.block_len != 0) return;
+  std::sort(scales.begin(), scales.end());
+  const float middle = scales[scales.size() / 2];
+  std::vector<float> off;
+  for (const float s : scales) off.push_back(std::abs(s - middle));
+  std::sort(off.begin(), off.end());
+  const double limit = std::max(kScaleOff, kScaleSpread * static_cast<double>(quantile(off, 0.99)));
+  if (static_cast<double>(off.back()) <= limit) return;
+  for (uint64_t r = 0; r < rows.size(); ++r)
+    for (size_t run = 0; run < rows[r].scales.size(); ++run) {
+      const float s = rows[r].scales[run];
+      if (std::isnan(s) || static_cast<double>(std::abs(s - middle)) <= limit) continue;
+      const std::vector<float> x = row_of(base, r), plain = rounded_row(x, type);
+      const auto part = [&](const std::vector<float>& v) { return std::span(v).subspan(run * kOpposedRun, kOpposedRun); };
+      const RowSums sums = sums_of(part(x), part(plain));
+      if (std::abs(sums.product / sums.base - static_cast<double>(middle)) > kScaleOff) continue;  // the type cannot do better
+      if (d.scaled_runs++ == 0) {
+        d.scaled_row = r;
+        d.scaled_column = run * kOpposedRun;
+        d.scaled_by = static_cast<double>(s);
+      }
+    }
+}
+
 TensorDifference compare_tensor(const ModelTensor& base, const ModelTensor& candidate, ThreadPool& pool) {
   TensorDifference d;
   d.name = base.name();
   d.type = candidate.type().name;
   d.base_type = base.type().name;
-  d.group = base.spec().shape.size() < 2 ? 0 : candidate.type().bits_per_weight() < kFewBits ? kLongGroup : kGroup;
+  d.group = base.spec().shape.size() < 2 ? 0 : dead_group_of(candidate.type());
   std::vector<RowSums> rows(base.n_rows());
   pool.parallel_for(rows.size(), [&](size_t r, int) {
     rows[r] = compare_row(row_of(base, r), row_of(candidate, r), d.group);
@@ -160,27 +213,29 @@ TensorDifference compare_tensor(const ModelTensor& base, const ModelTensor& cand
     const RowSums& row = rows[r];
     const double error = relative(row.error, row.base);
     if (error > d.worst_row_error) std::tie(d.worst_row_error, d.worst_row) = std::pair(error, r);
-    const auto columns = [&](uint64_t first, uint64_t n) {
-      return fmt::format("row {}, columns {} … {}", r, first, first + n - 1);
-    };
     if (row.dead > 0 && !plain_too(r, [&](const auto& y) { return is_constant(y.data() + row.first_dead, d.group); })) {
-      if (d.dead_groups == 0) d.first_dead = columns(row.first_dead, d.group);
+      if (d.dead_groups == 0) std::tie(d.dead_row, d.dead_column) = std::pair(r, row.first_dead);
       d.dead_groups += row.dead;
     }
     if (d.group == 0) continue;
     if (base.n_cols() >= kShortRow && row.base > least && row.cosine() < kUnlike &&
         !plain_too(r, [&](const auto& y) { return sums_of(row_of(base, r), y).cosine() < kUnlike; })) {
-      if (d.foreign_rows == 0) d.first_foreign = describe_foreign_row(base, candidate, r);
+      const std::optional<uint64_t> origin = d.foreign_origin || d.foreign_rows > kOriginsSought ? std::nullopt : origin_of(base, candidate, r);
+      // In a sound file of one bit a row may be as far from its own: only another row's weights tell.
+      if (!origin && !d.foreign_origin && type.bits_per_weight() < kFewBits) continue;
+      if (d.foreign_rows == 0) d.foreign_row = r;
+      if (origin && !d.foreign_origin) std::tie(d.foreign_row, d.foreign_origin) = std::pair(r, origin);
       ++d.foreign_rows;
     } else if (row.opposed > 0 && !plain_too(r, [&](const auto& y) {
                  return compare_row(row_of(base, r), y, d.group).opposed > 0;
                })) {
-      if (d.opposed_runs == 0) d.first_opposed = columns(row.first_opposed, kOpposedRun);
+      if (d.opposed_runs == 0) std::tie(d.opposed_row, d.opposed_column) = std::pair(r, row.first_opposed);
       d.opposed_runs += row.opposed;
     }
   }
   d.rel_error = relative(all.error, all.base);
   d.cosine = all.cosine();
+  if (d.foreign_rows == 0 && d.cosine >= kForeign) find_scaled_runs(base, type, rows, d);
   if (d.rel_error > 0) expected_error(base, candidate, pool, d);
   return d;
 }
@@ -191,7 +246,7 @@ std::string find_original(const Model& base, const ModelTensor& candidate) {
   std::vector<float> q(n * candidate.n_cols()), w(q.size());
   candidate.read_rows(0, n, q.data());
   std::string best;
-  double best_cosine = 0.8;
+  double best_cosine = kAlikeTensors;
   for (const ModelTensor& t : base.tensors()) {
     if (t.spec().shape != candidate.spec().shape) continue;
     t.read_rows(0, n, w.data());
@@ -201,60 +256,84 @@ std::string find_original(const Model& base, const ModelTensor& candidate) {
   return best;
 }
 
-std::string finding_of(const TensorDifference& d) {
-  if (!std::isfinite(d.rel_error)) return "values that are not finite";
-  if (d.cosine < kForeign && !d.looks_like.empty()) return fmt::format("holds {} of the base", d.looks_like);
-  if (d.cosine < kUnlike) return fmt::format("is not the base's tensor (cosine {:.3f})", d.cosine);
+std::string text_of(uint64_t n) { return std::to_string(n); }
+
+Remark foreign_rows(const TensorDifference& d) {
+  const std::string n = text_of(d.foreign_rows), row = text_of(d.foreign_row);
+  if (d.foreign_origin) {
+    const std::string origin = text_of(*d.foreign_origin);
+    return d.foreign_rows == 1 ? remark("weights.row.holds"_said, {row, origin}) : remark("weights.rows.holds"_said, {n, row, origin});
+  }
+  return d.foreign_rows == 1 ? remark("weights.row"_said, {row}) : remark("weights.rows"_said, {n, row});
+}
+
+// typical: the error of most tensors.
+Remark finding_of(const TensorDifference& d, double typical) {
+  if (!std::isfinite(d.rel_error)) return remark("weights.not_finite"_said);
+  if (d.cosine < kForeign && !d.looks_like.empty()) return remark("weights.holds"_said, {d.looks_like});
+  if (d.cosine < kUnlike) return remark("weights.unlike"_said, {fmt::format("{:.3f}", d.cosine)});
   if (d.dead_groups > 0)
-    return fmt::format("{} runs of {} weights are one single value where the base's are not; the first: {}",
-                       d.dead_groups, d.group, d.first_dead);
-  const auto plural = [](uint64_t n, const char* one, const char* many) {
-    return fmt::format("{} {}", n, n == 1 ? one : many);
-  };
-  if (d.foreign_rows > 0)
-    return fmt::format("{} not the base's: {}", plural(d.foreign_rows, "row is", "rows are"), d.first_foreign);
-  if (d.opposed_runs > 0)
-    return fmt::format("{} of {} weights {} the other way than the base's; the first: {}",
-                       plural(d.opposed_runs, "run", "runs"), kOpposedRun, d.opposed_runs == 1 ? "points" : "point",
-                       d.first_opposed);
-  if (d.expected > 0 && std::max(d.rel_error, d.same_rows) > kSuspicious * d.expected)
-    return fmt::format("error {:.3g}, {:.1f} times that of plain rounding to {}; worst row {}", d.rel_error,
-                       d.rel_error / d.expected, d.type, d.worst_row);
+    return remark("weights.dead"_said, {text_of(d.dead_groups), text_of(d.group), text_of(d.dead_row), text_of(d.dead_column),
+                                       text_of(d.dead_column + d.group - 1)});
+  if (d.foreign_rows > 0) return foreign_rows(d);
+  if (d.opposed_runs > 0) {
+    std::vector<std::string> args = {text_of(kOpposedRun), text_of(d.opposed_row), text_of(d.opposed_column),
+                                     text_of(d.opposed_column + kOpposedRun - 1)};
+    if (d.opposed_runs == 1) return remark("weights.opposed_run"_said, std::move(args));
+    args.insert(args.begin(), text_of(d.opposed_runs));
+    return remark("weights.opposed_runs"_said, std::move(args));
+  }
+  if (d.scaled_runs > 0) {
+    std::vector<std::string> args = {text_of(kOpposedRun), fmt::format("{:.3g}", d.scaled_by), text_of(d.scaled_row), text_of(d.scaled_column),
+                                     text_of(d.scaled_column + kOpposedRun - 1)};
+    if (d.scaled_runs == 1) return remark("weights.scaled_run"_said, std::move(args));
+    args.insert(args.begin(), text_of(d.scaled_runs));
+    return remark("weights.scaled_runs"_said, std::move(args));
+  }
+  if (d.expected > 0 && std::max(d.rel_error, d.same_rows) > std::max(kSuspicious * d.expected, typical))
+    return remark("weights.error"_said, {fmt::format("{:.3g}", d.rel_error), fmt::format("{:.1f}", d.rel_error / d.expected), d.type,
+                                        text_of(d.worst_row)});
   if (d.expected == 0 && find_type(d.type) && !find_type(d.type)->is_quantized && d.rel_error > kFloatError)
-    return fmt::format("error {:.3g} in a tensor of floats; worst row {}", d.rel_error, d.worst_row);
-  return "";
+    return remark("weights.float_error"_said, {fmt::format("{:.3g}", d.rel_error), text_of(d.worst_row)});
+  return {};
 }
 
 // What changes the computation besides the weights: the architecture's own metadata keys.
-std::vector<std::string> compare_configuration(const Model& base, const Model& candidate) {
-  std::vector<std::string> found;
+std::vector<Remark> compare_configuration(const Model& base, const Model& candidate) {
+  std::vector<Remark> found;
   const std::string architecture = base.hparams().architecture;
-  if (architecture != candidate.hparams().architecture) {
-    found.push_back(
-        fmt::format("architecture: {} in the base, {} here", architecture, candidate.hparams().architecture));
-    return found;
-  }
+  if (architecture != candidate.hparams().architecture)
+    return {remark("configuration.architecture"_said, {architecture, candidate.hparams().architecture})};
   const Hparams &b = base.hparams(), &c = candidate.hparams();
-  const auto check = [&](const char* name, double x, double y) {
-    if (std::abs(x - y) > 1e-6 * std::abs(x))
-      found.push_back(fmt::format("{}: {:g} in the base, {:g} here", name, x, y));
+  const auto check = [&](const RemarkKind& kind, double x, double y) {
+    if (std::abs(x - y) > 1e-6 * std::abs(x)) found.push_back(remark(kind, {fmt::format("{:g}", x), fmt::format("{:g}", y)}));
   };
-  check("rope base", b.rope_base, c.rope_base);
-  check("rope dimensions", b.rope_dims, c.rope_dims);
-  check("rope scaling factor", b.rope_scaling.factor, c.rope_scaling.factor);
+  check("configuration.rope_base"_said, b.rope_base, c.rope_base);
+  check("configuration.rope_dimensions"_said, b.rope_dims, c.rope_dims);
+  check("configuration.rope_factor"_said, b.rope_scaling.factor, c.rope_scaling.factor);
   if (b.rope_scaling.kind != c.rope_scaling.kind)
-    found.push_back(fmt::format("rope scaling: '{}' in the base, '{}' here", b.rope_scaling.kind, c.rope_scaling.kind));
-  check("epsilon of the norms", b.norm_eps, c.norm_eps);
-  check("layers", b.n_layers, c.n_layers);
-  check("heads", b.n_heads, c.n_heads);
-  check("key and value heads", b.n_kv_heads, c.n_kv_heads);
-  check("head dimension", b.head_dim, c.head_dim);
-  check("sliding window", b.sliding_window, c.sliding_window);
+    found.push_back(remark("configuration.rope_scaling"_said, {"'" + b.rope_scaling.kind + "'", "'" + c.rope_scaling.kind + "'"}));
+  check("configuration.epsilon"_said, b.norm_eps, c.norm_eps);
+  check("configuration.layers"_said, b.n_layers, c.n_layers);
+  check("configuration.heads"_said, b.n_heads, c.n_heads);
+  check("configuration.kv_heads"_said, b.n_kv_heads, c.n_kv_heads);
+  check("configuration.head_dimension"_said, b.head_dim, c.head_dim);
+  check("configuration.sliding_window"_said, b.sliding_window, c.sliding_window);
   const Vocabulary &v = base.vocabulary(), &w = candidate.vocabulary();
-  check("BOS token", v.bos, w.bos);
-  check("BOS added", v.add_bos, w.add_bos);
-  check("EOS token", v.eos, w.eos);
+  check("configuration.bos"_said, v.bos, w.bos);
+  check("configuration.add_bos"_said, v.add_bos, w.add_bos);
+  check("configuration.eos"_said, v.eos, w.eos);
   return found;
+}
+
+// The median error of the tensors that were rounded.
+double typical_error(std::span<const TensorDifference> tensors) {
+  std::vector<double> errors;
+  for (const TensorDifference& d : tensors)
+    if (d.expected > 0 && std::isfinite(d.rel_error)) errors.push_back(d.rel_error);
+  if (errors.empty()) return 0;
+  std::nth_element(errors.begin(), errors.begin() + static_cast<ptrdiff_t>(errors.size() / 2), errors.end());
+  return errors[errors.size() / 2];
 }
 
 }  // namespace
@@ -270,9 +349,10 @@ WeightDifferences compare_weights(const Model& base, const Model& candidate, Thr
   result.configuration = compare_configuration(base, candidate);
   if (const GgufValue* done = candidate.gguf_metadata().find("tsubu.transform")) {
     result.comparable = false;
-    result.reason = "the candidate's weights were transformed:";
+    std::string how;
     if (const GgufArray* names = done->as_array())
-      for (const std::string& name : names->strings) result.reason += " " + name;
+      for (const std::string& name : names->strings) how += (how.empty() ? "" : " ") + name;
+    result.reason = remark("weights.transformed"_said, {how});
   }
   Progress progress("weights", base.weight_bytes(), "B");
   for (const ModelTensor& t : base.tensors()) {
@@ -284,17 +364,20 @@ WeightDifferences compare_weights(const Model& base, const Model& candidate, Thr
       TensorDifference d;
       d.name = t.name();
       d.base_type = t.type().name;
-      d.finding = other ? "has another shape than the base's" : "is missing";
-      if (t.spec().optional && !other) d.finding.clear();
+      d.finding = other ? remark("weights.shape"_said) : remark("weights.missing"_said);
+      if (t.spec().optional && !other) d.finding = {};
       if (!d.finding.empty()) result.tensors.push_back(d);
       continue;
     }
     TensorDifference d = compare_tensor(t, *other, pool);
     if (d.cosine < kForeign) d.looks_like = find_original(base, *other);
-    d.finding = finding_of(d);
+    if (d.looks_like == d.name) d.looks_like.clear();
     result.tensors.push_back(std::move(d));
   }
   progress.finish();
+  const double typical = typical_error(result.tensors);
+  for (TensorDifference& d : result.tensors)
+    if (d.finding.empty()) d.finding = finding_of(d, typical);
   const auto key = [](const TensorDifference& d) { return std::isnan(d.rel_error) ? INFINITY : d.rel_error; };
   std::stable_sort(result.tensors.begin(), result.tensors.end(),
                    [&](const TensorDifference& a, const TensorDifference& b) { return key(a) > key(b); });
@@ -303,8 +386,8 @@ WeightDifferences compare_weights(const Model& base, const Model& candidate, Thr
 
 Json to_json(const WeightDifferences& w) {
   Json json = {{"comparable", w.comparable}};
-  if (!w.comparable) json["reason"] = w.reason;
-  json["configuration"] = w.configuration;
+  if (!w.comparable) json["reason"] = to_json(w.reason);
+  json["configuration"] = to_json(std::span<const Remark>(w.configuration));
   json["findings"] = Json::array();
   json["tensors"] = Json::array();
   for (const TensorDifference& d : w.tensors) {
@@ -318,9 +401,10 @@ Json to_json(const WeightDifferences& w) {
               {"worst_row_error", d.worst_row_error},
               {"dead_groups", d.dead_groups},
               {"foreign_rows", d.foreign_rows},
-              {"opposed_runs", d.opposed_runs}};
-    if (!d.finding.empty()) t["finding"] = d.finding;
-    if (!d.finding.empty() && w.comparable) json["findings"].push_back({{"tensor", d.name}, {"finding", d.finding}});
+              {"opposed_runs", d.opposed_runs},
+              {"scaled_runs", d.scaled_runs}};
+    if (!d.finding.empty()) t["finding"] = to_json(d.finding);
+    if (!d.finding.empty() && w.comparable) json["findings"].push_back({{"tensor", d.name}, {"finding", to_json(d.finding)}});
     json["tensors"].push_back(std::move(t));
   }
   return json;

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
+#include "base/remark.h"
 #include "base/threads.h"
 #include "model/model.h"
 
@@ -24,20 +26,24 @@ struct TensorDifference {
   double worst_row_error = 0;
   uint64_t group = 0;        // weights of a run
   uint64_t dead_groups = 0;  // runs of weights that are one single value, where the base's are not
-  std::string first_dead;    // "row 3, columns 64 … 95"
+  uint64_t dead_row = 0, dead_column = 0;  // of the first
   uint64_t foreign_rows = 0;  // rows that are not the base's, where the tensor as a whole is
-  std::string first_foreign;  // "row 3 holds row 200 of the base's", "row 3"
+  uint64_t foreign_row = 0;               // the first
+  std::optional<uint64_t> foreign_origin;  // the base's row that it holds
   uint64_t opposed_runs = 0;  // runs of kOpposedRun weights that point the other way
-  std::string first_opposed;
+  uint64_t opposed_row = 0, opposed_column = 0;
+  uint64_t scaled_runs = 0;   // runs of kOpposedRun weights that are larger or smaller than those of the rest of the tensor
+  uint64_t scaled_row = 0, scaled_column = 0;
+  double scaled_by = 1;       // of the first
   std::string looks_like;    // the name of the base's tensor that it equals better, where its own does not fit
-  std::string finding;       // what is wrong, in words; empty: nothing
+  Remark finding;         // what is wrong; empty: nothing
 };
 
 struct WeightDifferences {
   bool comparable = true;                  // false: the candidate was transformed (its metadata says how)
-  std::string reason;                      // why not
+  Remark reason;                        // why not
   std::vector<TensorDifference> tensors;   // largest rel_error first
-  std::vector<std::string> configuration;  // "llama.rope.freq_base: 10000 in the base, 500000 here"
+  std::vector<Remark> configuration;    // "rope base: 10000 in the base, 500000 here"
   uint32_t n_findings() const;
 };
 

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "lens/figures.h"
+#include "lens/remarks.h"
 #include "lens/study.h"
 
 namespace tsubu {
@@ -21,7 +22,7 @@ const CurvePoint* point_at(const std::vector<CurvePoint>& points, double x) {
 }
 
 std::string band(const CurvePoint& p) {
-  if (p.n < 2) return fmt::format("{} (one seed)", short_number(p.y));
+  if (p.n < 2) return fmt::format("{} (n = 1)", short_number(p.y));
   return fmt::format("{} [{}, {}]", short_number(p.y), short_number(p.low), short_number(p.high));
 }
 
@@ -31,9 +32,8 @@ const CellResult* cell_named(const Study& study, const std::string& id) {
   return nullptr;
 }
 
-void correlation_with_size(const Study& study, std::vector<std::string>& out) {
+void correlation_with_size(const Study& study, std::vector<Remark>& out) {
   for (const What what : {What::kWeights, What::kActivations}) {
-    const char* of = what == What::kWeights ? "weights" : "activations";
     const auto plus = curve(study, "curves", what, "M+"), minus = curve(study, "curves", what, "M-"), flat = curve(study, "curves", what, "gaussian");
     const CurvePoint *p = nullptr, *m = nullptr, *g = nullptr;
     for (const CurvePoint& at : plus) {
@@ -46,17 +46,18 @@ void correlation_with_size(const Study& study, std::vector<std::string>& out) {
     if (!p) continue;
     const bool is_sure = p->n > 1 && m->n > 1;
     const bool as_paper = is_sure && p->high < g->low && g->high < m->low, reversed = is_sure && m->high < p->low;
-    out.push_back(fmt::format(
-        "{}: at r = {}, noise that grows with the value costs {} nats, noise blind to it {}, noise that falls with it {}: {}", of,
-        short_number(p->x), band(*p), band(*g), band(*m),
-        as_paper ? "large values tolerate more, as the paper found"
-        : reversed ? "the other way round than the paper found"
-        : is_sure  ? "no clear order of the three within the spread of the seeds"
-                   : "one seed, so the order is not sure yet"));
+    std::vector<std::string> args = {short_number(p->x), band(*p), band(*g), band(*m)};
+    const bool in_weights = what == What::kWeights;
+    out.push_back(remark(
+        as_paper   ? (in_weights ? "lens.size.weights.as_paper"_lens : "lens.size.activations.as_paper"_lens)
+        : reversed ? (in_weights ? "lens.size.weights.reversed"_lens : "lens.size.activations.reversed"_lens)
+        : is_sure  ? (in_weights ? "lens.size.weights.unclear"_lens : "lens.size.activations.unclear"_lens)
+                   : (in_weights ? "lens.size.weights.one_seed"_lens : "lens.size.activations.one_seed"_lens),
+        std::move(args)));
   }
 }
 
-void distribution(const Study& study, std::vector<std::string>& out) {
+void distribution(const Study& study, std::vector<Remark>& out) {
   double least = 1e300, most = 0, at = 0;
   size_t n = 0;
   for (const CurvePoint& g : curve(study, "curves", What::kWeights, "gaussian")) {
@@ -73,18 +74,19 @@ void distribution(const Study& study, std::vector<std::string>& out) {
     at = g.x;
     ++n;
   }
-  if (n > 0)
-    out.push_back(fmt::format("the distribution of the noise matters {}: Gaussian, uniform and ± noise in the weights are within {:.0f} % of each other (worst at r = {})",
-                              most / least < 1.25 ? "little" : "more than the paper found", 100 * (most / least - 1), short_number(at)));
+  if (n == 0) return;
+  std::vector<std::string> args = {fmt::format("{:.0f}", 100 * (most / least - 1)), short_number(at)};
+  out.push_back(remark(most / least < 1.25 ? "lens.distribution.little"_lens : "lens.distribution.more"_lens,
+                      std::move(args)));
 }
 
-void tolerated_gamma(const Study& study, std::vector<std::string>& out) {
+void tolerated_gamma(const Study& study, std::vector<Remark>& out) {
   const auto points = curve(study, "gamma", What::kWeights, "gamma");
   if (points.size() < 3) return;
   const auto best = std::min_element(points.begin(), points.end(), [](const auto& a, const auto& b) { return a.y < b.y; });
   const CurvePoint* flat = point_at(points, 0);
-  std::string text = fmt::format("noise of one norm is most benign in the weights where it goes with |x|^{:g} ({} nats", best->x, band(*best));
-  text += flat ? fmt::format("; {} at |x|^0)", band(*flat)) : ")";
+  const std::string power = fmt::format("{:g}", best->x);
+  out.push_back(flat ? remark("lens.gamma.flat"_lens, {power, band(*best), band(*flat)}) : remark("lens.gamma"_lens, {power, band(*best)}));
   std::string near;
   double nearest = 1e300;
   for (const ErrorSlope& s : study.slopes)
@@ -93,11 +95,10 @@ void tolerated_gamma(const Study& study, std::vector<std::string>& out) {
       near = s.codec;
     }
   for (const ErrorSlope& s : study.slopes)
-    if (s.codec == near) text += fmt::format("; of the codecs, {}'s errors come nearest to that, with |x|^{:.2f}", near, s.slope);
-  out.push_back(text);
+    if (s.codec == near) out.push_back(remark("lens.gamma.codec"_lens, {near, fmt::format("{:.2f}", s.slope)}));
 }
 
-void sensitivities(const Study& study, std::vector<std::string>& out) {
+void sensitivities(const Study& study, std::vector<Remark>& out) {
   if (study.sensitivities.size() < 4) return;
   double total = 0;
   std::vector<std::pair<double, size_t>> order;
@@ -113,7 +114,7 @@ void sensitivities(const Study& study, std::vector<std::string>& out) {
     share += -order[n].first / total;
     names += (n > 0 ? ", " : "") + study.sensitivity_names[order[n].second];
   }
-  out.push_back(fmt::format("of the harm that equal relative noise does in every tensor, {} of {} tensors carry {:.0f} %: {}", n, order.size(), 100 * share, names));
+  out.push_back(remark("lens.sensitive"_lens, {std::to_string(n), std::to_string(order.size()), fmt::format("{:.0f}", 100 * share), names}));
   std::map<std::string, std::pair<double, int>> roles;
   for (size_t i = 0; i < study.sensitivities.size(); ++i) {
     roles[study.sensitivity_roles[i]].first += study.sensitivities[i].alpha / total;
@@ -122,70 +123,68 @@ void sensitivities(const Study& study, std::vector<std::string>& out) {
   std::vector<std::pair<double, std::string>> sorted;
   for (const auto& [role, s] : roles) sorted.emplace_back(-s.first, role);
   std::sort(sorted.begin(), sorted.end());
-  std::string text = "by role:";
-  for (const auto& [s, role] : sorted) text += fmt::format(" {} {:.0f} %,", role, -100 * s);
-  text.pop_back();
-  out.push_back(text);
+  std::string shares;
+  for (const auto& [s, role] : sorted) shares += fmt::format("{}{} {:.0f} %", shares.empty() ? "" : ", ", role, -100 * s);
+  out.push_back(remark("lens.roles"_lens, {shares}));
 }
 
-void clipping(const Study& study, std::vector<std::string>& out) {
+void clipping(const Study& study, std::vector<Remark>& out) {
   const CellResult* acts = cell_named(study, "activations clip=0.001");
   const CellResult* weights = cell_named(study, "weights clip=0.001");
   const CellResult* q4 = cell_named(study, "weights Q4_K");
-  if (acts && q4 && acts->kld > 0)  // tokens of few channels have no 0.1 %
-    out.push_back(fmt::format("clipping the largest 0.1 % of each token's activations costs {} nats, {} than Q4_K weights ({})", short_number(acts->kld),
-                              acts->kld > q4->kld ? fmt::format("{:.1f} times more", acts->kld / q4->kld) : fmt::format("{:.1f} times less", q4->kld / acts->kld),
-                              short_number(q4->kld)));
+  if (acts && q4 && acts->kld > 0) {  // tokens of few channels have no 0.1 %
+    const bool more = acts->kld > q4->kld;
+    std::vector<std::string> args = {short_number(acts->kld), fmt::format("{:.1f}", more ? acts->kld / q4->kld : q4->kld / acts->kld), short_number(q4->kld)};
+    out.push_back(remark(more ? "lens.clip.activations.more"_lens : "lens.clip.activations.less"_lens, std::move(args)));
+  }
   if (weights && q4)
-    out.push_back(fmt::format("clipping the largest 0.1 % of the weights of each tensor costs {} nats (r = {}), Q4_K {} (r = {})", short_number(weights->kld),
-                              short_number(weights->r), short_number(q4->kld), short_number(q4->r)));
+    out.push_back(remark("lens.clip.weights"_lens, {short_number(weights->kld), short_number(weights->r), short_number(q4->kld), short_number(q4->r)}));
 }
 
-void halves(const Study& study, std::vector<std::string>& out) {
+void halves(const Study& study, std::vector<Remark>& out) {
   const auto weights = curve(study, "curves", What::kWeights, "gaussian"), acts = curve(study, "curves", What::kActivations, "gaussian");
   for (const CurvePoint& a : acts)
     if (const CurvePoint* w = point_at(weights, a.x); w && std::abs(a.x - 0.0625) < 1e-9)
-      out.push_back(fmt::format("the same relative Gaussian noise (r = {}) costs {} nats in activations and {} in weights: {} are the harder half",
-                                short_number(a.x), short_number(a.y), short_number(w->y), a.y > w->y ? "activations" : "weights"));
+      out.push_back(remark(a.y > w->y ? "lens.half.activations"_lens : "lens.half.weights"_lens,
+                          {short_number(a.x), short_number(a.y), short_number(w->y)}));
   const CellResult* w4a16 = cell_named(study, "weights int4:channel, activations float");
   const CellResult* w8a8 = cell_named(study, "weights int8:channel, activations int8:token");
   const CellResult* w4a4 = cell_named(study, "weights int4:channel, activations int4:token");
-  std::string text;
   const auto add = [&](const char* name, const CellResult* r) {
-    if (r) text += fmt::format("{}{} {} nats (Δ ln PPL {:+.3g}, same top token {:.1f} %)", text.empty() ? "" : ", ", name, short_number(r->kld), r->ln_ppl_ratio, 100 * r->top1);
+    if (r)
+      out.push_back(remark("lens.integers"_lens, {name, short_number(r->kld), fmt::format("{:+.3g}", r->ln_ppl_ratio), fmt::format("{:.1f}", 100 * r->top1)}));
   };
   add("W4A16", w4a16);
   add("W8A8", w8a8);
   add("W4A4", w4a4);
-  if (!text.empty()) out.push_back("integers, one scale for each output channel and token, linears of the blocks: " + text);
 }
 
-void codecs(const Study& study, std::vector<std::string>& out) {
-  std::string best, worst;
+void codecs(const Study& study, std::vector<Remark>& out) {
+  std::vector<std::string> best, worst;  // name, r, as bad as noise of
   double high = 0, low = 1e300;
   for (const auto& [cell, r] : study.cells) {
     if (cell.part != "codecs" || r.r <= 0) continue;
     const auto noise = equivalent_noise(study, r.kld);
     if (!noise) continue;
     const double efficiency = *noise / r.r;
-    const std::string text = fmt::format("{} (r = {}, as bad as Gaussian noise of {})", cell.perturbation.name(), short_number(r.r), short_number(*noise));
+    const std::vector<std::string> args = {cell.perturbation.name(), short_number(r.r), short_number(*noise)};
     if (efficiency > high) {
       high = efficiency;
-      worst = text;
+      worst = args;
     }
     if (efficiency < low) {
       low = efficiency;
-      best = text;
+      best = args;
     }
   }
   if (!best.empty() && high > low)
-    out.push_back(fmt::format("for its error, the codec that harms least is {}: {:.2f} of what such an error does as noise; most: {}, {:.2f}", best, low, worst, high));
+    out.push_back(remark("lens.codecs"_lens, {best[0], best[1], best[2], fmt::format("{:.2f}", low), worst[0], worst[1], worst[2], fmt::format("{:.2f}", high)}));
 }
 
 }  // namespace
 
-std::vector<std::string> findings(const Study& study) {
-  std::vector<std::string> out;
+std::vector<Remark> findings(const Study& study) {
+  std::vector<Remark> out;
   sensitivities(study, out);
   halves(study, out);
   correlation_with_size(study, out);
@@ -195,14 +194,12 @@ std::vector<std::string> findings(const Study& study) {
   distribution(study, out);
   if (!study.outliers.empty()) {
     const OutlierChannel& o = study.outliers.front();
-    out.push_back(fmt::format("the largest outlier channel is {} of the input of {}: up to {:.0f} times the input's root mean square, {:.1f} % of its energy",
-                              o.channel, o.weight, o.peak, 100 * o.share));
+    out.push_back(remark("lens.outlier"_lens, {fmt::format("{}", o.channel), o.weight, fmt::format("{:.0f}", o.peak), fmt::format("{:.1f}", 100 * o.share)}));
   }
   if (!study.left_out.empty()) {
-    std::string text = "not measured for want of time:";
-    for (const std::string& part : study.left_out) text += " " + part + ";";
-    text.pop_back();
-    out.push_back(text);
+    std::string parts;
+    for (const std::string& part : study.left_out) parts += (parts.empty() ? "" : ", ") + part;
+    out.push_back(remark("lens.left_out"_lens, {parts}));
   }
   return out;
 }

@@ -115,8 +115,7 @@ Harm HarmMeter::finish(std::vector<BlockSums> chunks) const {
   harm.kld = all.kld / all.n;
   harm.top1 = all.top1 / all.n;
   harm.ln_ppl_ratio = all.nll_difference / all.n;
-  harm.kld_ci95 =
-      block_bootstrap(chunks, kResamples, kBootstrapSeed, [](const BlockSums& s) { return s.kld / s.n; });
+  harm.kld_ci95 = mean_interval(chunks, kResamples, kBootstrapSeed, &BlockSums::kld);
   harm.chunks = std::move(chunks);
   return harm;
 }

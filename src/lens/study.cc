@@ -19,6 +19,12 @@
 namespace tsubu {
 namespace {
 
+// A part's name as an identifier: sentences in every language carry it.
+std::string one_word(std::string part) {
+  std::replace(part.begin(), part.end(), ' ', '-');
+  return part;
+}
+
 constexpr double kGrid[] = {1.0 / 16, 1.0 / 64, 1.0 / 8, 1.0 / 32, 1.0 / 4, 1.0 / 128};  // r, the most telling first
 constexpr double kMiddle = 1.0 / 16;                                                     // r of figures at one r
 constexpr double kGammas[] = {0, 1, -1, 0.5, -0.5, 0.25, 0.75, -0.25, -0.75};
@@ -145,7 +151,7 @@ class Running {
     for (; i < cells.size(); ++i) step(cells[i], progress);
     progress.finish();
     for (const auto& [part, counts] : skipped_)
-      if (counts.first > 0) study_.left_out.push_back(fmt::format("{}: {} of {} cells", part, counts.first, counts.second));
+      if (counts.first > 0) study_.left_out.push_back(fmt::format("{} {}/{}", one_word(part), counts.first, counts.second));
     save();
     study_.seconds = seconds();
     return std::move(study_);
@@ -534,7 +540,7 @@ Json to_json(const Study& study) {
   json["tokens_scored"] = study.n_tokens_scored;
   json["mean_nll"] = study.mean_nll;
   json["seconds"] = study.seconds;
-  json["findings"] = findings(study);
+  json["findings"] = to_json(std::span<const Remark>(findings(study)));
   json["cells"] = Json::array();
   for (const auto& [cell, r] : study.cells) {
     Json item{{"id", cell.id()}, {"part", cell.part}, {"what", what_name(cell.what)}};

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/remark.h"
 #include "lens/sensitivity.h"
 
 namespace tsubu {
@@ -84,7 +85,7 @@ std::vector<CurvePoint> curve(const Study& study, const std::string& part, Cell:
 std::optional<double> equivalent_noise(const Study& study, double kld);
 
 // Sentences with their numbers, the most telling first.
-std::vector<std::string> findings(const Study& study);
+std::vector<Remark> findings(const Study& study);
 Json to_json(const Study& study);
 // One self-contained page: figures as SVG, light and dark, a table behind each.
 std::string study_page(const Study& study);

@@ -261,7 +261,7 @@ std::string study_page(const Study& study) {
                       "Divergence: mean KL(unchanged ‖ changed). {} of {} cells measured, {} in this run.</p>\n",
                       study.n_windows, study.context, study.n_tokens_scored, std::exp(study.mean_nll), study.cells.size(), study.n_cells, format_duration(study.seconds));
   body += "<h2>Findings</h2><ul class=\"findings\">\n";
-  for (const std::string& text : findings(study)) body += "<li>" + html_escape(text) + "</li>\n";
+  for (const Remark& said : findings(study)) body += "<li>" + html_escape(said.text) + "</li>\n";
   body += "</ul>\n<h2>Figures</h2><div class=\"figures\">\n";
   body += curves(study, What::kWeights) + curves(study, What::kActivations) + against_gaussian(study) + map_figure(study) + gamma_figure(study) + gamma_by_role(study) +
           slope_figure(study) + clip_figure(study) + other_measures(study, false) + other_measures(study, true);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <regex>
 
 #include "base/error.h"
 #include "codec/type_info.h"
@@ -18,6 +19,7 @@ TEST(Explain, EveryThingOfTheListsInBothLanguages) {
   for (const TypeInfo& t : types()) names.push_back(t.name);
   for (const RoundingMethod& m : rounding_methods()) names.push_back(m.name);
   for (const MetricWords& m : metric_words()) names.push_back(m.name);
+  for (const MetricWords& m : term_words()) names.push_back(m.name);
   for (Language language : {Language::kEnglish, Language::kJapanese}) {
     const std::string overview = explain_overview(language);
     for (std::string_view name : names) {
@@ -32,6 +34,32 @@ TEST(Explain, EveryMethodHasItsAdvice) {
     EXPECT_TRUE(std::any_of(method_words().begin(), method_words().end(), [&](const MethodWords& w) {
       return w.name == m.name;
     })) << m.name;
+}
+
+TEST(Explain, InJapaneseNothingIsLeftInEnglish) {
+  const std::regex sentence("[A-Za-z]{3,} [A-Za-z]{2,} [A-Za-z]{2,}");
+  for (const TypeInfo& t : types()) {
+    EXPECT_FALSE(japanese_of_type(t.name).empty()) << t.name;
+    EXPECT_FALSE(std::regex_search(describe_type(t, Language::kJapanese), sentence)) << describe_type(t, Language::kJapanese);
+  }
+  for (const MethodWords& m : method_words())
+    for (const std::string_view words : {m.japanese, m.japanese_summary, m.japanese_needs, m.japanese_formats}) EXPECT_FALSE(words.empty()) << m.name;
+}
+
+TEST(Explain, ANameThatIsAMethodAndAMeasureIsBoth) {
+  const std::string text = explain("power", built_in_row(), Language::kEnglish);
+  EXPECT_NE(text.find("Evenly spaced after a root"), std::string::npos);
+  EXPECT_NE(text.find("The smallest change that a run"), std::string::npos);
+}
+
+TEST(Explain, TypesOfDataAreNotRecommendedForWeights) {
+  for (const char* name : {"I32", "F64", "Q8_K"}) {
+    const std::string text = explain(name, built_in_row(), Language::kEnglish);
+    EXPECT_NE(text.find("Not for weights"), std::string::npos) << text;
+    EXPECT_EQ(text.find("When to take it"), std::string::npos) << text;
+  }
+  EXPECT_NE(explain("MXFP4", built_in_row(), Language::kEnglish).find("a 4-bit float"), std::string::npos);
+  EXPECT_EQ(explain("F32", built_in_row(), Language::kEnglish).find("1 weights"), std::string::npos);
 }
 
 // The example's arithmetic is what the codec stores: 32 weights at scale d, code − 8.

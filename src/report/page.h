@@ -1,6 +1,7 @@
 // The sections of the page, each from what the runs have; a section without data is empty text.
 #pragma once
 
+#include <cmath>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,6 +26,12 @@ struct PageData {
   std::vector<const Json*> certifies, quantizes, lenses;
   const ReportOptions* options = nullptr;
   Words words{Language::kEnglish};
+  // Numbers that the page works out of several of the runs' own, for its JSON: what, and the value, which is returned.
+  double derived(const std::string& what, double value) const {
+    if (std::isfinite(value)) worked_out.push_back({{"what", what}, {"value", value}});
+    return value;
+  }
+  mutable Json worked_out = Json::array();
 };
 
 PageData gather(std::span<const Run> runs, const ReportOptions& options);
@@ -41,6 +48,9 @@ std::string generation_section(const PageData& page);
 std::string worst_section(const PageData& page);
 std::string speed_section(const PageData& page);
 std::string cost_section(const PageData& page);
+// Rows of weights before and after each type: what the pictures of the explanations show.
+Json explained_rows(const PageData& page);
+std::string explain_section(const PageData& page, const Json& rows);
 std::string how_section(const PageData& page, std::span<const Run> runs);
 
 }  // namespace tsubu

@@ -240,9 +240,32 @@ std::string interval_plot(const std::vector<IntervalRow>& rows, const std::strin
   return out + text(kWidth / 2, height - 6, axis, "middle", " class=\"axis\"") + "</svg>\n";
 }
 
+std::string stored_plot(const std::vector<double>& before, const std::vector<double>& after, const std::string& before_name,
+                        const std::string& after_name) {
+  if (before.empty() || before.size() != after.size()) return "";
+  constexpr double kTall = 260, kSide = 56, kUnder = 12;
+  double most = 1e-12;
+  for (size_t i = 0; i < before.size(); ++i) most = std::max({most, std::abs(before[i]), std::abs(after[i])});
+  const Scale y = scale_of({"", false, -most * 1.08, most * 1.08}, -most, most, kTall - kUnder, 28);
+  const double step = (kWidth - kSide - kRight) / static_cast<double>(before.size());
+  std::string out = begin_svg(kWidth, kTall, before_name + " / " + after_name);
+  for (double v : ticks(y)) out += line(kSide, y.at(v), kWidth - kRight, y.at(v), "grid") + text(kSide - 6, y.at(v) + 4, number(v), "end", " class=\"small\"");
+  out += line(kSide, y.at(0), kWidth - kRight, y.at(0), "zero");
+  for (size_t i = 0; i < before.size(); ++i) {
+    const double x = kSide + step * (static_cast<double>(i) + 0.5);
+    const std::string told = tip(fmt::format("{} → {}", number(before[i]), number(after[i] + 0.0)));
+    out += line(x, y.at(before[i]), x, y.at(after[i]), "err s2");
+    out += fmt::format("<circle class=\"ring s0\" data-series=\"{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\">{}</circle>", escape(before_name), x, y.at(before[i]), told);
+    out += fmt::format("<circle class=\"dot s1\" data-series=\"{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"2.5\">{}</circle>\n", escape(after_name), x, y.at(after[i]), told);
+  }
+  out += fmt::format("<circle class=\"ring s0\" cx=\"{:g}\" cy=\"12\" r=\"4\"/>", kSide + 8) + text(kSide + 18, 16, before_name, "start") +
+         fmt::format("<circle class=\"dot s1\" cx=\"{:g}\" cy=\"12\" r=\"3\"/>", kWidth / 2) + text(kWidth / 2 + 10, 16, after_name, "start");
+  return out + "</svg>\n";
+}
+
 std::string heat_map(const std::vector<std::string>& rows, const std::vector<std::string>& columns,
                      const std::vector<std::vector<double>>& values, const std::vector<std::vector<std::string>>& tips,
-                     const std::vector<std::vector<bool>>& marked) {
+                     const std::vector<std::vector<bool>>& marked, const std::string& label) {
   if (rows.empty() || columns.empty()) return "";
   double low = INFINITY, high = 0;
   for (const auto& row : values)
@@ -253,7 +276,7 @@ std::string heat_map(const std::vector<std::string>& rows, const std::vector<std
   constexpr double kLabel = 70, kHead = 30;
   const double cell = (kWidth - kLabel - 8) / static_cast<double>(columns.size()),
                tall = std::clamp(420.0 / static_cast<double>(rows.size()), 12.0, 34.0);
-  std::string out = begin_svg(kWidth, kHead + tall * static_cast<double>(rows.size()) + 8, "heat map");
+  std::string out = begin_svg(kWidth, kHead + tall * static_cast<double>(rows.size()) + 8, label);
   for (size_t c = 0; c < columns.size(); ++c)
     out += text(kLabel + cell * (static_cast<double>(c) + 0.5), kHead - 10, columns[c], "middle", " class=\"small\"");
   for (size_t r = 0; r < rows.size(); ++r) {

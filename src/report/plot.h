@@ -49,9 +49,13 @@ struct IntervalRow {
 // Intervals around a zero line; margin: a second line at -margin.
 std::string interval_plot(const std::vector<IntervalRow>& rows, const std::string& axis, std::optional<double> margin);
 
+// Weights before and after rounding, one beside the other: rings and dots, with a line for what moved.
+std::string stored_plot(const std::vector<double>& before, const std::vector<double>& after, const std::string& before_name,
+                        const std::string& after_name);
+
 // Cells of a table of rows × columns, shaded by log value between the smallest and largest; NaN: an empty cell.
 std::string heat_map(const std::vector<std::string>& rows, const std::vector<std::string>& columns,
                      const std::vector<std::vector<double>>& values, const std::vector<std::vector<std::string>>& tips,
-                     const std::vector<std::vector<bool>>& marked);
+                     const std::vector<std::vector<bool>>& marked, const std::string& label);
 
 }  // namespace tsubu

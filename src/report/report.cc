@@ -31,6 +31,7 @@ svg text{fill:var(--ink)}svg .axis{fill:var(--soft)}svg .small{font-size:11px}sv
 .verdict.ok,.tag.ok{background:var(--okbg);color:var(--ok)}.verdict.bad,.tag.bad{background:var(--badbg);color:var(--bad)}.tag{padding:.1em .55em;border-radius:9px;font-size:.85em;font-weight:600;white-space:nowrap}p.bad{color:var(--bad)}
 .toggles{display:flex;flex-wrap:wrap;gap:6px;margin:2px 0 6px}.toggles button{font:inherit;font-size:.82rem;color:var(--ink);background:none;border:1px solid var(--line);border-radius:9px;padding:.15em .7em;cursor:pointer}.toggles button[aria-pressed=false]{opacity:.45;text-decoration:line-through}
 .tip{position:fixed;z-index:9;max-width:min(32em,90vw);padding:.35em .7em;border-radius:6px;background:var(--ink);color:var(--paper);font-size:.82rem;pointer-events:none}.tip[hidden]{display:none}svg [data-tip]:hover,svg [data-tip]:focus{filter:brightness(1.25);outline:none;stroke:var(--ink);stroke-width:1.5}
+.ring{fill:none;stroke:var(--c);stroke-width:2}dt{margin-top:.6em}dd{margin:.1em 0 .1em 1.2em}
 .verdicts{list-style:none;padding:0}.verdicts li{margin:.3em 0;overflow-wrap:anywhere}.verdicts ul{margin:.1em 0 .5em;padding-left:1.3em;font-size:.92em}summary{cursor:pointer;margin:.4em 0}
 @media(max-width:560px){main{padding:12px 10px 40px}h1{font-size:1.35rem}svg{font-size:17px}svg .small{font-size:14px}}
 @media print{:root{color-scheme:light}body{font-size:11px}main{max-width:none;padding:0}figure,tr{break-inside:avoid}h2,h3,h2+p,h3+p{break-after:avoid}nav,.toggles,.tip{display:none}.scroll{overflow:visible}.v{border:0}}
@@ -66,11 +67,13 @@ std::string make_report(std::span<const Run> runs, const ReportOptions& options)
   }
   std::string body;
   PageData page;
+  Json explained;
   try {
     page = gather(runs, options);
+    explained = explained_rows(page);
     body = verdict_section(page) + models_section(page) + pareto_section(page) + divergence_section(page) +
            layers_section(page) + lens_section(page) + training_section(page) + tasks_section(page) + generation_section(page) + worst_section(page) +
-           speed_section(page) + cost_section(page) + how_section(page, runs);
+           speed_section(page) + cost_section(page) + how_section(page, runs) + explain_section(page, explained);
   } catch (const Json::exception& e) {
     fail(ExitCode::kBadInput, "{}: a run's JSON is not what its command writes: {}",
          runs.empty() ? "" : runs.front().path, e.what());
@@ -80,11 +83,13 @@ std::string make_report(std::span<const Run> runs, const ReportOptions& options)
   const std::string title = escape(options.title.empty() ? w("title") : options.title);
   std::string nav;
   for (const char* id :
-       {"models", "pareto", "divergence", "layers", "lens", "tune", "tasks", "generation", "worst", "speed", "cost", "how"})
+       {"models", "pareto", "divergence", "layers", "lens", "tune", "tasks", "generation", "worst", "speed", "cost", "how", "explain"})
     if (body.find(fmt::format("<section id=\"{}\">", id)) != std::string::npos)
       nav += fmt::format("<a href=\"#{}\">{}</a>", id, escape(w(id)));
   Json all = Json::array();
   for (const Run& run : runs) all.push_back({{"path", run.path}, {"run", run.json}});
+  all.push_back({{"explained", explained}});
+  all.push_back({{"worked_out", page.worked_out}});
   return fmt::format(
       "<!doctype html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
       "content=\"width=device-width, initial-scale=1\">\n"

@@ -3,9 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "base/error.h"
+#include "evaluate/remarks.h"
+#include "lens/remarks.h"
+#include "pipeline/remarks.h"
 #include "report/html.h"
 #include "report/plot.h"
 
@@ -41,6 +45,39 @@ TEST(Words, EveryPhraseIsSaidInBothLanguagesOnce) {
   EXPECT_THROW(language_named("de"), Error);
 }
 
+// Every sentence that a run can say has its Japanese, with the same arguments; and no translation is left over.
+TEST(Words, EveryRemarkIsTranslated) {
+  std::map<std::string_view, std::string_view> said;
+  for (const RemarkKind& k : kEvaluateRemarks) EXPECT_TRUE(said.emplace(k.id, k.english).second) << k.id;
+  for (const RemarkKind& k : kLensRemarks) EXPECT_TRUE(said.emplace(k.id, k.english).second) << k.id;
+  for (const RemarkKind& k : kPipelineRemarks) EXPECT_TRUE(said.emplace(k.id, k.english).second) << k.id;
+  const auto holes = [](std::string_view pattern) {
+    std::set<char> found;
+    for (size_t at = 0; at + 2 < pattern.size(); ++at)
+      if (pattern[at] == '{' && pattern[at + 2] == '}') found.insert(pattern[at + 1]);
+    return found;
+  };
+  std::set<std::string_view> translated;
+  for (const Sentence& s : sentences()) {
+    EXPECT_TRUE(translated.insert(s.id).second) << s.id;
+    ASSERT_TRUE(said.contains(s.id)) << s.id << ": nothing says it";
+    EXPECT_EQ(holes(s.japanese), holes(said.at(s.id))) << s.id;
+  }
+  for (const auto& [id, english] : said) EXPECT_TRUE(translated.contains(id)) << id << ": " << english;
+}
+
+TEST(Words, RemarksOfRunsAreSaidInThePagesLanguage) {
+  const Words ja(Language::kJapanese), en(Language::kEnglish);
+  const Json remark = to_json(remark_about("blk.1.attn_q.weight", kind_in(kEvaluateRemarks, "weights.holds"), {"blk.2.attn_q.weight"}));
+  EXPECT_EQ(en.said(remark), "blk.1.attn_q.weight: holds blk.2.attn_q.weight of the base");
+  EXPECT_EQ(ja.said(remark), "blk.1.attn_q.weight: 元のモデルの blk.2.attn_q.weight の中身が入っています");
+  EXPECT_EQ(ja.said("a line of an earlier version"), "a line of an earlier version");
+  EXPECT_EQ(ja.said(parse_json(R"({"id":"of.a.later.version","args":[],"text":"plain"})", "test")), "plain");
+  EXPECT_EQ(ja.said(parse_json(R"({"id":"weights.holds","args":[],"text":"x"})", "test")), "元のモデルの {0} の中身が入っています");
+  EXPECT_EQ(en.all_said(parse_json(R"(["a",{"id":"","args":[],"text":"b"}])", "test")), "a; b");
+  EXPECT_EQ(ja.said(Json(3)), "");
+}
+
 TEST(Cost, IsPriceOverSpeed) {
   Prices prices;
   prices.machine_hour = 3.6;
@@ -73,7 +110,7 @@ TEST(Plot, AreWellFormedAndHoldTheirPoints) {
   const size_t first = crowd.find(">name<"), second = crowd.find(">name<", first + 1);
   EXPECT_NE(second, std::string::npos);
   EXPECT_EQ(crowd.find(">name<", second + 1), std::string::npos);
-  const std::string map = heat_map({"0"}, {"q", "k"}, {{0.1, NAN}}, {{"", ""}}, {{true, false}});
+  const std::string map = heat_map({"0"}, {"q", "k"}, {{0.1, NAN}}, {{"", ""}}, {{true, false}}, "map");
   EXPECT_NE(map.find("cell bad"), std::string::npos);
   EXPECT_EQ(map.find("nan"), std::string::npos);
 }

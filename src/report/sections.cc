@@ -21,6 +21,12 @@ std::string base_name(const std::string& path) {
                      end - (slash == std::string::npos ? 0 : slash + 1) + 1);
 }
 
+// How a run was measured, in the page's language where it says so in parts.
+std::string protocol_of(const Json& run, const Words& w) {
+  if (run.contains("protocol_parts")) return w.all_said(run.at("protocol_parts"));
+  return run.contains("protocol") ? w.said(run.at("protocol")) : "";
+}
+
 double num(const Json& j, const char* key, double otherwise = NAN) {
   return j.is_object() && j.contains(key) && j[key].is_number() ? j[key].get<double>() : otherwise;
 }
@@ -65,8 +71,13 @@ std::string broken_gate(const Json& g, const Words& w) {
   std::string out = "<code>" + escape(name) + "</code> " + value;
   if (bound != value) out += " (" + escape(w("bound")) + " " + bound + ")";
   out += ", " + escape(w("bar")) + " " + gate_number(name, g.at("limit"));
-  const std::string detail = str(g, "detail");
+  // Runs of before had one text only.
+  const std::string detail = g.contains("reasons") ? w.all_said(g.at("reasons")) : str(g, "detail");
   return detail.empty() ? out : out + ": " + escape(detail);
+}
+
+double ppl_ratio(const PageData& page, const std::string& of, const Json& j) {
+  return page.derived(of + ": perplexity over the base's", std::exp(num(j, "ln_ppl_ratio")));
 }
 
 struct HeatCell {
@@ -94,7 +105,7 @@ std::string error_map(const Json& tensors, const char* key, const Words& w) {
     if (layer < 0 || (!(v > 0) && !bad) || role.find("norm") != std::string::npos || role.ends_with(".bias")) continue;
     if (std::find(columns.begin(), columns.end(), role) == columns.end()) columns.push_back(role);
     cells[layer][role] = {
-        v, fmt::format("{}, {}: {}{}", str(t, "name"), str(t, "type"), sig(v), bad ? "; " + str(t, "finding") : ""),
+        v, fmt::format("{}, {}: {}{}", str(t, "name"), str(t, "type"), sig(v), bad ? "; " + w.said(t.at("finding")) : ""),
         bad};
   }
   static constexpr const char* kOrder[] = {"attn_q",      "attn_k",   "attn_v", "attn_qkv",
@@ -127,7 +138,7 @@ std::string error_map(const Json& tensors, const char* key, const Words& w) {
     }
     table.add(std::move(line));
   }
-  const std::string map = heat_map(rows, columns, values, tips, marked);
+  const std::string map = heat_map(rows, columns, values, tips, marked, w("error"));
   return map.empty() ? ""
                      : "<figure>" + map + "</figure><details><summary>" + escape(w("error")) + "</summary>" +
                            table.html() + "</details>\n";
@@ -181,7 +192,7 @@ PageData gather(std::span<const Run> runs, const ReportOptions& options) {
         m.bits_per_weight = num(data, "bits_per_weight", 0);
         m.size_bytes = num(data, "size_bytes", 0);
         m.data = data;
-        m.protocol = str(j, "protocol");
+        m.protocol = protocol_of(j, page.words);
         if (data.contains("speed")) m.speed = data.at("speed");
       };
       fill(j.at("base"), true);
@@ -190,7 +201,7 @@ PageData gather(std::span<const Run> runs, const ReportOptions& options) {
       if (j.contains("base")) find(str(j, "base"), true);
       ShownModel& m = find(str(j, "model"), false);
       if (m.data.is_null()) m.data = j;
-      if (m.protocol.empty()) m.protocol = str(j, "protocol");
+      if (m.protocol.empty()) m.protocol = protocol_of(j, page.words);
     } else if (kind == "bench") {
       const std::string name = base_name(str(j, "model"));
       const auto known =
@@ -236,7 +247,7 @@ std::string verdict_section(const PageData& page) {
       const std::string name = str(g, "name");
       const double p = num(g, "p_break");
       table.add({escape(base_name(str(g, "candidate"))), "<code>" + escape(name) + "</code>",
-                 with_protocol(gate_number(name, g.at("value")), str(*run, "protocol")),
+                 with_protocol(gate_number(name, g.at("value")), protocol_of(*run, w)),
                  gate_number(name, g.at("bound")), gate_number(name, g.at("limit")),
                  fmt::format("<span class=\"tag {}\">{}</span>", ok ? "ok" : "bad", escape(w(ok ? "pass" : "fail"))),
                  std::isfinite(p) ? percent(p) : "–"});
@@ -259,7 +270,7 @@ std::string models_section(const PageData& page) {
       for (const Json& h : m.data.at("hashes")) hashes += (hashes.empty() ? "" : " ") + h.get<std::string>();
     table.add({swatch(m) + (m.is_base ? " (" + escape(w("base")) + ")" : ""), escape(m.type),
                format_size(static_cast<uint64_t>(m.size_bytes)), sig(m.bits_per_weight),
-               base > 0 ? percent(m.size_bytes / base) : "–", "<code>" + escape(hashes) + "</code>"});
+               base > 0 ? percent(page.derived(m.name + ": size over the base's", m.size_bytes / base)) : "–", "<code>" + escape(hashes) + "</code>"});
   }
   return table.empty() ? "" : section("models", w("models"), w("models.lead"), table.html());
 }
@@ -275,7 +286,7 @@ std::string pareto_section(const PageData& page) {
     table.add({swatch(m), m.bits_per_weight > 0 ? sig(m.bits_per_weight) : "–",
                with_protocol(with_interval(mean, d.at("ci95")), m.protocol),
                with_protocol(percent(num(m.data, "top1_agreement")), m.protocol),
-               with_protocol(sig(std::exp(num(m.data, "ln_ppl_ratio")), 5), m.protocol)});
+               with_protocol(sig(ppl_ratio(page, m.name, m.data), 5), m.protocol)});
     if (mean > 0 && m.bits_per_weight > 0)
       points.push_back(
           {m.bits_per_weight, mean, low, high, m.name,
@@ -302,7 +313,7 @@ std::string divergence_section(const PageData& page) {
       for (const char* key : {"median", "p90", "p95", "p99", "p999", "max"})
         cells.push_back(with_protocol(sig(num(d, key)), m.protocol));
       cells.push_back(percent(num(j, "top1_agreement")));
-      cells.push_back(sig(std::exp(num(j, "ln_ppl_ratio")), 5));
+      cells.push_back(sig(ppl_ratio(page, m.name + " " + text, j), 5));
       ladder.add(std::move(cells));
     };
     row(swatch(m), "", m.data);
@@ -314,8 +325,9 @@ std::string divergence_section(const PageData& page) {
     for (const Json& n : h.at("counts")) total += n.get<double>();
     Curve c{m.name, {}, {}, m.series};
     for (size_t i = 0; i < h.at("counts").size(); ++i) {
-      c.x.push_back(std::pow(10, num(h, "log10_first") + num(h, "step") * (static_cast<double>(i) + 0.5)));
-      c.y.push_back(h.at("counts")[i].get<double>() / total);
+      const std::string bin = m.name + ": tokens' divergence, part " + std::to_string(i);
+      c.x.push_back(page.derived(bin, std::pow(10, num(h, "log10_first") + num(h, "step") * (static_cast<double>(i) + 0.5))));
+      c.y.push_back(page.derived(bin + ", share", h.at("counts")[i].get<double>() / total));
     }
     curves.push_back(std::move(c));
   }
@@ -343,11 +355,11 @@ std::string layers_section(const PageData& page) {
     const Json& weights = m.data.at("weights");
     std::string part;
     for (const Json& line : weights.at("configuration"))
-      part += "<p class=\"bad\">" + escape(line.get<std::string>()) + "</p>";
-    if (!weights.at("comparable").get<bool>()) part += "<p>" + escape(str(weights, "reason")) + "</p>";
+      part += "<p class=\"bad\">" + escape(w.said(line)) + "</p>";
+    if (!weights.at("comparable").get<bool>()) part += "<p>" + escape(w.said(weights.at("reason"))) + "</p>";
     HtmlTable findings({w("tensor"), w("finding")});
     for (const Json& f : weights.at("findings"))
-      findings.add({"<code>" + escape(str(f, "tensor")) + "</code>", escape(str(f, "finding"))});
+      findings.add({"<code>" + escape(str(f, "tensor")) + "</code>", escape(w.said(f.at("finding")))});
     if (!findings.empty()) part += findings.html();
     part += error_map(weights.at("tensors"), "rel_error", w);
     if (!part.empty()) out += "<h3>" + swatch(m) + "</h3>" + part;
@@ -398,7 +410,7 @@ std::string tasks_section(const PageData& page) {
   for (const Json* run : page.certifies) {
     if (!run->contains("power") || (*run).at("power").empty()) continue;
     out += "<h3>" + escape(w("power")) + "</h3><ul>";
-    for (const Json& line : (*run).at("power")) out += "<li>" + escape(line.get<std::string>()) + "</li>";
+    for (const Json& line : (*run).at("power")) out += "<li>" + escape(w.said(line)) + "</li>";
     out += "</ul>";
   }
   return section("tasks", w("tasks"), w("tasks.lead"), out);
@@ -451,11 +463,11 @@ std::string speed_section(const PageData& page) {
   for (const ShownModel& m : page.models) {
     if (!m.speed.is_object() || !m.speed.contains("decode")) continue;
     const double rate = num(m.speed.at("decode"), "tokens_per_second"), peak = num(m.speed, "peak_rss_bytes", 0);
-    const std::string how = fmt::format("tsubu bench, {} threads, {}, {}", sig(num(m.speed, "threads")),
-                                        str(m.speed, "kernels"), str(m.speed, "activations"));
+    const std::string how = fmt::format(fmt::runtime(w("speed.how")), sig(num(m.speed, "threads")), str(m.speed, "kernels"),
+                                        str(m.speed, "activations"));
     const double limit = num(m.speed.at("limits"), "decode_tokens_per_second");
     decode.push_back(
-        {m.name, fmt::format("{} ({:.0f} %)", sig(rate), 100 * rate / limit),
+        {m.name, fmt::format("{} ({:.0f} %)", sig(rate), 100 * page.derived(m.name + ": decode over the machine's limit", rate / limit)),
          fmt::format("{} … {}; {}", sig(num(m.speed.at("decode"), "min")), sig(num(m.speed.at("decode"), "max")), how),
          rate, limit, m.series});
     memory.push_back({m.name, format_size(static_cast<uint64_t>(peak)), how, peak, {}, m.series});
@@ -465,7 +477,7 @@ std::string speed_section(const PageData& page) {
                with_protocol(sig(num(m.speed.at("prefill"), "tokens_per_second")) + " /s", how),
                with_protocol(format_size(static_cast<uint64_t>(peak)), how),
                with_protocol(format_duration(num(m.speed, "load_seconds", 0)), how),
-               joules > 0 ? sig(joules) + " J" : escape(str(energy, "not_measured"))});
+               joules > 0 ? sig(joules) + " J" : energy.contains("not_measured") ? escape(w.said(energy.at("not_measured"))) : "–"});
   }
   if (table.empty()) return "";
   return section("speed", w("speed"), w("speed.lead"),
@@ -487,7 +499,12 @@ std::string cost_section(const PageData& page) {
     const double joules = m.speed.contains("energy") ? num(m.speed.at("energy"), "decode_joules_per_token", 0) : 0;
     const Cost c = cost_of(prices, num(m.speed.at("decode"), "tokens_per_second"), joules);
     if (m.is_base) base = c;
+    page.derived(m.name + ": cost of a million tokens", c.per_million);
+    if (c.per_month) page.derived(m.name + ": cost of a month", *c.per_month);
+    if (c.machines) page.derived(m.name + ": machines", *c.machines);
+    if (base && !m.is_base && c.per_month) page.derived(m.name + ": saved in a month", *base->per_month - *c.per_month);
     const auto even = base && !m.is_base ? break_even_tokens(prices, *base, c) : std::nullopt;
+    if (even) page.derived(m.name + ": break-even, tokens", *even);
     double risk = NAN;
     for (const Json* run : page.certifies)
       for (const Json& g : (*run).at("gates"))
@@ -505,8 +522,8 @@ std::string how_section(const PageData& page, std::span<const Run> runs) {
   const Words& w = page.words;
   std::string out;
   for (const Json* run : page.certifies) {
-    out += "<p>" + escape(str(*run, "protocol")) + "</p>";
-    HtmlTable texts({w("text"), ">tokens", ">chunks", w("hash")});
+    out += "<p>" + escape(protocol_of(*run, w)) + "</p>";
+    HtmlTable texts({w("text"), ">" + w("tokens"), ">" + w("chunks"), w("hash")});
     for (const char* key : {"texts", "calibration_texts"})
       for (const Json& t : (*run)[key])
         texts.add({escape(str(t, "path")), sig(num(t, "tokens"), 9), sig(num(t, "chunks"), 9),
@@ -522,7 +539,7 @@ std::string how_section(const PageData& page, std::span<const Run> runs) {
   }
   for (const Run& run : runs)
     if (run.json.contains("protocol") && !run.json.contains("candidates"))
-      out += "<p>" + escape(base_name(run.path)) + ": " + escape(str(run.json, "protocol")) + "</p>";
+      out += "<p>" + escape(base_name(run.path)) + ": " + escape(protocol_of(run.json, w)) + "</p>";
   return section("how", w("how"), "", out);
 }
 

@@ -17,7 +17,8 @@ namespace {
 std::string digits(double v) { return std::isfinite(v) ? fmt::format("{:.3g}", v) : "–"; }
 
 // Mean divergence over the seeds by kind of noise and relative norm.
-std::string curves_of(const Json& lens, const std::string& what, const Words& w) {
+std::string curves_of(const PageData& page, const Json& lens, const std::string& what) {
+  const Words& w = page.words;
   struct Sum {
     double r = 0, kld = 0, low = std::numeric_limits<double>::infinity(), high = 0;
     int n = 0;
@@ -40,7 +41,7 @@ std::string curves_of(const Json& lens, const std::string& what, const Words& w)
     Curve c{kind, {}, {}, static_cast<int>(curves.size()) + 1};
     for (const auto& [key, s] : points) {
       c.x.push_back(s.r);
-      c.y.push_back(s.kld / s.n);
+      c.y.push_back(page.derived("noise in " + what + ", " + kind + ", r = " + digits(s.r), s.kld / s.n));
       table.add({escape(kind), digits(s.r), digits(s.kld / s.n), fmt::format("{}", s.n),
                  s.n > 1 ? digits(s.low) + " – " + digits(s.high) : ""});
     }
@@ -74,7 +75,7 @@ std::string map_of(const Json& lens, const Words& w) {
       tips.back()[at] = fmt::format("{}: {} = {}", s.at("name").get<std::string>(), w("lens.alpha"), digits(s.at("alpha").get<double>()));
     }
   }
-  const std::string map = heat_map(rows, roles, values, tips, std::vector(rows.size(), std::vector<bool>(roles.size(), false)));
+  const std::string map = heat_map(rows, roles, values, tips, std::vector(rows.size(), std::vector<bool>(roles.size(), false)), w("lens.alpha"));
   return map.empty() ? "" : "<h3>" + escape(w("lens.map")) + "</h3><figure>" + map + "</figure>";
 }
 
@@ -93,14 +94,14 @@ std::string lens_section(const PageData& page) {
   const Words& w = page.words;
   std::string body;
   for (const Json* lens : page.lenses) {
-    body += fmt::format("<p class=\"note\">{}: {} × {} tokens, {} scored, {} of {} cells</p>",
-                        escape((*lens).at("model").get<std::string>()), (*lens).at("windows").get<int>(),
+    page.derived("cells of the study", static_cast<double>((*lens).at("cells").size()));
+    body += "<p class=\"note\">" + fmt::format(fmt::runtime(escape(w("lens.note"))), escape((*lens).at("model").get<std::string>()), (*lens).at("windows").get<int>(),
                         (*lens).at("context").get<int>(), (*lens).at("tokens_scored").get<int>(), (*lens).at("cells").size(),
-                        (*lens).at("cells_in_all").get<int>());
+                        (*lens).at("cells_in_all").get<int>()) + "</p>";
     std::string list;
-    for (const Json& finding : (*lens).at("findings")) list += "<li>" + escape(finding.get<std::string>()) + "</li>\n";
-    if (!list.empty()) body += "<ul lang=\"en\">" + list + "</ul>";
-    body += curves_of(*lens, "weights", w) + curves_of(*lens, "activations", w) + map_of(*lens, w) + codecs_of(*lens, w);
+    for (const Json& finding : (*lens).at("findings")) list += "<li>" + escape(w.said(finding)) + "</li>\n";
+    if (!list.empty()) body += "<ul>" + list + "</ul>";
+    body += curves_of(page, *lens, "weights") + curves_of(page, *lens, "activations") + map_of(*lens, w) + codecs_of(*lens, w);
   }
   if (body.empty()) return "";
   return fmt::format("<section id=\"lens\"><h2>{}</h2>\n<p>{}</p>\n{}</section>\n", escape(w("lens")), escape(w("lens.lead")), body);

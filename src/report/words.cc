@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/remark.h"
 
 namespace tsubu {
 namespace {
@@ -177,18 +178,145 @@ constexpr Phrase kPhrases[] = {
     {"quantize", "How the file was made", "ファイルの作り方"},
     {"method", "method", "方法"},
     {"json", "All numbers of this page as JSON", "このページのすべての数値（JSON）"},
+    {"explain", "What the words mean", "用語の説明"},
+    {"explain.lead",
+     "The types that these models are stored in, on a row of real weights, and the measures of this page. `tsubu explain NAME MODEL` shows the same on "
+     "your own model.",
+     "ここに出てくる形式を実際の重みの一行で示し、このページの尺度を説明します。`tsubu explain 名前 モデル` で手元のモデルでも見られます。"},
+    {"explain.before", "weight", "元の重み"},
+    {"explain.after", "as stored", "保存された値"},
+    {"explain.row", "The first {0} weights of {1}. Relative error of the whole row: {2} %.", "{1} の最初の {0} 個の重み。行全体の相対誤差は {2} %。"},
+    {"explain.measures", "Measures", "尺度"},
+    {"explain.terms", "Words", "用語"},
+    {"tokens", "tokens", "トークン"},
+    {"chunks", "chunks, questions", "区画、問題"},
+    {"speed.how", "tsubu bench, {} threads, {}, activations {}", "tsubu bench、{} スレッド、{}、活性値 {}"},
+    {"lens.note", "{}: {} × {} tokens, {} scored, {} of {} cells", "{}: {} × {} トークン、採点 {}、セル {} / {}"},
     {"made", "Made by tsubu {}. Point at a number to see how it was measured.",
      "tsubu {} が作成。数値を指すと測り方が表示されます。"},
+};
+
+constexpr Sentence kSentences[] = {
+    {"weights.not_finite", "有限でない値があります"},
+    {"weights.holds", "元のモデルの {0} の中身が入っています"},
+    {"weights.unlike", "元のモデルのテンソルではありません（コサイン {0}）"},
+    {"weights.dead", "元では違うのに、{1} 個の重みがすべて同じ値になった区間が {0} か所。最初は行 {2}、列 {3} … {4}"},
+    {"weights.row", "1 行が元のモデルの行ではありません: 行 {0}"},
+    {"weights.row.holds", "1 行が元のモデルの行ではありません: 行 {0} に元の行 {1} が入っています"},
+    {"weights.rows", "{0} 行が元のモデルの行ではありません: 行 {1} など"},
+    {"weights.rows.holds", "{0} 行が元のモデルの行ではありません: 行 {1} に元の行 {2} が入っています"},
+    {"weights.opposed_run", "{0} 個の重みの区間 1 か所が元と逆の向きです: 行 {1}、列 {2} … {3}"},
+    {"weights.opposed_runs", "{1} 個の重みの区間 {0} か所が元と逆の向きです。最初は行 {2}、列 {3} … {4}"},
+    {"weights.scaled_run", "{0} 個の重みの区間 1 か所の大きさが、テンソルの他の部分と違います（{1} 倍）: 行 {2}、列 {3} … {4}"},
+    {"weights.scaled_runs", "{1} 個の重みの区間 {0} か所の大きさが、テンソルの他の部分と違います。最初（{2} 倍）は行 {3}、列 {4} … {5}"},
+    {"weights.error", "誤差 {0}、{2} への単純な丸めの {1} 倍。最悪の行は {3}"},
+    {"weights.float_error", "浮動小数点のテンソルなのに誤差 {0}。最悪の行は {1}"},
+    {"weights.shape", "形が元のモデルと違います"},
+    {"weights.missing", "ありません"},
+    {"weights.transformed", "候補の重みは変換されています: {0}"},
+    {"configuration.architecture", "アーキテクチャ: 元は {0}、候補は {1}"},
+    {"configuration.rope_base", "RoPE の基数: 元は {0}、候補は {1}"},
+    {"configuration.rope_dimensions", "RoPE の次元数: 元は {0}、候補は {1}"},
+    {"configuration.rope_factor", "RoPE の倍率: 元は {0}、候補は {1}"},
+    {"configuration.rope_scaling", "RoPE の拡張方法: 元は {0}、候補は {1}"},
+    {"configuration.epsilon", "正規化の ε: 元は {0}、候補は {1}"},
+    {"configuration.layers", "層の数: 元は {0}、候補は {1}"},
+    {"configuration.heads", "ヘッドの数: 元は {0}、候補は {1}"},
+    {"configuration.kv_heads", "キーと値のヘッドの数: 元は {0}、候補は {1}"},
+    {"configuration.head_dimension", "ヘッドの次元: 元は {0}、候補は {1}"},
+    {"configuration.sliding_window", "注意の窓: 元は {0}、候補は {1}"},
+    {"configuration.bos", "BOS トークン: 元は {0}、候補は {1}"},
+    {"configuration.add_bos", "BOS の付加: 元は {0}、候補は {1}"},
+    {"configuration.eos", "EOS トークン: 元は {0}、候補は {1}"},
+    {"runs.logits", "トークン {0} のロジットが有限の数ではありません: モデルが壊れています"},
+    {"runs.questions", "問題でのロジットが有限の数ではありません: モデルが壊れています"},
+    {"gate.not_measured", "測定されていません"},
+    {"gate.more", "ほか {0} 件"},
+    {"gate.worst_text", "最も悪い文書は {0}: 平均 {1}"},
+    {"gate.flips", "{2} 問のうち失 {0}、得 {1}"},
+    {"gate.overlap", "最も多く重なるのは {0}"},
+    {"power.task", "{0} 問で {1} ポイント以上の変化が見つかります（検出力 80 %、水準 {2}、答えの {3} % が変わる場合）"},
+    {"protocol.name", "{0} の方式"},
+    {"protocol.chunks", "{1} トークンの区画 {0} 個"},
+    {"protocol.every_position", "全位置を採点"},
+    {"protocol.second_half", "語彙が付ける場合は各区画の先頭に BOS、後半を採点"},
+    {"protocol.scored", "採点 {0} トークン"},
+    {"protocol.kld", "KL（元 ‖ 候補）、単位 nat、全語彙、同じ実行の f32 ロジット"},
+    {"protocol.activations", "活性値 {0}"},
+    {"protocol.activations_8", "活性値は 8 ビットに丸め"},
+    {"protocol.bf16", "bf16 の積"},
+    {"protocol.bf16_noise", "bf16 の積（最初の区画で f32 の積から {0} nat）"},
+    {"protocol.numerics", "計算の精度: {0}"},
+    {"protocol.base", "元のモデル: 活性値 f32、同じ実行の f32 ロジット"},
+    {"protocol.base_8", "元のモデル: 活性値は 8 ビットに丸め、同じ実行の f32 ロジット"},
+    {"protocol.intervals", "95 % 区間: 区画ごとのブートストラップ、再抽出 {0} 回、種 {1}"},
+    {"protocol.questions", "問題は対数尤度で採点、例示なし。変化は正確なマクネマー検定、{0} 個の検定にホルムの補正。差の区間は Tango のスコア法"},
+    {"protocol.prompts", "書き出し {0} 件、つねに最有力のトークンで最大 {1} トークン"},
+    {"energy.none", "{0} に電力量の計数器がありません"},
+    {"energy.forbidden", "{0} を読めません（多くのシステムでは管理者のみ）"},
+    {"fit.held_out", "丸めに使ったものより後の {1} 個の窓、{0} トークンで測定"},
+    {"fit.judged", "丸めが判定に使い、学習には使わない {1} 個の窓、{0} トークンで測定（文書を増やしてください）"},
+    {"lens.size.weights.as_paper", "重み: r = {0} で、値とともに大きくなる雑音の害は {1} nat、値によらない雑音は {2}、値とともに小さくなる雑音は {3}。論文のとおり、大きな値ほど誤差に強い"},
+    {"lens.size.weights.reversed", "重み: r = {0} で、値とともに大きくなる雑音の害は {1} nat、値によらない雑音は {2}、値とともに小さくなる雑音は {3}。論文とは逆"},
+    {"lens.size.weights.unclear", "重み: r = {0} で、値とともに大きくなる雑音の害は {1} nat、値によらない雑音は {2}、値とともに小さくなる雑音は {3}。種によるばらつきの中で、三つの順は定まらない"},
+    {"lens.size.weights.one_seed", "重み: r = {0} で、値とともに大きくなる雑音の害は {1} nat、値によらない雑音は {2}、値とともに小さくなる雑音は {3}。種がひとつなので、順はまだ確かでない"},
+    {"lens.size.activations.as_paper", "活性値: r = {0} で、値とともに大きくなる雑音の害は {1} nat、値によらない雑音は {2}、値とともに小さくなる雑音は {3}。論文のとおり、大きな値ほど誤差に強い"},
+    {"lens.size.activations.reversed", "活性値: r = {0} で、値とともに大きくなる雑音の害は {1} nat、値によらない雑音は {2}、値とともに小さくなる雑音は {3}。論文とは逆"},
+    {"lens.size.activations.unclear", "活性値: r = {0} で、値とともに大きくなる雑音の害は {1} nat、値によらない雑音は {2}、値とともに小さくなる雑音は {3}。種によるばらつきの中で、三つの順は定まらない"},
+    {"lens.size.activations.one_seed", "活性値: r = {0} で、値とともに大きくなる雑音の害は {1} nat、値によらない雑音は {2}、値とともに小さくなる雑音は {3}。種がひとつなので、順はまだ確かでない"},
+    {"lens.distribution.little", "雑音の分布の形はほとんど影響しない。重みへのガウス、一様、± の雑音の差は {0} % 以内（最大は r = {1}）"},
+    {"lens.distribution.more", "雑音の分布の形は論文より大きく影響する。重みへのガウス、一様、± の雑音の差は {0} % 以内（最大は r = {1}）"},
+    {"lens.gamma", "同じ大きさの雑音なら、|x|^{0} に従うものが重みに最も害が少ない（{1} nat）"},
+    {"lens.gamma.flat", "同じ大きさの雑音なら、|x|^{0} に従うものが重みに最も害が少ない（{1} nat、|x|^0 では {2}）"},
+    {"lens.gamma.codec", "形式のうち誤差がこの最も害の少ない雑音に近いのは {0} で、|x|^{1} に従う"},
+    {"lens.sensitive", "すべてのテンソルに同じ相対雑音を加えたときの害のうち、{1} 個中 {0} 個のテンソルが {2} % を占める: {3}"},
+    {"lens.roles", "種類ごとの割合: {0}"},
+    {"lens.clip.activations.more", "各トークンの活性値の上位 0.1 % を切り詰めると {0} nat で、Q4_K の重み（{2}）の {1} 倍の害がある"},
+    {"lens.clip.activations.less", "各トークンの活性値の上位 0.1 % を切り詰めると {0} nat で、害は Q4_K の重み（{2}）の {1} 分の 1"},
+    {"lens.clip.weights", "各テンソルの重みの上位 0.1 % を切り詰めると {0} nat（r = {1}）、Q4_K は {2}（r = {3}）"},
+    {"lens.half.activations", "同じ相対ガウス雑音（r = {0}）の害は活性値で {1} nat、重みで {2} nat。難しいのは活性値のほう"},
+    {"lens.half.weights", "同じ相対ガウス雑音（r = {0}）の害は活性値で {1} nat、重みで {2} nat。難しいのは重みのほう"},
+    {"lens.integers", "整数、出力チャネルとトークンごとに一つのスケール、ブロック内の線形層: {0} の害は {1} nat（Δ ln PPL {2}、最有力トークンの一致 {3} %）"},
+    {"lens.codecs", "誤差のわりに害が最も少ない形式は {0}（r = {1}、{2} のガウス雑音と同じ害）で、同じ誤差の雑音の {3} 倍。最も多いのは {4}（r = {5}、{6} のガウス雑音と同じ害）の {7} 倍"},
+    {"lens.outlier", "最大の外れ値チャネルは {1} の入力の {0} 番で、入力の二乗平均平方根の最大 {2} 倍、エネルギーの {3} %"},
+    {"lens.left_out", "時間が足りず測らなかったもの（残したセル / 全体）: {0}"},
 };
 
 }  // namespace
 
 std::span<const Phrase> phrases() { return kPhrases; }
+std::span<const Sentence> sentences() { return kSentences; }
 
 Language language_named(std::string_view name) {
   if (name == "en") return Language::kEnglish;
   if (name == "ja") return Language::kJapanese;
   fail(ExitCode::kUsage, "unknown language '{}': en and ja are spoken", name.substr(0, 32));
+}
+
+std::string Words::said(const Json& remark) const {
+  if (remark.is_string()) return remark.get<std::string>();
+  if (!remark.is_object()) return "";
+  const auto text_of = [&](const char* key) {
+    return remark.contains(key) && remark[key].is_string() ? remark[key].get<std::string>() : "";
+  };
+  std::string text = text_of("text");
+  if (language_ == Language::kJapanese) {
+    std::vector<std::string> args;
+    if (remark.contains("args") && remark["args"].is_array())
+      for (const Json& a : remark["args"]) args.push_back(a.is_string() ? a.get<std::string>() : a.dump());
+    const std::string id = text_of("id");
+    for (const Sentence& s : kSentences)
+      if (s.id == id) text = fill(s.japanese, args);
+  }
+  const std::string about = text_of("about");
+  return about.empty() ? text : about + ": " + text;
+}
+
+std::string Words::all_said(const Json& remarks) const {
+  if (!remarks.is_array()) return said(remarks);
+  std::string out;
+  for (const Json& s : remarks) out += (out.empty() ? "" : language_ == Language::kJapanese ? "；" : "; ") + said(s);
+  return out;
 }
 
 std::string Words::operator()(std::string_view key) const {

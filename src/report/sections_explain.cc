@@ -1,0 +1,95 @@
+// What the words of the page mean: the types that the models are stored in, each on a row of real weights as a picture, and
+// the measures. From the lists of `tsubu explain`.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "report/explain.h"
+#include "report/html.h"
+#include "report/page.h"
+#include "report/plot.h"
+
+namespace tsubu {
+namespace {
+
+constexpr size_t kMostTypes = 6, kDrawn = 64;  // types explained; weights of a picture
+
+// The main types of the models and those of files that were made, as they come.
+std::vector<const TypeInfo*> types_of(const PageData& page) {
+  std::vector<const TypeInfo*> found;
+  const auto add = [&](const std::string& name) {
+    const TypeInfo* type = find_type(name);
+    if (type && found.size() < kMostTypes && std::find(found.begin(), found.end(), type) == found.end()) found.push_back(type);
+  };
+  for (const ShownModel& m : page.models) add(m.type);
+  for (const Json* q : page.quantizes)
+    for (const Json& t : q->at("tensors"))
+      if (t.contains("type") && t.at("type").is_string()) add(t.at("type").get<std::string>());
+  return found;
+}
+
+std::string paragraphs(const std::string& text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    if (end > at) out += "<p>" + escape(text.substr(at, end - at)) + "</p>";
+    at = end + 1;
+  }
+  return out;
+}
+
+std::string glossary(std::span<const MetricWords> words, bool japanese) {
+  std::string out;
+  for (const MetricWords& m : words)
+    out += fmt::format("<dt><code>{}</code></dt><dd>{}</dd>", escape(m.name), escape(japanese ? m.japanese : m.english));
+  return "<dl>" + out + "</dl>";
+}
+
+}  // namespace
+
+Json explained_rows(const PageData& page) {
+  const ExampleRow row = built_in_row();
+  Json list = Json::array();
+  for (const TypeInfo* type : types_of(page)) {
+    if (!type->encode || row.values.size() % type->block_len != 0) continue;
+    const std::vector<float> stored = stored_as(row.values, *type);
+    Json item = {{"type", type->name},
+                 {"block_weights", type->block_len},
+                 {"block_bytes", type->block_bytes},
+                 {"bits_per_weight", type->bits_per_weight()},
+                 {"row", row.source},
+                 {"drawn", kDrawn},
+                 {"rel_error", relative_error(row.values, stored)},
+                 {"weights", Json::array()}};
+    for (size_t i = 0; i < kDrawn; ++i) item["weights"].push_back({row.values[i], stored[i]});
+    list.push_back(std::move(item));
+  }
+  return list;
+}
+
+std::string explain_section(const PageData& page, const Json& rows) {
+  const Words& w = page.words;
+  const bool japanese = w.language() == Language::kJapanese;
+  std::string out;
+  for (const TypeInfo* type : types_of(page)) {
+    out += "<h3>" + std::string(escape(type->name)) + "</h3>" + paragraphs(describe_type(*type, w.language()));
+    const auto row = std::find_if(rows.begin(), rows.end(), [&](const Json& r) { return r.at("type").get<std::string>() == type->name; });
+    if (row == rows.end() || !type->is_quantized) continue;
+    std::vector<double> before, after;
+    for (const Json& pair : row->at("weights")) {
+      before.push_back(pair.at(0).get<double>());
+      after.push_back(pair.at(1).get<double>());
+    }
+    out += "<figure>" + stored_plot(before, after, w("explain.before"), w("explain.after")) + "</figure><p class=\"note\">" +
+           fmt::format(fmt::runtime(escape(w("explain.row"))), before.size(), escape(row->at("row").get<std::string>()),
+                       fmt::format("{:.2f}", 100 * row->at("rel_error").get<double>())) +
+           "</p>";
+  }
+  if (out.empty()) return "";
+  out += "<details><summary>" + escape(w("explain.measures")) + "</summary>" + glossary(metric_words(), japanese) + "</details><details><summary>" +
+         escape(w("explain.terms")) + "</summary>" + glossary(term_words(), japanese) + "</details>";
+  return fmt::format("<section id=\"explain\"><h2>{}</h2>\n<p>{}</p>\n{}</section>\n", escape(w("explain")), escape(w("explain.lead")), out);
+}
+
+}  // namespace tsubu
