@@ -34,7 +34,8 @@ def spoilers(kind):
     size, weights, scale = TYPES[kind]
 
     def place(d, name, row=0, block=0):
-            _, columns, offset_at = tensors[name]
+        tensors, _, start = gguf_layout(d)
+        _, columns, offset_at = tensors[name]
         return start + struct.unpack_from("<Q", d, offset_at)[0] + (row * (columns // weights) + block) * size
 
     def row_bytes(d, name):
