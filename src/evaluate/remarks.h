@@ -59,7 +59,7 @@ inline constexpr RemarkKind kEvaluateRemarks[] = {
     {"protocol.activations", "activations {0}"},
     {"protocol.activations_8", "activations rounded to 8 bits"},
     {"protocol.bf16", "bf16 products"},
-    {"protocol.bf16_noise", "bf16 products, {0} nats from f32 ones on the first chunk"},
+    {"protocol.bf16_noise", "bf16 products, {0} nats from f32 ones on the first {1} tokens"},
     {"protocol.numerics", "computed in {0}"},
     {"protocol.base", "base: activations f32, logits f32 in the same run"},
     {"protocol.base_8", "base: activations rounded to 8 bits, logits f32 in the same run"},

@@ -245,7 +245,7 @@ constexpr Sentence kSentences[] = {
     {"protocol.activations", "活性値 {0}"},
     {"protocol.activations_8", "活性値は 8 ビットに丸め"},
     {"protocol.bf16", "bf16 の積"},
-    {"protocol.bf16_noise", "bf16 の積（最初の区画で f32 の積から {0} nat）"},
+    {"protocol.bf16_noise", "bf16 の積（最初の {1} トークンで f32 の積から {0} nat）"},
     {"protocol.numerics", "計算の精度: {0}"},
     {"protocol.base", "元のモデル: 活性値 f32、同じ実行の f32 ロジット"},
     {"protocol.base_8", "元のモデル: 活性値は 8 ビットに丸め、同じ実行の f32 ロジット"},
