@@ -37,14 +37,19 @@ double mean_kl_divergence(std::span<const float> base, std::span<const float> ca
 
 namespace {
 
-// KL between the logits with f32 products and these, with bfloat16 ones.
-double noise_of_bf16(const Model& model, std::span<const float> logits, std::span<const TokenId> tokens, size_t n_scored,
-                     ThreadPool& pool) {
-  const auto engine = Engine::make(model, pool);
-  const auto session = engine->new_session(tokens.size());
-  std::vector<float> exact(logits.size());
-  engine->forward(*session, tokens, n_scored, exact);
-  return mean_kl_divergence(exact, logits, engine->n_vocab(), pool);
+// As many tokens with f32 products as say what bfloat16 ones cost: a chunk of them would take longer than a short text.
+constexpr size_t kNoiseTokens = 64;
+
+// KL between f32 products and bfloat16 ones (of `engine`) at the first tokens of a chunk.
+double noise_of_bf16(const Model& model, Engine& engine, Session& session, std::span<const TokenId> chunk, ThreadPool& pool) {
+  const auto tokens = chunk.first(std::min(chunk.size(), kNoiseTokens));
+  std::vector<float> exact(tokens.size() * engine.n_vocab()), rounded(exact.size());
+  session.truncate(0);
+  engine.forward(session, tokens, tokens.size(), rounded);
+  const auto f32_engine = Engine::make(model, pool);
+  const auto f32_session = f32_engine->new_session(tokens.size());
+  f32_engine->forward(*f32_session, tokens, tokens.size(), exact);
+  return mean_kl_divergence(exact, rounded, engine.n_vocab(), pool);
 }
 
 }  // namespace
@@ -88,14 +93,15 @@ EvalResult evaluate(const Model& candidate, const Model* base, std::span<const T
     const std::vector<TokenId> input = chunk_input(tokens, chunk, protocol);
     // The last token of a chunk is only predicted, so it need not run.
     const std::span<const TokenId> run(input.data(), context - 1);
+    if (options.bf16_products && chunk == 0)
+      bf16_noise = base ? noise_of_bf16(*base, *base_engine, *base_session, run, pool)
+                        : noise_of_bf16(candidate, *engine, *session, run, pool);
     session->truncate(0);
     engine->forward(*session, run, n_scored, logits);
     if (base) {
       base_session->truncate(0);
       base_engine->forward(*base_session, run, n_scored, base_logits);
     }
-    if (options.bf16_products && chunk == 0)
-      bf16_noise = noise_of_bf16(base ? *base : candidate, base ? base_logits : logits, run, n_scored, pool);
     const std::vector<TokenScore> chunk_scores =
         score_chunk(logits, base_logits, input, protocol, chunk * context + protocol.first, pool);
     blocks.push_back(sums_of(chunk_scores));
@@ -158,7 +164,8 @@ std::string protocol_line(const EvalResult& r, const EvalOptions& options) {
       r.n_chunks, r.context,
       paper ? "every position scored" : "BOS at each chunk where the vocabulary adds it, second half scored",
       r.n_tokens_scored, activations);
-  if (options.bf16_products) line += fmt::format("; bf16 products, {:.2g} nats from f32 ones on the first chunk", r.bf16_noise);
+  if (options.bf16_products) line += fmt::format("; bf16 products, {:.2g} nats from f32 ones on the first {} tokens", r.bf16_noise,
+                        std::min<size_t>(r.context - 1, kNoiseTokens));
   if (options.numerics.any()) line += "; computed in: " + options.numerics.description();
   if (r.has_base)
     line += fmt::format(

@@ -54,7 +54,7 @@ struct EvalResult {
   uint32_t n_chunks = 0, context = 0;
   uint64_t kv_cache_bytes = 0;         // of the candidate, for one chunk
   uint64_t quantized_bytes = 0;        // of its weights in a scheme, in memory
-  double bf16_noise = 0;               // with bf16_products: KL(f32 ‖ bf16 products) of the base, or else the model; first chunk
+  double bf16_noise = 0;               // with bf16_products: KL(f32 ‖ bf16 products) of the base, or else the model; first 64 tokens
   double seconds = 0, tokens_per_second = 0;
 };
 
