@@ -6,8 +6,8 @@
 
 #include "base/error.h"
 #include "base/progress.h"
-#include "evaluate/scoring.h"
 #include "evaluate/remarks.h"
+#include "evaluate/scoring.h"
 #include "kernel/kernels.h"
 
 namespace tsubu {

@@ -63,7 +63,7 @@ inline constexpr RemarkKind kEvaluateRemarks[] = {
     {"protocol.numerics", "computed in {0}"},
     {"protocol.base", "base: activations f32, logits f32 in the same run"},
     {"protocol.base_8", "base: activations rounded to 8 bits, logits f32 in the same run"},
-    {"protocol.intervals", "95 % intervals: block bootstrap over chunks, {0} resamples, seed {1}"},
+    {"protocol.intervals", "95 % intervals: bootstrap-t over chunks, {0} resamples, seed {1}"},
     {"protocol.questions",
      "questions scored by log-likelihood, zero-shot; flips by exact McNemar, Holm over {0} tests; intervals of differences by Tango's score"},
     {"protocol.prompts", "{0} prompts, greedy, {1} tokens at most"},

@@ -57,9 +57,9 @@ double read_bandwidth(ThreadPool& pool) {
   return best;
 }
 
-// Multiply-adds per second of the f32 product on operands that stay in the caches: best of three.
 constexpr std::chrono::milliseconds kIdle{500};  // the machine without work, for its energy
 
+// Multiply-adds per second of the f32 product on operands that stay in the caches: best of three.
 double fma_rate(ThreadPool& pool) {
   constexpr size_t kRows = 64, kTokens = 96, kCols = 512;
   const auto n_threads = static_cast<size_t>(pool.size());

@@ -10,8 +10,8 @@
 #include "base/hash.h"
 #include "base/progress.h"
 #include "engine/engine.h"
-#include "evaluate/scoring.h"
 #include "evaluate/remarks.h"
+#include "evaluate/scoring.h"
 #include "kernel/kernels.h"
 
 namespace tsubu {

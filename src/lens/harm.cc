@@ -84,21 +84,6 @@ HarmMeter::HarmMeter(const Model& model, std::span<const std::vector<TokenId>> c
   nll_ /= static_cast<double>(n_scored() * chunks.size());
 }
 
-const ModelTensor& HarmMeter::standing(const std::string& name) const {
-  const auto it = standing_.find(name);
-  return it != standing_.end() ? *it->second : model_.tensor(name);
-}
-
-void HarmMeter::stand_on(std::span<const Replacement> weights) {
-  for (const auto& [name, before] : standing_) walk_.engine().replace_weight(name, model_.tensor(name));
-  standing_.clear();
-  for (const Replacement r : weights) {
-    walk_.engine().replace_weight(r->name(), *r);
-    standing_[r->name()] = r;
-  }
-  rewind();
-}
-
 BlockSums HarmMeter::score(size_t chunk, const std::vector<float>& logits) {
   return sums_of(score_chunk(logits, base_[chunk], chunks_[chunk], protocol(), first_scored(), pool_));
 }
@@ -116,18 +101,19 @@ Harm HarmMeter::finish(std::vector<BlockSums> chunks) const {
   harm.top1 = all.top1 / all.n;
   harm.ln_ppl_ratio = all.nll_difference / all.n;
   harm.kld_ci95 = mean_interval(chunks, kResamples, kBootstrapSeed, &BlockSums::kld);
+  harm.kld_ci95.low = std::max(harm.kld_ci95.low, 0.0);
   harm.chunks = std::move(chunks);
   return harm;
 }
 
 Harm HarmMeter::measure(std::span<const Replacement> replacements) {
   for (const Replacement r : replacements) walk_.engine().replace_weight(r->name(), *r);
-  // The weights before come back whatever happens.
+  // The unchanged weights come back whatever happens.
   struct Restore {
     HarmMeter& meter;
     std::span<const Replacement> replacements;
     ~Restore() {
-      for (const Replacement r : replacements) meter.walk_.engine().replace_weight(r->name(), meter.standing(r->name()));
+      for (const Replacement r : replacements) meter.walk_.engine().replace_weight(r->name(), meter.model_.tensor(r->name()));
     }
   } restore{*this, replacements};
   std::vector<BlockSums> sums;

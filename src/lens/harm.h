@@ -73,9 +73,6 @@ class HarmMeter {
   size_t n_chunks() const { return chunks_.size(); }
   double mean_nll() const { return nll_; }  // of the unchanged model
 
-  // From now on these weights are where changes start from, in place of the model's; divergences stay those from the model.
-  // They must outlive the meter or the next call; {}: the model's own. Rewinds.
-  void stand_on(std::span<const Replacement> weights);
   void advance(size_t step) { walk_.advance(step); }
   void rewind() { walk_.rewind(); }
   size_t step() const { return walk_.step(); }
@@ -100,12 +97,9 @@ class HarmMeter {
   Harm whole(Engine& engine, const std::function<void(size_t chunk)>& before_chunk);
   Harm finish(std::vector<BlockSums> chunks) const;
 
-  const ModelTensor& standing(const std::string& name) const;
-
   const Model& model_;
   std::span<const std::vector<TokenId>> chunks_;
   ThreadPool& pool_;
-  std::map<std::string, Replacement, std::less<>> standing_;
   ActivationWalk walk_;
   std::vector<std::vector<float>> base_;  // logits of the scored tokens, by chunk
   double nll_ = 0;

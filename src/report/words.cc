@@ -249,7 +249,7 @@ constexpr Sentence kSentences[] = {
     {"protocol.numerics", "計算の精度: {0}"},
     {"protocol.base", "元のモデル: 活性値 f32、同じ実行の f32 ロジット"},
     {"protocol.base_8", "元のモデル: 活性値は 8 ビットに丸め、同じ実行の f32 ロジット"},
-    {"protocol.intervals", "95 % 区間: 区画ごとのブートストラップ、再抽出 {0} 回、種 {1}"},
+    {"protocol.intervals", "95 % 区間: 区画ごとのブートストラップ t、再抽出 {0} 回、種 {1}"},
     {"protocol.questions", "問題は対数尤度で採点、例示なし。変化は正確なマクネマー検定、{0} 個の検定にホルムの補正。差の区間は Tango のスコア法"},
     {"protocol.prompts", "書き出し {0} 件、つねに最有力のトークンで最大 {1} トークン"},
     {"energy.none", "{0} に電力量の計数器がありません"},
