@@ -17,6 +17,7 @@ namespace tsubu {
 namespace {
 
 constexpr size_t kWriteBuffer = size_t{1} << 20;
+constexpr size_t kLarge = size_t{1} << 16;  // is not gathered
 
 uint64_t page_size() {
   static const uint64_t size = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
@@ -131,9 +132,9 @@ void AtomicFile::flush() {
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
-  if (buffer_.size() + bytes.size() > kWriteBuffer) flush();
+  if (bytes.size() >= kLarge || buffer_.size() + bytes.size() > kWriteBuffer) flush();
   const char* data = reinterpret_cast<const char*>(bytes.data());
-  if (bytes.size() >= kWriteBuffer)
+  if (bytes.size() >= kLarge)
     write_all(fd_, temporary_, data, bytes.size());
   else
     buffer_.append(data, bytes.size());

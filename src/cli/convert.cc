@@ -51,7 +51,7 @@ Action declare(CLI::App& app) {
       print_layout_result(write_layout(*model, options), o->output, common);
       return ExitCode::kDone;
     }
-    const QuantizeResult result = convert(*model, o->output, o->dtype, common.threads);
+    const QuantizeResult result = convert(*model, o->output, o->dtype, common.threads, !o->no_manifest);
     if (!o->no_manifest)
       write_text_file(manifest_path(o->output), dump_json(manifest_json("convert", given_options(app), *model, result, o->output)));
     if (common.json)

@@ -289,10 +289,11 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     if (before.value("sha256", "") == combined_digest(options.inputs->wait(), "model")) options.model_name = before.value("name", "");
   }
   const TransformedModel transformed = transform_gguf(o, *model, recipe, options);
+  options.digest_output = !o.no_manifest || !o.repeats.is_null();
   QuantizeResult result = quantize(transformed.model ? *transformed.model : *model, recipe, options);
   result.notes.insert(result.notes.begin(), transformed.notes.begin(), transformed.notes.end());
   std::optional<Repetition> repetition;
-  if (!options.dry_run) {
+  if (!options.dry_run && options.digest_output) {
     Json manifest = manifest_json("quantize", o.given, *model, result, options.output);
     if (transformed.model) manifest["transforms"] = to_json(transformed.reports);
     repetition = finish_manifest(o, manifest);

@@ -38,6 +38,20 @@ struct PortableBytes {
   static TSUBU_INLINE V bit_and(V a, V b) { TSUBU_EACH a.v[i] &= b.v[i]; return a; }
   static TSUBU_INLINE V bit_or(V a, V b) { TSUBU_EACH a.v[i] |= b.v[i]; return a; }
   static TSUBU_INLINE V bit_xor(V a, V b) { TSUBU_EACH a.v[i] ^= b.v[i]; return a; }
+  static TSUBU_INLINE V add(V a, V b) { TSUBU_EACH a.v[i] = static_cast<uint8_t>(a.v[i] + b.v[i]); return a; }
+  static TSUBU_INLINE V mul_low(V a, V b) { TSUBU_EACH a.v[i] = static_cast<uint8_t>(a.v[i] * b.v[i]); return a; }  // modulo 256
+  static TSUBU_INLINE V at_least(V a, uint8_t x) { TSUBU_EACH a.v[i] = a.v[i] >= x ? 255 : 0; return a; }
+  // Eight words of eight bytes, the lowest byte of the first one first.
+  static TSUBU_INLINE V of_words(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f, uint64_t g, uint64_t h) {
+    const uint64_t words[8] = {a, b, c, d, e, f, g, h};
+    return load(words);
+  }
+  // Sixteen words of four bytes of a table, by the lanes of i.
+  static TSUBU_INLINE V gather(const uint32_t* table, I i) {
+    uint32_t words[16];
+    for (int l = 0; l < kLanes; ++l) words[l] = table[i.v[l]];
+    return load(words);
+  }
   // Of 16-bit words: bits of a neighbor byte come in, mask them away.
   static TSUBU_INLINE V shift_right(V a, int n) {
     V r;

@@ -15,6 +15,7 @@
 //   derivation template <class L> static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&
 //   row);
 //
+// Instead of encode, encode_panel(x, importance, row, blocks, n) encodes up to sixteen blocks that follow each other, in lanes.
 // L is a lane vocabulary (codec/lanes.h). importance points at the block's kBlockLen column weights or is nullptr. A
 // codec whose blocks are too short for lanes (kBlockLen 1) may have decode_row / encode_row instead, over n weights.
 // Rules: every function is a template over L or TSUBU_INLINE, and calls no inline function of the standard library:
@@ -71,7 +72,11 @@ concept BlockEncodable = requires(const float* x, const Row& row) {
   C::template encode<PortableLanes>(x, x, row);
 };
 template <class C>
-concept Encodable = RowEncodable<C> || BlockEncodable<C>;
+concept PanelEncodable = requires(const float* x, const Row& row, typename C::Block* blocks) {
+  C::template encode_panel<PortableLanes>(x, x, row, blocks, int{});
+};
+template <class C>
+concept Encodable = RowEncodable<C> || BlockEncodable<C> || PanelEncodable<C>;
 
 template <class L>
 TSUBU_INLINE float mean_square(const float* x, size_t n) {
@@ -103,7 +108,12 @@ void encode_blocks(const float* x, const float* importance, std::byte* bytes, si
   } else {
     if (n == 0) return;
     const Row row = {importance ? mean_square<L>(x, n) : 0.0f};
-    for (size_t i = 0; i < n; i += C::kBlockLen)
+    if constexpr (PanelEncodable<C>) {
+      constexpr size_t kMost = kLanes * C::kBlockLen;
+      for (size_t i = 0; i < n; i += kMost)
+        C::template encode_panel<L>(x + i, importance ? importance + i : nullptr, row, blocks + i / C::kBlockLen,
+                                    static_cast<int>((n - i < kMost ? n - i : kMost) / C::kBlockLen));
+    } else for (size_t i = 0; i < n; i += C::kBlockLen)
       blocks[i / C::kBlockLen] = C::template encode<L>(x + i, importance ? importance + i : nullptr, row);
   }
 }

@@ -106,6 +106,9 @@ struct PortableLanes {
   static TSUBU_INLINE void transpose(const uint32_t* in, size_t ld_in, uint32_t* out, size_t ld_out) {
     for (size_t i = 0; i < kLanes; ++i) for (size_t j = 0; j < kLanes; ++j) out[j * ld_out + i] = in[i * ld_in + j];
   }
+  static TSUBU_INLINE void transpose(const float* in, size_t ld_in, float* out, size_t ld_out) {
+    for (size_t i = 0; i < kLanes; ++i) for (size_t j = 0; j < kLanes; ++j) out[j * ld_out + i] = in[i * ld_in + j];
+  }
 
   // Eight doubles.
   struct D { double v[kDoubles]; };

@@ -1,8 +1,9 @@
 // What products with 8-bit activations need of a codec: its packed block as unsigned byte codes under integer scales.
-//   w = d · scale[s] · (code - kBias) + offset · min[s]     for weights of sub-block s, kSub each.
-// PackedForm<C> is specialized for every codec that has the form; a kernel needs no more to have it on the fast path.
+//   w = d · kFactor · scale[s] · (code - kBias) + offset · min[s]     for weights of sub-block s, kSub each.
+// PackedForm<C> is specialized for every codec that has the form (codec/packed_*.h too); a kernel needs no more to have it on
+// the fast path. Codes are at most 127, or it has kByteCodes. d is the bits of an f16 (then kFactor, a power of two, may be left out), or d_value a float.
 // Super-blocks of 256 give chunk c of 64 codes, and scales and minimums as sixteen lanes, one for each 16 weights. Blocks
-// of 32 have one scale and give the codes of two blocks at a time.
+// of 32 have one scale and give the codes of two blocks at a time; longer blocks with one scale give those of parts of 32.
 #pragma once
 
 #include "codec/byte_lanes.h"
@@ -16,6 +17,12 @@ struct PackedForm {};
 
 template <class C>
 concept HasPackedForm = requires { PackedForm<C>::kBias; };
+
+// Columns that share a scale of the activations, and a block's parts of so many.
+template <class C>
+inline constexpr size_t kPackedUnit = C::kBlockLen == 256 ? 256 : 32;
+template <class C>
+inline constexpr size_t kPackedParts = C::kBlockLen / kPackedUnit<C>;
 
 // unpack_k_scales on words: eight scales, eight minimums.
 struct KScaleBytes {
@@ -144,6 +151,7 @@ template <>
 struct PackedForm<IQ4_XS> {
   using Block = IQ4_XS::Block;
   static constexpr int kSub = 32, kBias = 128;
+  static constexpr bool kByteCodes = true;
   static constexpr bool kHasMins = false;
   static TSUBU_INLINE uint16_t d(const Block& b) { return b.d.bits(); }
   template <class B, int c>
@@ -181,6 +189,7 @@ TSUBU_INLINE typename B::V five_bit_codes(const Block& a, const Block& b) {
 
 template <>
 struct PackedForm<Q8_0> : ShortForm<Q8_0::Block, 128> {
+  static constexpr bool kByteCodes = true;
   template <class B>
   static TSUBU_INLINE typename B::V codes(const Q8_0::Block& a, const Q8_0::Block& b) {
     return B::bit_xor(B::load_halves(a.qs, b.qs), B::set1(128));
@@ -193,6 +202,7 @@ struct PackedForm<Q4_0> : ShortForm<Q4_0::Block, 8> {
 };
 template <>
 struct PackedForm<IQ4_NL> : ShortForm<IQ4_NL::Block, 128> {
+  static constexpr bool kByteCodes = true;
   template <class B>
   static TSUBU_INLINE typename B::V codes(const IQ4_NL::Block& a, const IQ4_NL::Block& b) {
     return B::lookup16(kIq4Bytes, B::nibbles16(a.qs, b.qs));

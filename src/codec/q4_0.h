@@ -6,7 +6,7 @@
 #include "codec/codec.h"
 #include "codec/grid.h"
 #include "codec/nibbles.h"
-#include "codec/symmetric_block.h"
+#include "codec/symmetric_panel.h"
 
 namespace tsubu {
 
@@ -38,15 +38,28 @@ struct Q4_0 {
   // Plain rounding: a step (the largest magnitude is code -8, its mirror image ends at 7), and the rounding of d to
   // f16.
   static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 8 + 0x1p-11);
-  static constexpr SymmetricGrid kGrid = {
-      {6, 6.6f, 7.1f, 7.5f, 7.8f, 8.1f, 8.5f, 9.0f, -6, -6.6f, -7.1f, -7.5f, -7.8f, -8.1f, -8.5f, -9.0f}};
   template <class L>
-  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row& row) {
-    const auto k = encode_symmetric_block<L, IntegerCodes<-8, 7>>(x, importance, row, kGrid, kMaxRelativeError);
-    Block block;
-    block.d = k.d;
-    pack_4bit<L>(k.codes, block.qs);
-    return block;
+  static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row& row, Block* blocks, int n) {
+    SymmetricPanel panel;
+    turn_panel<L>(x, n, panel.x);
+    const PanelExtremes<L> extremes = weigh_panel<L>(importance, n, row, panel);
+    const auto visible = L::lt(L::set1(kNegligible), extremes.largest);
+    const auto per_extreme = L::select(visible, L::div(L::set1(1.0f), extremes.extreme), L::zero());
+    PanelFit<L> best = {L::zero(), L::zero()};
+    // Which code the extreme weight is put on, but for its sign; the least-squares scale of the codes moves it on.
+    const auto attempt = [&](float candidate) __attribute__((always_inline)) { try_candidate<L>(panel, per_extreme, candidate, best); };
+    attempt(6.6f);
+    attempt(7.1f);
+    attempt(7.6f);
+    attempt(8.0f);
+    attempt(8.4f);
+    attempt(9.0f);
+    PanelCodes codes;
+    round_panel<L>(panel, extremes, L::select(visible, best.scale, L::zero()), kMaxRelativeError, codes);
+    for (int b = 0; b < n; ++b) {
+      blocks[b].d = Half::of_bits(codes.d[b]);
+      for (int j = 0; j < 4; ++j) __builtin_memcpy(blocks[b].qs + 4 * j, &codes.qs[j][b], 4);
+    }
   }
 
   static constexpr GridSpec kGridSpec = integer_grid<-8, 7>(32, 1);

@@ -30,19 +30,24 @@ struct Q8_0 {
 
   // Half a step of 1/127, and the scale's rounding to f16 (2^-11 of the value).
   static constexpr double kMaxRelativeError = 0.5 / 127 + 0x1p-11;
+  // Scales of sixteen blocks at once, one in each lane.
   template <class L>
-  static TSUBU_INLINE Block encode(const float* x, const float*, const Row&) {
-    auto magnitude = L::zero();
-    for (int i = 0; i < 32; i += kLanes) magnitude = L::max(magnitude, L::abs(L::load(x + i)));
-    Block block;
-    block.d = Half::of(L::hmax(magnitude) / 127.0f);
-    const float d = block.d.value();
-    const auto inverse = L::set1(d != 0 ? 1.0f / d : 0.0f);
-    for (int i = 0; i < 32; i += kLanes) {
-      const auto code = L::to_int(round_within<L>(L::mul(L::load(x + i), inverse), -127.0f, 127.0f));
-      L::store_u8(reinterpret_cast<uint8_t*>(block.qs) + i, code);
+  static TSUBU_INLINE void encode_panel(const float* x, const float*, const Row&, Block* blocks, int n) {
+    float largest[kLanes] = {}, inverse[kLanes];
+    for (int b = 0; b < n; ++b)
+      largest[b] = L::hmax(L::max(L::abs(L::load(x + 32 * b)), L::abs(L::load(x + 32 * b + 16))));
+    uint16_t bits[kLanes];
+    L::store_f16(bits, L::min(L::div(L::load(largest), L::set1(127.0f)), L::set1(65504.0f)));
+    const auto d = L::load_f16(bits);
+    L::store(inverse, L::select(L::gt(d, L::zero()), L::div(L::set1(1.0f), d), L::zero()));
+    for (int b = 0; b < n; ++b) {
+      Block& block = blocks[b];
+      block.d = Half::of_bits(bits[b]);
+      for (int i = 0; i < 32; i += kLanes) {
+        const auto t = L::mul(L::load(x + 32 * b + i), L::set1(inverse[b]));
+        L::store_u8(reinterpret_cast<uint8_t*>(block.qs) + i, L::to_int(round_within<L>(t, -127.0f, 127.0f)));
+      }
     }
-    return block;
   }
 
   static constexpr GridSpec kGridSpec = integer_grid<-127, 127>(32, 1);

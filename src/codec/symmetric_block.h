@@ -1,4 +1,4 @@
-// Encoding of Q4_0, Q5_0 and IQ4_NL: 32 weights, one f16 scale, w = d · code.
+// Encoding of Q5_0 and IQ4_NL: 32 weights, one f16 scale, w = d · code.
 #pragma once
 
 #include "codec/codec.h"

@@ -1,6 +1,9 @@
 // GGUF: values, round trips through the writer, files in several shards.
 #include "container/gguf.h"
 
+#include <fmt/format.h>
+#include <sys/resource.h>
+
 #include <cmath>
 
 #include "container/test_bytes.h"
@@ -271,6 +274,41 @@ TEST(GgufSplit, RefusesWhatDoesNotFitTogether) {
   GgufWriter single(folder / "s-00001-of-00009.gguf");
   single.commit();
   EXPECT_TRUE(GgufFile::open(folder / "s-00001-of-00009.gguf").tensors().empty());
+}
+
+// A hundred gigabytes in shards, as sparse files: opening reads the headers alone.
+TEST(GgufSplit, OpensShardsOfAnySizeByTheirHeaders) {
+  TemporaryFolder folder;
+  constexpr int kShards = 4, kTensors = 100;
+  constexpr uint64_t kRows = 32768, kCols = 4096;  // 256 MiB of F16
+  uint64_t total = 0;
+  for (int no = 0; no < kShards; ++no) {
+    GgufLayout layout;
+    const auto u16 = [](int v) { return GgufValue{Type::kU16, static_cast<uint64_t>(v)}; };
+    layout.metadata().set("split.no", u16(no));
+    layout.metadata().set("split.count", u16(kShards));
+    layout.metadata().set("split.tensors.count", GgufValue::i32(kShards * kTensors));
+    for (int t = 0; t < kTensors; ++t) layout.declare(fmt::format("blk.{}.{}", no, t), {kRows, kCols}, type_named("F16"));
+    const std::string path = folder / fmt::format("m-{:05}-of-{:05}.gguf", no + 1, kShards);
+    write_text_file(path, layout.header());
+    std::error_code error;
+    std::filesystem::resize_file(path, layout.file_bytes(), error);
+    if (error) GTEST_SKIP() << "no sparse files here: " << error.message();
+    total += layout.file_bytes();
+  }
+  ASSERT_GT(total, uint64_t{100} << 30);
+  const auto faults = [] {
+    struct rusage usage {};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_minflt + usage.ru_majflt;
+  };
+  const long before = faults();
+  const GgufFile file = GgufFile::open(folder / "m-00003-of-00004.gguf");
+  EXPECT_LT(faults() - before, 2000);  // pages of data: 26 million
+  EXPECT_EQ(file.file_bytes(), total);
+  ASSERT_EQ(file.tensors().size(), static_cast<size_t>(kShards * kTensors));
+  EXPECT_EQ(file.tensors().back().data.size(), kRows * kCols * 2);
+  EXPECT_EQ(file.tensors().back().data.back(), std::byte{0});
 }
 
 TEST(Gguf, MissingFileIsAnIoError) { error_of([] { GgufFile::open("/nonexistent/x.gguf"); }, ExitCode::kIo); }

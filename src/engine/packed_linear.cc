@@ -73,7 +73,7 @@ void run_packed(const Linear& linear, const Int8Inputs& x, float* y, size_t n_to
   const PackedKernels& k = packed_kernels();
   const Rows weights(linear);
   const size_t n_rows = linear.n_rows(), n_cols = linear.n_cols();
-  const size_t n_scales = n_cols / linear.weight().type().block_len;
+  const size_t n_scales = n_cols / (linear.rounding() == ActRounding::kQ8_K ? 256 : 32);
   each_group(linear, n_tokens, pool, [&](size_t first, size_t n, int worker) {
     if (n_tokens < kFewTokens) {
       for (size_t t = 0; t < n_tokens; ++t)
@@ -95,13 +95,12 @@ void run_packed(const Linear& linear, const Int8Inputs& x, float* y, size_t n_to
       each_tile([&](size_t row, size_t rows, std::byte* tile) {
         k.make_tile[weights.type](weights.at(row), weights.row_bytes, rows, n_cols, tile);
       });
-      constexpr size_t kTokens = 8;
-      for (size_t t = 0; t < n_tokens; t += kTokens)
+      for (size_t t = 0; t < n_tokens; t += k.tile_tokens)
         each_tile([&](size_t row, size_t rows, const std::byte* tile) {
           k.tile_product[weights.type](tile, rows,
                                        {x.codes.data() + t * n_cols, x.sums.data() + t * (n_cols / 16),
                                         x.scales.data() + t * n_scales},
-                                       std::min(kTokens, n_tokens - t), y + t * n_rows + row, n_rows, n_cols);
+                                       std::min(k.tile_tokens, n_tokens - t), y + t * n_rows + row, n_rows, n_cols);
         });
     }
     linear.add_bias(y, n_tokens, first, n);

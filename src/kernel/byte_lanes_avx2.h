@@ -35,6 +35,27 @@ struct Avx2Bytes {
   static TSUBU_INLINE V bit_and(V x, V y) { return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
   static TSUBU_INLINE V bit_or(V x, V y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
   static TSUBU_INLINE V bit_xor(V x, V y) { return {_mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)}; }
+  static TSUBU_INLINE V add(V x, V y) { return {_mm256_add_epi8(x.a, y.a), _mm256_add_epi8(x.b, y.b)}; }
+  static TSUBU_INLINE V mul_low(V x, V y) {
+    const auto half = [](__m256i p, __m256i q) __attribute__((always_inline)) {
+      const __m256i odd = _mm256_mullo_epi16(_mm256_srli_epi16(p, 8), _mm256_srli_epi16(q, 8));
+      return _mm256_or_si256(_mm256_and_si256(_mm256_mullo_epi16(p, q), _mm256_set1_epi16(255)), _mm256_slli_epi16(odd, 8));
+    };
+    return {half(x.a, y.a), half(x.b, y.b)};
+  }
+  static TSUBU_INLINE V at_least(V x, uint8_t y) {
+    const __m256i least = _mm256_set1_epi8(static_cast<char>(y));
+    return {_mm256_cmpeq_epi8(_mm256_max_epu8(x.a, least), x.a), _mm256_cmpeq_epi8(_mm256_max_epu8(x.b, least), x.b)};
+  }
+  static TSUBU_INLINE V of_words(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f, uint64_t g, uint64_t h) {
+    using S = long long;
+    return {_mm256_setr_epi64x(static_cast<S>(a), static_cast<S>(b), static_cast<S>(c), static_cast<S>(d)),
+            _mm256_setr_epi64x(static_cast<S>(e), static_cast<S>(f), static_cast<S>(g), static_cast<S>(h))};
+  }
+  static TSUBU_INLINE V gather(const uint32_t* table, I i) {
+    const int* words = reinterpret_cast<const int*>(table);
+    return {_mm256_i32gather_epi32(words, i.a, 4), _mm256_i32gather_epi32(words, i.b, 4)};
+  }
   static TSUBU_INLINE V shift_right(V x, int n) {
     const __m128i count = _mm_cvtsi32_si128(n);
     return {_mm256_srl_epi16(x.a, count), _mm256_srl_epi16(x.b, count)};
@@ -74,6 +95,18 @@ struct Avx2Bytes {
     const __m256i s = _mm256_set1_epi32(four);
     return {dot4(acc.a, u.a, s), dot4(acc.b, u.b, s)};
   }
+  // The same for u of at most 127, which does not saturate.
+  static TSUBU_INLINE I dot4_low(I acc, V u, V s) {
+    const __m256i one = _mm256_set1_epi16(1);
+    return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(_mm256_maddubs_epi16(u.a, s.a), one)),
+            _mm256_add_epi32(acc.b, _mm256_madd_epi16(_mm256_maddubs_epi16(u.b, s.b), one))};
+  }
+  static TSUBU_INLINE I dot4_all_low(I acc, V u, const int8_t* p) {
+    int32_t four;
+    __builtin_memcpy(&four, p, 4);
+    const __m256i s = _mm256_set1_epi32(four);
+    return dot4_low(acc, u, {s, s});
+  }
   static TSUBU_INLINE I pairs(const uint8_t* p) {
     const __m128i x = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)), both = _mm_unpacklo_epi8(x, x);
     return {_mm256_cvtepu8_epi32(both), _mm256_cvtepu8_epi32(_mm_srli_si128(both, 8))};
@@ -93,6 +126,41 @@ struct Avx2Bytes {
   static TSUBU_INLINE void half_sums(I x, int32_t* out) {
     out[0] = sum_256(x.a);
     out[1] = sum_256(x.b);
+  }
+  // Sixteen rows side by side, a row in each lane where sums meet their scales.
+  static constexpr bool kSixteenRows = true;
+  // Lane r: the sum of the lanes of eight(r), r = first … first + 7.
+  template <class Eight>
+  static TSUBU_INLINE __m256i sums8(Eight eight, int first) {
+    const auto pair = [](__m256i x, __m256i y) __attribute__((always_inline)) {
+      return _mm256_add_epi32(_mm256_unpacklo_epi32(x, y), _mm256_unpackhi_epi32(x, y));
+    };
+    const auto four = [&](int r) __attribute__((always_inline)) {
+      const __m256i low = pair(eight(r), eight(r + 1)), high = pair(eight(r + 2), eight(r + 3));
+      return _mm256_add_epi32(_mm256_unpacklo_epi64(low, high), _mm256_unpackhi_epi64(low, high));
+    };
+    const __m256i x = four(first), y = four(first + 4);
+    return _mm256_add_epi32(_mm256_permute2x128_si256(x, y, 0x20), _mm256_permute2x128_si256(x, y, 0x31));
+  }
+  // Lane r of x and y: the sums of the lower and of the upper eight lanes of v[r].
+  static TSUBU_INLINE void half_sums16(const I* v, I& x, I& y) {
+    const auto lower = [v](int r) __attribute__((always_inline)) { return v[r].a; };
+    const auto upper = [v](int r) __attribute__((always_inline)) { return v[r].b; };
+    x = {sums8(lower, 0), sums8(lower, 8)};
+    y = {sums8(upper, 0), sums8(upper, 8)};
+  }
+  static TSUBU_INLINE I sums16(const I* v) {
+    const auto both = [v](int r) __attribute__((always_inline)) { return _mm256_add_epi32(v[r].a, v[r].b); };
+    return {sums8(both, 0), sums8(both, 8)};
+  }
+  // Lane r: the float with the bits at(r).
+  template <class At>
+  static TSUBU_INLINE L::F f16_of_rows(At at) {
+    const auto eight = [&](size_t r) __attribute__((always_inline)) {
+      const auto bits = [&](size_t i) __attribute__((always_inline)) { return static_cast<short>(at(r + i)); };
+      return _mm256_cvtph_ps(_mm_setr_epi16(bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6), bits(7)));
+    };
+    return {eight(0), eight(8)};
   }
   static TSUBU_INLINE float f16(uint16_t bits) { return _cvtsh_ss(bits); }
 };

@@ -31,6 +31,18 @@ struct Avx512Bytes {
   static TSUBU_INLINE V bit_and(V a, V b) { return _mm512_and_si512(a, b); }
   static TSUBU_INLINE V bit_or(V a, V b) { return _mm512_or_si512(a, b); }
   static TSUBU_INLINE V bit_xor(V a, V b) { return _mm512_xor_si512(a, b); }
+  static TSUBU_INLINE V add(V a, V b) { return _mm512_add_epi8(a, b); }
+  static TSUBU_INLINE V mul_low(V a, V b) {
+    const V even = _mm512_and_si512(_mm512_mullo_epi16(a, b), _mm512_set1_epi16(255));
+    return _mm512_or_si512(even, _mm512_slli_epi16(_mm512_mullo_epi16(_mm512_srli_epi16(a, 8), _mm512_srli_epi16(b, 8)), 8));
+  }
+  static TSUBU_INLINE V at_least(V a, uint8_t x) { return _mm512_movm_epi8(_mm512_cmpge_epu8_mask(a, set1(x))); }
+  static TSUBU_INLINE V of_words(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f, uint64_t g, uint64_t h) {
+    using S = long long;
+    return _mm512_setr_epi64(static_cast<S>(a), static_cast<S>(b), static_cast<S>(c), static_cast<S>(d), static_cast<S>(e),
+                             static_cast<S>(f), static_cast<S>(g), static_cast<S>(h));
+  }
+  static TSUBU_INLINE V gather(const uint32_t* table, I i) { return _mm512_i32gather_epi32(i, table, 4); }
   static TSUBU_INLINE V shift_right(V a, int n) { return _mm512_srli_epi16(a, static_cast<unsigned>(n)); }
   static TSUBU_INLINE V shift_left(V a, int n) { return _mm512_slli_epi16(a, static_cast<unsigned>(n)); }
   static TSUBU_INLINE V shifted_halves(const void* p, int n, int m) {

@@ -27,10 +27,12 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   tsubu_isa(avx2 OPTIONS -mavx2 -mfma -mf16c)
   # GCC 12 takes the deliberately undefined operand of its own AVX-512 intrinsics for a use of an uninitialized variable.
   set(avx512_quiet $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
-  tsubu_isa(avx512 OPTIONS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c
-            -mprefer-vector-width=512 ${avx512_quiet})
+  set(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mavx2 -mfma -mf16c
+      -mprefer-vector-width=512 ${avx512_quiet})
+  tsubu_isa(avx512 OPTIONS ${avx512})
   # Only what the tile unit does; everything else on such machines is avx512.
-  tsubu_isa(amx SOURCES ${PROJECT_SOURCE_DIR}/src/kernel/amx/bf16.cc OPTIONS -mamx-tile -mamx-bf16)
+  tsubu_isa(amx SOURCES ${PROJECT_SOURCE_DIR}/src/kernel/amx/bf16.cc ${PROJECT_SOURCE_DIR}/src/kernel/amx/packed.cc
+            OPTIONS ${avx512} -mamx-tile -mamx-bf16 -mamx-int8)
 endif()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   tsubu_isa(neon)

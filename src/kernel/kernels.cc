@@ -60,6 +60,7 @@ TSUBU_DECLARE_ISA(avx512)
 #ifdef TSUBU_HAS_AMX
 namespace amx {
 void fill_bf16_kernels(Kernels& k);
+void fill_packed_kernels(PackedKernels& k);
 static void fill(Kernels& k) {
   avx512::fill(k);
   k.isa = "amx";
@@ -99,12 +100,12 @@ bool has_avx512() {
 #endif
 
 #ifdef TSUBU_HAS_AMX
-// AMX-TILE and AMX-BF16 (bits 24 and 22 of edx of leaf 7), and the kernel's leave to use the tiles' state, which this asks
+// AMX-TILE, AMX-BF16 and AMX-INT8 (bits 24, 22 and 25 of edx of leaf 7), and the kernel's leave to use the tiles' state, which this asks
 // for: Linux grants it to a process and the threads that it starts from then on.
 bool has_amx() {
   unsigned a = 0, b = 0, c = 0, d = 0;
-  if (!has_avx512() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d >> 24 & 1) == 0 || (d >> 22 & 1) == 0)
-    return false;
+  constexpr unsigned kUnits = 1u << 24 | 1u << 22 | 1u << 25;
+  if (!has_avx512() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kUnits) != kUnits) return false;
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
@@ -131,7 +132,11 @@ constexpr Isa kIsas[] = {
      avx512::fill_packed_kernels},
 #endif
 #ifdef TSUBU_HAS_AMX
-    {"amx", has_amx, amx::fill, avx512::fill_packed_kernels},
+    {"amx", has_amx, amx::fill,
+     [](PackedKernels& k) {
+       avx512::fill_packed_kernels(k);
+       amx::fill_packed_kernels(k);
+     }},
 #endif
 };
 

@@ -34,6 +34,9 @@ struct Avx2Lanes {
   static TSUBU_INLINE void transpose(const uint32_t* in, size_t ld_in, uint32_t* out, size_t ld_out) {
     for (size_t i = 0; i < kLanes; ++i) for (size_t j = 0; j < kLanes; ++j) out[j * ld_out + i] = in[i * ld_in + j];
   }
+  static TSUBU_INLINE void transpose(const float* in, size_t ld_in, float* out, size_t ld_out) {
+    for (size_t i = 0; i < kLanes; ++i) for (size_t j = 0; j < kLanes; ++j) out[j * ld_out + i] = in[i * ld_in + j];
+  }
   struct D { __m256d a, b; };
   static TSUBU_INLINE D load(const double* p) { return {_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)}; }
   static TSUBU_INLINE void store(double* p, D x) { _mm256_storeu_pd(p, x.a); _mm256_storeu_pd(p + 4, x.b); }

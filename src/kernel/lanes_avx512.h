@@ -53,6 +53,9 @@ struct Avx512Lanes {
       _mm512_storeu_si512(out + (12 + c) * ld_out, _mm512_shuffle_i32x4(high01, high23, 0xdd));
     }
   }
+  static TSUBU_INLINE void transpose(const float* in, size_t ld_in, float* out, size_t ld_out) {  // loads and stores may alias
+    transpose(reinterpret_cast<const uint32_t*>(in), ld_in, reinterpret_cast<uint32_t*>(out), ld_out);
+  }
   using D = __m512d;
   static TSUBU_INLINE D load(const double* p) { return _mm512_loadu_pd(p); }
   static TSUBU_INLINE void store(double* p, D a) { _mm512_storeu_pd(p, a); }

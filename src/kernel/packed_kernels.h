@@ -28,6 +28,7 @@ struct PackedKernels {
   // y[r] = row r · x, for one token.
   void (*dot_rows[kMaxTypes])(const std::byte* rows, size_t row_bytes, size_t n_rows, const Int8Rows& x, float* y,
                               size_t n_cols);
+  size_t tile_tokens = 8;  // that tile_product is best given at a time
   // At most kPackedRows rows into a tile of packed_tile_bytes(n_cols), 64-byte aligned.
   void (*make_tile[kMaxTypes])(const std::byte* rows, size_t row_bytes, size_t n_rows, size_t n_cols, std::byte* tile);
   // y[t · ldy + r] = row r of the tile · token t.
@@ -38,8 +39,9 @@ struct PackedKernels {
                                     size_t n_cols);
 };
 
-// A byte for each code, four for each scale and minimum (of 16 weights at least) and for d and offset (of 32 at least).
-constexpr size_t packed_tile_bytes(size_t n_cols) { return kPackedRows * (n_cols + n_cols / 2 + n_cols / 4); }
+// A byte for each code, four for each scale and minimum (of 16 weights at least) and for d and offset (of 32 at least); on the
+// tile unit two bytes for each code (of 256) instead, without scales.
+constexpr size_t packed_tile_bytes(size_t n_cols) { return kPackedRows * (2 * n_cols + n_cols / 2); }
 
 // Those of kernels().
 const PackedKernels& packed_kernels();

@@ -56,14 +56,15 @@ TEST_P(Packed, ProductsAreThoseOfTheDecodedRows) {
   constexpr size_t kRows = 19, kTokens = 11;
   for (const TypeInfo& type : types()) {
     if (!k.dot_rows[type.index]) continue;
-    const size_t n = type.block_len == 256 ? 768 : 96;  // an odd number of blocks
+    const size_t n = 3 * type.block_len;  // an odd number of blocks
+    const size_t unit = type.block_len == 256 ? 256 : 32;
     const size_t row_bytes = n / type.block_len * type.block_bytes;
     const Floats w = random_floats(kRows * n, 0, 5), x = random_floats(kTokens * n, 0, 6);
     std::vector<std::byte> rows(kRows * row_bytes);
     for (size_t r = 0; r < kRows; ++r) type.encode(w.data() + r * n, nullptr, rows.data() + r * row_bytes, n);
     std::vector<float> decoded(kRows * n);
     type.decode(rows.data(), decoded.data(), kRows * n);
-    const Inputs in = encode(k, x.data(), kTokens, n, type.block_len);
+    const Inputs in = encode(k, x.data(), kTokens, n, unit);
     std::vector<float> tiled(kTokens * kRows);
     std::vector<std::byte> bytes(packed_tile_bytes(n) + 64);
     std::byte* tile = bytes.data() + (64 - reinterpret_cast<uintptr_t>(bytes.data()) % 64) % 64;
@@ -75,7 +76,7 @@ TEST_P(Packed, ProductsAreThoseOfTheDecodedRows) {
     for (size_t t = 0; t < kTokens; ++t) {
       float got[kRows], want[kRows];
       const Int8Rows token = {in.codes.data() + t * n, in.sums.data() + t * n / 16,
-                              in.scales.data() + t * n / type.block_len};
+                              in.scales.data() + t * n / unit};
       k.dot_rows[type.index](rows.data(), row_bytes, kRows, token, got, n);
       reference.dot_rows[type.index](rows.data(), row_bytes, kRows, token, want, n);
       for (size_t r = 0; r < kRows; ++r) {
@@ -89,8 +90,38 @@ TEST_P(Packed, ProductsAreThoseOfTheDecodedRows) {
         }
         // Decoding rounds scale, product and difference (the parts of a difference can be four times it), a block's
         // product and scale and every fma once more.
-        EXPECT_NEAR(got[r], sum, (magnitude + 1e-3) * 16 * gamma(8 + n / type.block_len)) << type.name << " row " << r;
+        EXPECT_NEAR(got[r], sum, (magnitude + 1e-3) * 16 * gamma(8 + n / unit)) << type.name << " row " << r;
       }
+    }
+  }
+}
+
+// Groups of tokens, and what is left of them, of every size that a tile product knows.
+TEST_P(Packed, TilesTakeAnyNumberOfTokens) {
+  const PackedKernels& k = packed_kernels_named(GetParam()->isa);
+  constexpr size_t kRows = 16, kMost = 180;
+  for (const TypeInfo& type : types()) {
+    if (!k.dot_rows[type.index]) continue;
+    const size_t n = 2 * type.block_len, unit = type.block_len == 256 ? 256 : 32;
+    const size_t row_bytes = n / type.block_len * type.block_bytes;
+    const Floats w = random_floats(kRows * n, 0, 15), x = random_floats(kMost * n, 0, 16);
+    std::vector<std::byte> rows(kRows * row_bytes);
+    for (size_t r = 0; r < kRows; ++r) GetParam()->encode[type.index](w.data() + r * n, nullptr, rows.data() + r * row_bytes, n);
+    const Inputs in = encode(k, x.data(), kMost, n, unit);
+    std::vector<float> want(kMost * kRows);
+    for (size_t t = 0; t < kMost; ++t)
+      k.dot_rows[type.index](rows.data(), row_bytes, kRows,
+                             {in.codes.data() + t * n, in.sums.data() + t * n / 16, in.scales.data() + t * n / unit},
+                             want.data() + t * kRows, n);
+    std::vector<std::byte> bytes(packed_tile_bytes(n) + 64);
+    std::byte* tile = bytes.data() + (64 - reinterpret_cast<uintptr_t>(bytes.data()) % 64) % 64;
+    k.make_tile[type.index](rows.data(), row_bytes, kRows, n, tile);
+    for (const size_t n_tokens : {4, 16, 17, 31, 32, 48, 50, 129, 180}) {
+      std::vector<float> got(n_tokens * kRows + 1, -1.0f);
+      k.tile_product[type.index](tile, kRows, in.rows(), n_tokens, got.data(), kRows, n);
+      for (size_t i = 0; i < n_tokens * kRows; ++i)
+        ASSERT_TRUE(same_bits(got[i], want[i])) << type.name << ", token " << i / kRows << " of " << n_tokens << ", row " << i % kRows;
+      EXPECT_EQ(got.back(), -1.0f) << type.name << ", " << n_tokens << " tokens";
     }
   }
 }

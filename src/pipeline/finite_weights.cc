@@ -1,18 +1,15 @@
 #include "pipeline/finite_weights.h"
 
-#include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "base/error.h"
+#include "kernel/kernels.h"
 
 namespace tsubu {
 
 void check_finite_weights(const float* x, uint64_t n_rows, uint64_t n_cols, const std::string& name, uint64_t first_row) {
-  uint32_t worst = 0;
   const uint64_t n = n_rows * n_cols;
-  for (uint64_t i = 0; i < n; ++i) worst = std::max(worst, std::bit_cast<uint32_t>(x[i]) & 0x7f800000u);
-  if (worst != 0x7f800000u) return;
+  if (std::isfinite(kernels().max_magnitude(x, n))) return;
   for (uint64_t i = 0; i < n; ++i)
     if (!std::isfinite(x[i]))
       fail(ExitCode::kBadInput,

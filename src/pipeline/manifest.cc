@@ -235,7 +235,10 @@ Json manifest_json(const std::string& command, const Json& options, const Model&
   const auto* given = name ? std::get_if<std::string>(&name->value) : nullptr;
   const fs::path path(output);
   Json json = manifest_json(command, options, result.model_name.empty() && given ? *given : result.model_name, result.inputs,
-                            path.has_parent_path() ? path.parent_path().string() : ".", {path.filename().string()});
+                            path.has_parent_path() ? path.parent_path().string() : ".",
+                            result.output_sha256.empty() ? std::vector<std::string>{path.filename().string()} : std::vector<std::string>{});
+  if (!result.output_sha256.empty())
+    json["output"].push_back({{"name", path.filename().string()}, {"size_bytes", result.size_bytes}, {"sha256", result.output_sha256}});
   json["treatment"] = result.treatment;
   json["treatment_sha256"] = treatment_digest(result.treatment);
   json["bits_per_weight"] = result.bits_per_weight;

@@ -44,8 +44,10 @@ class InputDigests {
   ~InputDigests();  // gives up what is not done
   InputDigests(const InputDigests&) = delete;
   InputDigests& operator=(const InputDigests&) = delete;
-  // Throws what reading threw.
+  // Throws what reading threw. By one thread at a time.
   const std::vector<InputFile>& wait();
+  // Nobody wants them any more: wait() returns soon, with digests that mean nothing.
+  void give_up() { stop_ = true; }
 
  private:
   std::vector<InputFile> files_;

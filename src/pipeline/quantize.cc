@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <exception>
 #include <filesystem>
 #include <map>
+#include <mutex>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -17,6 +19,7 @@
 #include "kernel/kernels.h"
 #include "pipeline/carry_codes.h"
 #include "pipeline/finite_weights.h"
+#include "pipeline/output_digest.h"
 #include "pipeline/pieces.h"
 
 namespace tsubu {
@@ -283,6 +286,29 @@ std::vector<PlannedTensor> planned_tensors(const Model& model, const Recipe& rec
   return plan;
 }
 
+// Digests are chains that a run cannot end before: while they are behind, one thread fewer encodes.
+class Gate {
+ public:
+  Gate(int n_threads, std::function<bool()> is_behind) : n_threads_(n_threads), is_behind_(std::move(is_behind)) {}
+  void enter() {
+    std::unique_lock lock(mutex_);
+    left_.wait(lock, [&] { return n_inside_ < std::max(1, n_threads_ - (is_behind_() ? 1 : 0)); });
+    ++n_inside_;
+  }
+  void leave() {
+    std::lock_guard lock(mutex_);
+    --n_inside_;
+    left_.notify_all();
+  }
+
+ private:
+  const int n_threads_;
+  const std::function<bool()> is_behind_;
+  std::mutex mutex_;
+  std::condition_variable left_;
+  int n_inside_ = 0;
+};
+
 GgufLayout output_layout(const Model& model, const std::vector<PlannedTensor>& plan, const Recipe& recipe,
                          const QuantizeOptions& options) {
   GgufLayout layout;
@@ -423,6 +449,19 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
   const std::string header = layout.header();
   file.write(header);
 
+  const auto finished_header = [&]() -> std::string {
+    result.inputs = inputs->wait();
+    result.treatment = treatment_json(recipe, options, result.inputs);
+    layout.metadata().set(kSourceDigestKey, GgufValue::string(combined_digest(result.inputs, "model")));
+    layout.metadata().set(kTreatmentDigestKey, GgufValue::string(treatment_digest(result.treatment)));
+    return layout.header();
+  };
+  std::optional<OutputDigest> digest;
+  const uint64_t alignment = layout.alignment();
+  if (options.digest_output)
+    digest.emplace(AtomicFile::temporary_name(options.output), finished_header, [&] { inputs->give_up(); });
+  Gate gate(pool.size(), [&] { return digest && digest->is_behind(); });
+
   const std::vector<Piece> pieces = cut(plan);
   std::vector<ErrorSum> sums(pieces.size());
   std::vector<Scratch> scratch(static_cast<size_t>(pool.size()));
@@ -431,27 +470,33 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
       pool, pieces.size(), static_cast<size_t>(4 * pool.size() + 4),
       [&](size_t i, int worker, std::vector<std::byte>& out) {
         const Piece& piece = pieces[i];
+        gate.enter();
+        struct Leave {
+          Gate& gate;
+          ~Leave() { gate.leave(); }
+        } leave{gate};
         sums[i] = encode_piece(jobs[piece.tensor], piece, options.measure_error, scratch[static_cast<size_t>(worker)], out);
         plan[piece.tensor].tensor->release_rows(piece.first_row, piece.n_rows);
       },
       [&](size_t i, const std::vector<std::byte>& bytes) {
         file.write(bytes);
         const Piece& piece = pieces[i];
-        if (i + 1 == pieces.size() || pieces[i + 1].tensor != piece.tensor) file.pad_to(layout.alignment());
+        if (i + 1 == pieces.size() || pieces[i + 1].tensor != piece.tensor) file.pad_to(alignment);
+        if (digest) digest->advance(file.size());
         const ModelTensor& tensor = *plan[piece.tensor].tensor;
         progress.advance(tensor.size_bytes() / tensor.n_rows() * piece.n_rows, tensor.name());
       });
-  result.inputs = inputs->wait();
-  result.treatment = treatment_json(recipe, options, result.inputs);
-  layout.metadata().set(kSourceDigestKey, GgufValue::string(combined_digest(result.inputs, "model")));
-  layout.metadata().set(kTreatmentDigestKey, GgufValue::string(treatment_digest(result.treatment)));
+  const std::string finished = digest ? digest->header() : finished_header();
   if (const GgufValue* name = layout.metadata().find("general.name"))
     if (const auto* text = std::get_if<std::string>(&name->value)) result.model_name = *text;
-  const std::string finished = layout.header();
   if (finished.size() != header.size() || file.size() != result.size_bytes)
     fail(ExitCode::kIo, "{}: expected {} bytes to be written, found {}: this is a bug of tsubu", options.output, result.size_bytes,
          file.size());
   file.write_at(0, std::as_bytes(std::span(finished)));
+  if (digest) {
+    digest->advance(file.size());
+    result.output_sha256 = digest->finish().sha256;
+  }
   throw_if_interrupted(kNothingLeft);
   file.commit();
   progress.finish();
@@ -472,11 +517,12 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
   return result;
 }
 
-QuantizeResult convert(const Model& model, const std::string& output, const std::string& dtype, int n_threads) {
+QuantizeResult convert(const Model& model, const std::string& output, const std::string& dtype, int n_threads, bool digest_output) {
   static constexpr std::string_view kDtypes[] = {"F32", "F16", "BF16"};
   QuantizeOptions options;
   options.output = output;
   options.n_threads = n_threads;
+  options.digest_output = digest_output;
   options.plan.pure = true;
   std::string type = dtype;
   if (type.empty()) {

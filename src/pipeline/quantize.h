@@ -41,6 +41,7 @@ struct QuantizeOptions {
   bool dry_run = false;       // only the plan: sizes and an estimate of the time from a short measurement
   int n_threads = 0;
   std::string model_name;     // general.name; empty: the model's own
+  bool digest_output = false;  // QuantizeResult::output_sha256
   std::shared_ptr<InputDigests> inputs;  // of input_digests(); nullptr: made when needed
 };
 
@@ -64,6 +65,7 @@ struct QuantizeResult {
   CalibrationDivergence divergence;           // with calibration text
   uint64_t peak_rss_bytes = 0;
   std::vector<InputFile> inputs;              // what it was made of; empty after a dry run
+  std::string output_sha256;                  // of the file that was written, when it was asked for
   Json treatment;                             // pipeline/manifest.h
   std::string model_name;                     // general.name of the file
 };
@@ -82,6 +84,7 @@ uint64_t quantized_bytes(const Model& model, const Recipe& recipe, const Quantiz
 Json to_json(const QuantizeResult& result);
 
 // Layout and dtype conversion: every matrix to dtype ("F32", "F16", "BF16", or "" = as it is, floats kept), GGUF out.
-QuantizeResult convert(const Model& model, const std::string& output, const std::string& dtype, int n_threads);
+QuantizeResult convert(const Model& model, const std::string& output, const std::string& dtype, int n_threads,
+                       bool digest_output = false);
 
 }  // namespace tsubu

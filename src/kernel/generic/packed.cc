@@ -3,8 +3,8 @@
 // step, so that the sums of a sub-block need no reduction and meet their scales once.
 #include "kernel/packed_kernels.h"
 
-#include "codec/packed.h"
 #include "kernel/byte_lanes.h"
+#include "kernel/packed_parts.h"
 #if defined(TSUBU_ISA_AVX512)
 #include "kernel/wide_rows_avx512.h"
 #include "kernel/wide_tiles_avx512.h"
@@ -78,7 +78,7 @@ void encode_q8_k(const float* x, size_t n, int8_t* codes, int32_t* sums, float* 
 
 template <class P, class Block>
 TSUBU_INLINE float add_block(float y, const Block& block, int32_t sum, int32_t min_sum, float scale) {
-  y = __builtin_fmaf(static_cast<float>(sum), Bytes::f16(P::d(block)) * scale, y);
+  y = __builtin_fmaf(static_cast<float>(sum), d_of<P, Bytes>(block) * scale, y);
   if constexpr (P::kHasMins)
     y = __builtin_fmaf(static_cast<float>(min_sum), Bytes::f16(P::offset(block)) * scale, y);
   return y;
@@ -86,7 +86,7 @@ TSUBU_INLINE float add_block(float y, const Block& block, int32_t sum, int32_t m
 
 template <class P, class Block, int c>
 TSUBU_INLINE I add_chunk(I acc, const Block& block, I scale, const int8_t* x) {
-  const I sums = Bytes::dot4(L::set1_i(0), P::template codes<Bytes, c>(block), Bytes::load(x + 64 * c));
+  const I sums = dot4<P, Bytes>(L::set1_i(0), P::template codes<Bytes, c>(block), Bytes::load(x + 64 * c));
   return L::add(acc, L::mul(sums, Bytes::quarter<c>(scale)));
 }
 
@@ -117,13 +117,13 @@ TSUBU_INLINE float dot_short(const typename C::Block* blocks, const Int8Rows& x,
   float y = 0.0f;
   const auto add = [&](size_t b, int32_t sum) __attribute__((always_inline)) {
     const int32_t total = x.sums[2 * b] + x.sums[2 * b + 1];
-    y = add_block<P>(y, blocks[b], sum - P::kBias * total, total, x.scales[b]);
+    y = add_block<P>(y, blocks[b / kPackedParts<C>], sum - P::kBias * total, total, x.scales[b]);
   };
   for (size_t b = 0; b < n_blocks; b += 2) {
     const size_t next = b + 1 < n_blocks ? b + 1 : b;
-    const V codes = P::template codes<Bytes>(blocks[b], blocks[next]);
+    const V codes = short_codes<C, Bytes>(blocks, b, next);
     int32_t sums[2];
-    Bytes::half_sums(Bytes::dot4(L::set1_i(0), codes, Bytes::load_halves(x.codes + 32 * b, x.codes + 32 * next)), sums);
+    Bytes::half_sums(dot4<P, Bytes>(L::set1_i(0), codes, Bytes::load_halves(x.codes + 32 * b, x.codes + 32 * next)), sums);
     add(b, sums[0]);
     if (next != b) add(next, sums[1]);
   }
@@ -139,22 +139,31 @@ struct SixteenRows {
   const std::byte* rows;
   size_t row_bytes;
 
-  TSUBU_INLINE const Block& block(size_t r, size_t b) const {
-    return reinterpret_cast<const Block*>(rows + r * row_bytes)[b];
-  }
+  TSUBU_INLINE const Block* row(size_t r) const { return reinterpret_cast<const Block*>(rows + r * row_bytes); }
+  TSUBU_INLINE const Block& block(size_t r, size_t b) const { return row(r)[b]; }
   // The sixteen rows after these are fetched on the way, in the order of their bytes: streams of single rows would be too
   // many for the machine's own prefetcher, and too short.
-  // Row r's share for n blocks from b on.
+  // Row r's share for n blocks (or parts) from b on.
   TSUBU_INLINE void fetch(size_t r, size_t b, size_t n) const {
-    const size_t n_lines = (n * sizeof(Block) * kPackedRows + 63) / 64;
-    const std::byte* next = rows + kPackedRows * row_bytes + b * kPackedRows * sizeof(Block);
+    constexpr size_t kBytes = sizeof(Block) * kPackedRows / kPackedParts<C>;
+    const size_t n_lines = (n * kBytes + 63) / 64;
+    const std::byte* next = rows + kPackedRows * row_bytes + b * kBytes;
 #pragma GCC unroll 8
     for (size_t line = 0; line + kPackedRows <= n_lines; line += kPackedRows) __builtin_prefetch(next + (line + r) * 64, 0, 3);
     if (r < n_lines % kPackedRows) __builtin_prefetch(next + (n_lines / kPackedRows * kPackedRows + r) * 64, 0, 3);
   }
   TSUBU_INLINE F add(F y, size_t b, I sum, I min_sum, float scale) const {
     const F x = L::set1(scale);
-    const F d = B::f16_of_rows([&](size_t r) __attribute__((always_inline)) { return P::d(block(r, b)); });
+    b /= kPackedParts<C>;
+    F d;
+    if constexpr (requires(const Block& of) { P::d_value(of); }) {
+      float values[kPackedRows];
+      for (size_t r = 0; r < kPackedRows; ++r) values[r] = P::d_value(block(r, b));
+      d = L::load(values);
+    } else {
+      d = B::f16_of_rows([&](size_t r) __attribute__((always_inline)) { return P::d(block(r, b)); });
+      if constexpr (requires { P::kFactor; }) d = L::mul(d, L::set1(P::kFactor));
+    }
     y = L::fma(L::to_float(sum), L::mul(d, x), y);
     if constexpr (P::kHasMins) {
       const F m = B::f16_of_rows([&](size_t r) __attribute__((always_inline)) { return P::offset(block(r, b)); });
@@ -203,7 +212,7 @@ struct SixteenRows {
 #pragma GCC unroll 16
       for (size_t r = 0; r < kPackedRows; ++r) {
         fetch(r, b, 2);
-        sums[r] = Bytes::dot4(L::set1_i(0), P::template codes<Bytes>(block(r, b), block(r, next)), codes);
+        sums[r] = dot4<P, Bytes>(L::set1_i(0), short_codes<C, Bytes>(row(r), b, next), codes);
       }
       B::half_sums16(sums, first, second);
       add_short(b, first);
@@ -281,18 +290,18 @@ void dot_rows(const std::byte* rows, size_t row_bytes, size_t n_rows, const Int8
 // Parts of a tile; each entry is sixteen lanes, one a row.
 template <class C>
 struct Tile {
-  static constexpr size_t kSub = PackedForm<C>::kSub, kSubs = C::kBlockLen / kSub;
+  static constexpr size_t kSub = PackedForm<C>::kSub, kUnit = kPackedUnit<C>, kSubs = kUnit / kSub;
   uint8_t* codes;   // [n_cols / 4][row][4]
   int32_t* scale;   // [n_cols / kSub][row]
   int32_t* min;
-  float* d;         // [n_cols / kBlockLen][row]
+  float* d;         // [n_cols / kUnit][row]
   float* offset;
 
   TSUBU_INLINE Tile(std::byte* bytes, size_t n_cols) {
     codes = reinterpret_cast<uint8_t*>(bytes);
     d = reinterpret_cast<float*>(codes + kPackedRows * n_cols);
-    offset = d + n_cols / C::kBlockLen * kPackedRows;
-    scale = reinterpret_cast<int32_t*>(offset + n_cols / C::kBlockLen * kPackedRows);
+    offset = d + n_cols / kUnit * kPackedRows;
+    scale = reinterpret_cast<int32_t*>(offset + n_cols / kUnit * kPackedRows);
     min = scale + n_cols / kSub * kPackedRows;
   }
 };
@@ -311,9 +320,9 @@ void make_tile(const std::byte* rows, size_t row_bytes, size_t n_rows, size_t n_
     // Rows that are not there repeat the last one.
     const auto* blocks =
         reinterpret_cast<const typename C::Block*>(rows + (r < n_rows ? r : n_rows - 1) * row_bytes);
-    for (size_t b = 0; b < n_cols / C::kBlockLen; ++b) {
-      const auto& block = blocks[b];
-      tile.d[b * kPackedRows + r] = Bytes::f16(P::d(block));
+    for (size_t b = 0; b < n_cols / Tile<C>::kUnit; ++b) {
+      const auto& block = blocks[b / kPackedParts<C>];
+      tile.d[b * kPackedRows + r] = d_of<P, Bytes>(block);
       if constexpr (P::kHasMins) tile.offset[b * kPackedRows + r] = Bytes::f16(P::offset(block));
       if constexpr (C::kBlockLen == 256) {
         uint8_t codes[256];
@@ -344,7 +353,7 @@ void make_tile(const std::byte* rows, size_t row_bytes, size_t n_rows, size_t n_
 #endif
       } else {
         uint8_t codes[64];
-        Bytes::store(codes, P::template codes<Bytes>(block, block));
+        Bytes::store(codes, short_codes<C, Bytes>(blocks, b, b));
         put_codes<C, 32>(tile, r, 32 * b, codes);
       }
     }
@@ -373,7 +382,7 @@ TSUBU_INLINE void add_codes(I* acc, const Tile<C>& tile, const int8_t* codes, si
   for (size_t i = 0; i < Tile<C>::kSub; i += 4) {
     const V w = Bytes::load(tile.codes + (col + i) * kPackedRows);
 #pragma GCC unroll 8
-    for (size_t t = 0; t < tokens; ++t) acc[t] = Bytes::dot4_all(acc[t], w, codes + t * n_cols + col + i);
+    for (size_t t = 0; t < tokens; ++t) acc[t] = dot4_all<PackedForm<C>, Bytes>(acc[t], w, codes + t * n_cols + col + i);
   }
 }
 
@@ -488,7 +497,7 @@ void tile_product(const std::byte* bytes, size_t n_rows, const Int8Rows& x, size
                   size_t n_cols) {
   const Tile<C> tile(const_cast<std::byte*>(bytes), n_cols);
   const auto from = [&](size_t t) __attribute__((always_inline)) {
-    return Int8Rows{x.codes + t * n_cols, x.sums + t * (n_cols / 16), x.scales + t * (n_cols / C::kBlockLen)};
+    return Int8Rows{x.codes + t * n_cols, x.sums + t * (n_cols / 16), x.scales + t * (n_cols / kPackedUnit<C>)};
   };
   size_t t = 0;
   for (; t + kTileTokens <= n_tokens; t += kTileTokens)
