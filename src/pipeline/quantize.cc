@@ -249,6 +249,8 @@ ScaleDescentResult tune(const Model& model, const std::vector<PlannedTensor>& pl
   ScaleDescentOptions scales = *options.calibrated.scales;
   scales.held_out = options.calibrated.held_out;
   scales.teacher = options.calibrated.reference;
+  scales.checkpoint = RoundedStore::folder(options.output) + "/tuning.safetensors";
+  scales.checkpoint_key = run_key(model, plan, options);
   for (size_t t = 0; t < plan.size(); ++t) {
     if (plan[t].tensor->spec().shape.size() < 2 && plan[t].type->name != "F32") scales.gains = false;
     if (!plan[t].type->is_quantized || jobs[t].copies) continue;

@@ -1,16 +1,23 @@
 #include "tune/scale_descent.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+
+#include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/progress.h"
 #include "codec/grid.h"
+#include "container/safetensors.h"
 #include "engine/linear.h"
 #include "gradient/backward.h"
 #include "gradient/loss.h"
 #include "kernel/kernels.h"
+#include "tune/checkpoint.h"
 #include "tune/scale_fields.h"
 #include "tune/schedule.h"
 #include "tune/windows.h"
@@ -19,6 +26,8 @@ namespace tsubu {
 namespace {
 
 constexpr float kFirstDecay = 0.9f, kSecondDecay = 0.95f, kTiny = 1e-12f;  // Adam's
+constexpr const char* kMetadata = "scale_descent";
+constexpr std::chrono::minutes kSaveEvery{5};
 constexpr uint64_t kPlaceBytes = 17;                                        // of a weight whose code moves
 
 // Numbers in a row of a tensor that move: start · (1 + s).
@@ -49,8 +58,20 @@ struct Places {
   std::vector<uint8_t> start;
   std::vector<float> u, gradient, first, second;  // the gradient is that of the weights
 
-  // Moves the places of block b by one step and writes its codes.
-  void move(const GridAccess& grid, size_t b, std::byte* bytes, float rate, float one, float two) {
+  // Writes the codes of block b.
+  void show(const GridAccess& grid, size_t b, std::byte* bytes) const {
+    GridBlock block;
+    grid.unpack(bytes, block);
+    for (int i = 0; i < grid.spec.block_len; ++i) {
+      const size_t at = b * static_cast<size_t>(grid.spec.block_len) + static_cast<size_t>(i);
+      const float place = std::round(static_cast<float>(start[at]) + u[at]);
+      block.codes[i] = static_cast<uint8_t>(std::clamp(place, 0.0f, static_cast<float>(grid.spec.n_levels - 1)));
+    }
+    grid.pack(block, bytes);
+  }
+
+  // Moves the places of block b by one step.
+  void move(const GridAccess& grid, size_t b, const std::byte* bytes, float rate, float one, float two) {
     GridBlock block;
     grid.unpack(bytes, block);
     const GridSpec& spec = grid.spec;
@@ -62,10 +83,7 @@ struct Places {
       first[at] = kFirstDecay * first[at] + (1 - kFirstDecay) * g;
       second[at] = kSecondDecay * second[at] + (1 - kSecondDecay) * g * g;
       u[at] -= rate * (first[at] / one) / (std::sqrt(second[at] / two) + kTiny);
-      const float place = std::round(static_cast<float>(start[at]) + u[at]);
-      block.codes[i] = static_cast<uint8_t>(std::clamp(place, 0.0f, static_cast<float>(spec.n_levels - 1)));
     }
-    grid.pack(block, bytes);
   }
 };
 
@@ -163,21 +181,32 @@ class ScaleDescent : public GradientSink {
     }
     for (const auto& [name, g] : gains_) result.n_parameters += g.p.s.size();
     result.n_judged = judged.size() * corpus_.context;
-    result.before = judge(judged);
     const size_t per_step = std::max<size_t>(1, options_.tokens_per_step / corpus_.context);
     const size_t n_steps = (learned.size() * static_cast<size_t>(options_.epochs) + per_step - 1) / per_step;
-    Progress progress("tune scales", n_steps * per_step * corpus_.context, "tokens");
-    for (size_t step = 0, at = 0; step < n_steps; ++step) {
-      for (size_t i = 0; i < per_step; ++i, ++at) {
-        throw_if_interrupted();
-        divergence(corpus_.chunks[learned[at % learned.size()]], this);
-        progress.advance(corpus_.context);
-      }
+    key_ = fmt::format("{} | {} {} {} {} {} {} {} {} {} {}", options_.checkpoint_key, corpus_.hash, options_.epochs, options_.rate,
+                       options_.code_rate, result.n_codes, options_.tokens_per_step, options_.max_tokens, options_.held_out,
+                       options_.judged_tokens, options_.gains);
+    result.first_step = restore(result.before, n_steps);
+    if (result.first_step == 0) result.before = judge(judged);
+    Progress progress("tune scales", (n_steps - result.first_step) * per_step * corpus_.context, "tokens");
+    EpochOrder order(learned, 0);
+    auto saved = std::chrono::steady_clock::now();
+    for (size_t step = result.first_step; step < n_steps; ++step) {
+      keeping(step, result.before, [&] {
+        for (size_t i = 0; i < per_step; ++i) {
+          throw_if_interrupted();
+          divergence(corpus_.chunks[order.at(step * per_step + i)], this);
+          progress.advance(corpus_.context);
+        }
+      });
       move(static_cast<int>(step + 1), n_steps);
+      if (std::chrono::steady_clock::now() - saved < kSaveEvery) continue;
+      save(step + 1, result.before);
+      saved = std::chrono::steady_clock::now();
     }
     progress.finish();
     result.n_steps = n_steps;
-    result.after = judge(judged);
+    keeping(n_steps, result.before, [&] { result.after = judge(judged); });
     if (!(result.after < result.before)) return result;
     result.seen = judge({learned.begin(), learned.begin() + static_cast<std::ptrdiff_t>(std::min(learned.size(), judged.size()))});
     for (auto& [name, b] : blocks_)
@@ -248,6 +277,86 @@ class ScaleDescent : public GradientSink {
     return sum / static_cast<double>(judged.size() * corpus_.context);
   }
 
+  // f(name, floats) for all that steps change.
+  template <class Fn>
+  void each_state(Fn f) {
+    const auto of = [&](const std::string& name, Parameters& p) {
+      f("s." + name, p.s);
+      f("s_first." + name, p.first);
+      f("s_second." + name, p.second);
+    };
+    for (auto& [name, b] : blocks_) {
+      if (b.p.s.empty()) continue;
+      of(name, b.p);
+      if (b.places.u.empty()) continue;
+      f("u." + name, b.places.u);
+      f("u_first." + name, b.places.first);
+      f("u_second." + name, b.places.second);
+    }
+    for (auto& [name, g] : gains_) of(name, g.p);
+  }
+
+  // f, and the steps before it in the checkpoint when it is interrupted; what was summed up of a step by then is lost.
+  template <class Fn>
+  void keeping(size_t n_done, double before, Fn f) {
+    try {
+      f();
+    } catch (const Error& e) {
+      if (e.code() == ExitCode::kInterrupted && n_done > 0) save(n_done, before);
+      throw;
+    }
+  }
+
+  void save(size_t n_done, double before) {
+    if (options_.checkpoint.empty()) return;
+    SafetensorsWriter writer(options_.checkpoint);
+    writer.set_metadata(kMetadata, Json{{"key", key_}, {"steps", n_done}, {"before", before}}.dump());
+    std::map<std::string, const std::vector<float>*> states;
+    each_state([&](const std::string& name, std::vector<float>& values) {
+      states[name] = &values;
+      writer.declare(name, SafeDtype::kF32, {values.size()});
+    });
+    for (const std::string& name : writer.begin_data()) writer.write(std::as_bytes(std::span(*states.at(name))));
+    writer.commit();
+  }
+
+  // Steps that the checkpoint holds; 0 without one, or when it is another run's.
+  size_t restore(double& before, size_t n_steps) {
+    std::error_code error;
+    if (options_.checkpoint.empty() || !std::filesystem::exists(options_.checkpoint, error)) return 0;
+    const SafetensorsFile file = open_checkpoint(options_.checkpoint);
+    const auto found = file.metadata().find(kMetadata);
+    if (found == file.metadata().end()) return 0;
+    const Json state = parse_json(found->second, options_.checkpoint);
+    if (state.value("key", "") != key_) return 0;
+    const auto n_done = state.at("steps").get<size_t>();
+    bool whole = n_done > 0 && n_done <= n_steps;
+    each_state([&](const std::string& name, std::vector<float>& values) {
+      const SafeTensor* tensor = file.find(name);
+      whole = whole && tensor && tensor->data.size() == values.size() * sizeof(float);
+    });
+    if (!whole) fail(ExitCode::kBadInput, "{}: a damaged checkpoint (remove the file to start anew)", options_.checkpoint);
+    each_state([&](const std::string& name, std::vector<float>& values) {
+      std::memcpy(values.data(), file.find(name)->data.data(), values.size() * sizeof(float));
+    });
+    for (auto& [name, b] : blocks_) {
+      if (b.p.s.empty()) continue;
+      if (!b.places.u.empty())
+        for (size_t i = 0; i < b.bytes.size() / b.type->block_bytes; ++i)
+          b.places.show(*b.type->grid, i, b.bytes.data() + i * b.type->block_bytes);
+      b.store();
+    }
+    for (auto& [name, g] : gains_) show(name, g);
+    before = state.at("before").get<double>();
+    note(fmt::format("{}: tuning goes on from step {} of {}", options_.checkpoint, n_done, n_steps));
+    return n_done;
+  }
+
+  void show(const std::string& name, Gains& g) {
+    for (size_t i = 0; i < g.values.size(); ++i) g.values[i] = g.p.value(i);
+    student_.replace_weight(name, g.tensor);
+  }
+
   void move(int step, size_t n_steps) {
     const double share = RateSchedule{}.share(static_cast<uint64_t>(step - 1), n_steps);
     const auto rate = static_cast<float>(options_.rate * share);
@@ -259,8 +368,7 @@ class ScaleDescent : public GradientSink {
     }
     for (auto& [name, g] : gains_) {
       g.p.move(rate, step);
-      for (size_t i = 0; i < g.values.size(); ++i) g.values[i] = g.p.value(i);
-      student_.replace_weight(name, g.tensor);
+      show(name, g);
     }
   }
 
@@ -270,8 +378,10 @@ class ScaleDescent : public GradientSink {
     const float two = 1 - std::pow(kSecondDecay, static_cast<float>(step));
     const size_t bytes = b.type->block_bytes, n_blocks = b.bytes.size() / bytes;
     pool_.parallel_for((n_blocks + kBlocks - 1) / kBlocks, [&](size_t item, int) {
-      for (size_t i = item * kBlocks; i < std::min(n_blocks, (item + 1) * kBlocks); ++i)
+      for (size_t i = item * kBlocks; i < std::min(n_blocks, (item + 1) * kBlocks); ++i) {
         b.places.move(*b.type->grid, i, b.bytes.data() + i * bytes, rate, one, two);
+        b.places.show(*b.type->grid, i, b.bytes.data() + i * bytes);
+      }
     });
   }
 
@@ -284,6 +394,7 @@ class ScaleDescent : public GradientSink {
   std::map<std::string, Gains> gains_;
   LinearGradient linears_;
   AlignedVector<float> base_;
+  std::string key_;
 };
 
 }  // namespace
@@ -298,7 +409,8 @@ double scale_descent_products(const Model& model, const Corpus& corpus, const Sc
   double weights = 0;
   for (const Op& op : model.graph().ops)
     if (op.kind == OpKind::kLinear) weights += static_cast<double>(model.tensor(op.weight).n_elements());
-  const double tokens = static_cast<double>(std::min<uint64_t>(corpus.n_tokens(), options.max_tokens)) * options.epochs;
+  const uint64_t learned = options.max_tokens == 0 ? corpus.n_tokens() : std::min(corpus.n_tokens(), options.max_tokens);
+  const double tokens = static_cast<double>(learned) * options.epochs;
   return weights * (tokens * kPasses + 4 * static_cast<double>(std::min(corpus.n_tokens(), options.judged_tokens)));
 }
 

@@ -2,9 +2,18 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <cstring>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <thread>
+
+#include "base/error.h"
+#include "base/progress.h"
 #include "codec/grid.h"
 #include "engine/random_model.h"
 #include "tune/scale_fields.h"
@@ -141,6 +150,47 @@ TEST(ScaleDescent, DoesNotDependOnThreads) {
   EXPECT_EQ(one.after, three.after);
   EXPECT_TRUE(one.tensors.contains("output_norm.weight"));
   EXPECT_EQ(one.tensors, three.tensors);
+}
+
+// Interrupted again and again, each time a little later, and gone on with: the bytes of a run that was left alone.
+TEST(ScaleDescent, GoesOnFromACheckpointToTheSameBytes) {
+  const Rounded rounded("Q4_0");
+  const ScaleDescentResult whole = rounded.tuned(1);
+  ASSERT_FALSE(whole.tensors.empty());
+  ScaleDescentOptions options;
+  options.checkpoint = ::testing::TempDir() + "tsubu_scale_descent.safetensors";
+  std::filesystem::remove(options.checkpoint);
+  install_interrupt_handler();
+  size_t n_interrupts = 0;
+  for (int part = 0;; ++part) {
+    ASSERT_LT(part, 1000) << "no progress";
+    const pid_t child = fork();  // the interrupt's flag stays set for the life of a process
+    if (child == 0) {
+      set_quiet(true);
+      std::thread([part] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(40 + 2 * part));
+        raise(SIGINT);
+      }).detach();
+      try {
+        const ScaleDescentResult r = rounded.tuned(1, options);
+        const bool same = r.tensors == whole.tensors && r.before == whole.before && r.after == whole.after;
+        _exit(!same ? 7 : r.first_step > 0 ? 0 : 9);
+      } catch (const Error& e) {
+        _exit(e.code() == ExitCode::kInterrupted ? 1 : 8);
+      }
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFEXITED(status));
+    ASSERT_TRUE(WEXITSTATUS(status) <= 1) << WEXITSTATUS(status);
+    if (WEXITSTATUS(status) == 0) break;
+    ++n_interrupts;
+  }
+  EXPECT_GT(n_interrupts, 0u);
+  // Another run does not take it.
+  options.checkpoint_key = "another";
+  EXPECT_EQ(rounded.tuned(1, options).first_step, 0u);
+  std::filesystem::remove(options.checkpoint);
 }
 
 TEST(ScaleDescent, KeepsNothingThatDoesNotHelpOnHeldOutText) {
