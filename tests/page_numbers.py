@@ -81,8 +81,8 @@ for path in sys.argv[1:]:
         if not any(near(known, v * k, 1e-9 * abs(v * k)) for k in (1, 0.01)):
             bad += 1
             print(f"{path}: {v!r} of a chart is not in the JSON")
-        # Shown with three digits and more; bytes in units of 1024.
-        slack = 0.006 * abs(v)
+        # Within what its digits leave open.
+        slack = 0.02 * abs(v) + 1e-4
         if in_table and not any(abs(s - v) <= max(half, 1e-12) + 1e-9 for s, half in said[bisect.bisect_left(said, (v - slack - 1e-12,)):bisect.bisect_right(said, (v + slack + 1e-12, 9e99))]):
             bad += 1
             print(f"{path}: {v!r} of a chart is in no table")
