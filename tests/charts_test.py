@@ -64,7 +64,7 @@ def data_of(page):
     return json.loads(re.search(r'(?s)id="charts">(.*?)</script>', pathlib.Path(page).read_text())[1])
 
 
-def wait_for(b, expression, seconds=5):
+def wait_for(b, expression, seconds=20):
     until = time.monotonic() + seconds
     while not (value := b.evaluate(expression)):
         if time.monotonic() > until:

@@ -34,17 +34,16 @@ def shown(text, number, unit):
 
 
 def values_of(chart):
-    """The numbers that a chart draws: (number, whether it stands in a table as well). Intervals of bars are said by their tip only."""
+    """The numbers that a chart draws."""
     for s in chart.get("series", []):
         for x, y, *more in s["points"]:
-            yield x, "ticks" not in chart["x"]
-            yield y, True
-            yield from ((v, False) for v in more[:2] if v is not None)
+            yield x
+            yield y
+            yield from (v for v in more[:2] if v is not None)
     for r in chart["rows"] if chart["kind"] in ("bars", "intervals") else []:
-        yield r["value"], True
-        yield from ((r[k], False) for k in ("low", "high", "limit") if k in r)
-    yield from ((cell[2], True) for cell in chart.get("cells", []) if cell[2] is not None)
-    yield from ((v, True) for k in ("before", "after") for v in chart.get(k, []))
+        yield from (r[k] for k in ("value", "low", "high", "limit") if k in r)
+    yield from (cell[2] for cell in chart.get("cells", []) if cell[2] is not None)
+    yield from (v for k in ("before", "after") for v in chart.get(k, []))
 
 
 def near(sorted_values, v, slack):
@@ -77,13 +76,13 @@ for path in sys.argv[1:]:
                 print(f"{path}: {m[0]!r} of {text.strip()[:100]!r} is not in the JSON")
     said.sort()
     drawn = [v for chart in charts for v in values_of(chart)]
-    for v, in_table in drawn:
+    for v in drawn:
         if not any(near(known, v * k, 1e-9 * abs(v * k)) for k in (1, 0.01)):
             bad += 1
             print(f"{path}: {v!r} of a chart is not in the JSON")
         # Within what its digits leave open.
         slack = 0.02 * abs(v) + 1e-4
-        if in_table and not any(abs(s - v) <= max(half, 1e-12) + 1e-9 for s, half in said[bisect.bisect_left(said, (v - slack - 1e-12,)):bisect.bisect_right(said, (v + slack + 1e-12, 9e99))]):
+        if not any(abs(s - v) <= max(half, 1e-12) + 1e-9 for s, half in said[bisect.bisect_left(said, (v - slack - 1e-12,)):bisect.bisect_right(said, (v + slack + 1e-12, 9e99))]):
             bad += 1
             print(f"{path}: {v!r} of a chart is in no table")
     print(f"{path}: {len(drawn)} numbers of {len(charts)} charts")

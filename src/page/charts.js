@@ -253,8 +253,7 @@
   said.className = 'said';
   said.setAttribute('aria-live', 'polite');
   document.body.append(said);
-  const draw = place => {
-    const w = printing ? PAPER : place.element.clientWidth;
+  const draw = (place, w) => {
     if (w < 40) return;  // inside of something closed
     const {height, option, view} = kinds[place.chart.kind](place.chart, w), before = place.instance?.getOption();
     if (before?.legend?.[0] && option.legend?.data) option.legend.selected = before.legend[0].selected;
@@ -274,7 +273,8 @@
   };
   const drawAll = () => {
     colors = palette();
-    places.forEach(draw);
+    const widths = places.map(p => printing ? PAPER : p.element.clientWidth);  // first all of them: one layout of the page
+    places.forEach((p, i) => draw(p, widths[i]));
   };
   const walk = (place, event) => {
     const step = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key];
@@ -291,7 +291,7 @@
     if (printing) return;
     for (const {target} of entries) {
       const place = places.find(p => p.element === target);
-      if (target.clientWidth !== place.width) draw(place);
+      if (target.clientWidth !== place.width) draw(place, target.clientWidth);
     }
   });
   for (const element of document.querySelectorAll('[data-chart]')) {

@@ -460,7 +460,7 @@ std::string speed_section(const PageData& page) {
   const Words& w = page.words;
   RowChart decode{w("decode"), w("rate"), w("chart.machine"), true, {}, {}}, memory{w("memory"), w("memory"), w("bar"), true, {}, {}};
   HtmlTable table(
-      {w("model"), ">" + w("decode"), ">" + w("prefill"), ">" + w("memory"), ">" + w("load"), ">" + w("energy")});
+      {w("model"), ">" + w("decode") + " [" + w("chart.interval") + "]", ">" + w("chart.machine"), ">" + w("prefill"), ">" + w("memory"), ">" + w("load"), ">" + w("energy")});
   for (const ShownModel& m : page.models) {
     if (!m.speed.is_object() || !m.speed.contains("decode")) continue;
     const double rate = num(m.speed.at("decode"), "tokens_per_second"), peak = num(m.speed, "peak_rss_bytes", 0);
@@ -475,7 +475,9 @@ std::string speed_section(const PageData& page) {
                            most ? format_size(static_cast<uint64_t>(*most)) : "", how, m.series});
     const Json energy = m.speed.contains("energy") ? m.speed.at("energy") : Json();
     const double joules = num(energy, "decode_joules_per_token");
-    table.add({swatch(m), with_protocol(sig(rate) + " /s", how),
+    const Json& d = m.speed.at("decode");
+    const Json range = d.contains("min") && d.contains("max") ? Json{d.at("min"), d.at("max")} : Json();
+    table.add({swatch(m), with_protocol(with_interval(rate, range) + " /s", how), with_protocol(sig(limit) + " /s", how),
                with_protocol(sig(num(m.speed.at("prefill"), "tokens_per_second")) + " /s", how),
                with_protocol(format_size(static_cast<uint64_t>(peak)), how),
                with_protocol(format_duration(num(m.speed, "load_seconds", 0)), how),
