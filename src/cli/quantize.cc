@@ -10,6 +10,7 @@
 #include <span>
 
 #include "base/file.h"
+#include "base/size.h"
 #include "cli/adapter_options.h"
 #include "cli/command.h"
 #include "cli/layout_output.h"
@@ -27,7 +28,7 @@ namespace {
 
 struct Options {
   std::vector<std::string> adapters;
-  std::string model, to, format = "gguf", recipe_file, stats, refine, effort = "default", products = "auto";
+  std::string model, to, format = "gguf", recipe_file, stats, refine, effort = "default", products = "auto", expert_memory;
   std::vector<std::string> tensor_types, texts;
   CorpusOptions corpus;
   bool no_measure = false;
@@ -189,6 +190,7 @@ ExitCode run_layout(const Options& o, const CommonOptions& common) {
   options.output = o.quantize.output;
   options.keep_codes = false;
   options.damping = o.quantize.calibrated.damping;
+  if (!o.expert_memory.empty()) options.expert_memory = parse_size_bytes(o.expert_memory);
   std::optional<Statistics> statistics;
   if (!o.stats.empty()) {
     statistics = Statistics::open(o.stats);
@@ -238,6 +240,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
 
   calibrated.fisher_tokens = o.fisher_tokens < 0 ? effort.fisher_tokens : static_cast<uint64_t>(o.fisher_tokens);
   calibrated.products = products_named(o.products);
+  if (!o.expert_memory.empty()) calibrated.expert_memory = parse_size_bytes(o.expert_memory);
   if (const int epochs = o.scale_epochs < 0 ? effort.scale_epochs : o.scale_epochs; epochs > 0) {
     calibrated.scales = o.scales;
     calibrated.scales->epochs = epochs;
@@ -375,6 +378,11 @@ std::shared_ptr<Options> declare_options(CLI::App& app) {
   app.add_option("--products", o->products,
                  "Products of calibration: f32; bf16 (faster where the machine multiplies it); auto: bf16 for large models")
       ->type_name("auto|f32|bf16");
+  app.add_option("--expert-memory", o->expert_memory,
+                 "Experts: bytes of Gram matrices at a time (default 4GiB); one expert's that do not fit are left out")
+      ->type_name("S");
+  app.add_option("--expert-feedback", c.expert_feedback, "")->group("");
+  app.add_option("--expert-weights", c.expert_weights, "")->group("");
   app.add_option("--damping", c.damping, "")->type_name("X")->group("");
   app.add_option("--passes", o->passes, "")->group("");
   app.add_option("--asymmetric", c.asymmetric, "")->group("");

@@ -5,9 +5,9 @@
 
 #include <fmt/format.h>
 
-#include "lens/figures.h"
 #include "lens/remarks.h"
 #include "lens/study.h"
+#include "page/html.h"
 
 namespace tsubu {
 namespace {

@@ -14,12 +14,13 @@
 #include "base/aligned.h"
 #include "base/error.h"
 #include "base/progress.h"
+#include "base/size.h"
 #include "calibrate/fisher.h"
 #include "calibrate/gram.h"
 #include "engine/engine.h"
 #include "evaluate/evaluate.h"
 #include "kernel/kernels.h"
-#include "pipeline/expert_inputs.h"
+#include "pipeline/calibrated_experts.h"
 #include "pipeline/kept_stream.h"
 #include "pipeline/rounding_groups.h"
 #include "pipeline/stream_metric.h"
@@ -27,9 +28,9 @@
 namespace tsubu {
 namespace {
 
-// Activations are kept where they take at most so many embeddings of floats, and of so many chunks that the mean is at most
-// kMeanWidth; the other chunks stay at an earlier place and are computed again from there.
-constexpr double kStoredWidth = 2.5, kMeanWidth = 1.75;
+// Activations are kept (narrowest_step) of so many chunks that the mean is at most so many embeddings of floats; the other
+// chunks stay at an earlier place and are computed again from there.
+constexpr double kMeanWidth = 1.75;
 constexpr uint64_t kReadRows = 96;    // read by one thread at a time; a multiple of the products' tiles
 // Held-out errors of matrices of many rows are taken from every fourth group of kReadRows rows.
 constexpr uint64_t kManyRows = 1024, kJudgedOneIn = 4;
@@ -95,7 +96,6 @@ class CalibratedRounding {
   CalibrationDivergence run() {
     collect_fisher();
     quantize_tables();
-    quantize_experts();
     uint64_t total = 0;
     for (const RoundingGroup& g : groups_)
       for (const auto& l : g.linears) total += l.plan->tensor->n_elements();
@@ -103,7 +103,10 @@ class CalibratedRounding {
     size_t position = 0, done = 0;
     for (const RoundingGroup& group : groups_) {
       const size_t keep = keep_point(position, done, group.first_step), n_kept = chunks_to_keep(position, keep);
-      round_group(group, keep, n_kept);
+      if (group.is_experts)
+        round_expert_group(group, keep, n_kept);
+      else
+        round_group(group, keep, n_kept);
       if (n_kept == corpus_.chunks.size()) position = keep;
       done = group.last_step + 1;
       const bool mapped = !model_.files().empty();
@@ -187,17 +190,7 @@ class CalibratedRounding {
   // Where activations are narrowest between the last group's end and this one's start, if they are narrow enough to
   // keep.
   size_t keep_point(size_t position, size_t done, size_t first) const {
-    const size_t n_embd = model_.hparams().n_embd;
-    size_t best = position;
-    double least = kStoredWidth * static_cast<double>(n_embd) + 0.5;
-    for (size_t s = std::max(done, position); s <= first; ++s) {
-      if (s == 0 || live_values(graph_, s).empty()) continue;
-      if (const double width = kept_width(graph_, s, products()); width < least) {
-        least = width;
-        best = s;
-      }
-    }
-    return best;
+    return narrowest_step(graph_, std::max(done, position), first, position, model_.hparams().n_embd, products());
   }
 
   // Of how many chunks the activations at `keep` fit, the others staying at `position`.
@@ -232,37 +225,36 @@ class CalibratedRounding {
     }
   }
 
-  // Experts see too few tokens each for error feedback: they are rounded by plain search, weighed by the mean squares of
-  // the inputs that the router gives them in the float model, before the rest, which makes up for them.
-  void quantize_experts() {
-    const std::vector<StatisticsInput> inputs = expert_inputs(model_);
-    if (inputs.empty()) return;
-    bool any = false;
-    for (const StatisticsInput& input : inputs)
-      for (const std::string& name : input.linears) any |= rounds_expert(*planned_.at(name));
-    uint64_t n_unseen = 0;
-    std::vector<std::vector<float>> means(inputs.size());
-    if (any) means = expert_mean_squares(model_, corpus_, inputs, pool_, n_unseen);
-    for (size_t i = 0; i < inputs.size(); ++i)
-      for (const std::string& name : inputs[i].linears) {
-        const PlannedTensor& p = *planned_.at(name);
-        if (!p.type->is_quantized || p.type == &p.tensor->type() || resume(p)) continue;
-        keep(p, search(p, means[i].data()), "search");
-      }
-    if (any) {
-      notes_.push_back("experts are rounded by plain search, weighed by the inputs of the tokens routed to each");
-      if (n_unseen > 0)
-        notes_.push_back(fmt::format("{} inputs of experts saw no token of the text: those are rounded without weights",
-                                     n_unseen));
+  // Experts against the inputs that the quantized model gives each of them.
+  void round_expert_group(const RoundingGroup& group, size_t keep_at, size_t n_kept) {
+    std::vector<const PlannedTensor*> tensors;
+    for (const auto& l : group.linears)
+      if (l.plan->type->is_quantized && l.plan->type != &l.plan->tensor->type() && !resume(*l.plan)) tensors.push_back(l.plan);
+    if (tensors.empty()) return;
+    const Op& op = *group.linears.front().op;
+    const std::vector<ValueId> wanted = {op.inputs[0], op.inputs[1]};
+    std::map<ValueId, std::vector<float>> values;
+    ExpertInput input = expert_input(graph_, op);
+    input.n_chunks = corpus_.chunks.size();
+    input.n_tokens = corpus_.context;
+    input.held_period = held_out_period();
+    input.read = [&](size_t chunk) {
+      throw_if_interrupted();
+      quantized_.advance(chunk, chunk < n_kept ? keep_at : 0, group.first_step, wanted, values);
+      return ExpertInput::Values{values.at(wanted[0]).data(), values.at(wanted[1]).data()};
+    };
+    ExpertGrams grams(std::move(input), {products(), options_.expert_memory, options_.expert_weights}, pool_);
+    if (!grams.fits() && std::any_of(tensors.begin(), tensors.end(), [](const auto* p) { return can_round(*p->type); }))
+      notes_.push_back(fmt::format("{}: the Gram matrices of one expert take {}, more than --expert-memory {}: rounded by search",
+                                   op.weight, format_size(grams.least_bytes()), format_size(options_.expert_memory)));
+    const std::vector<RoundedExperts> rounded = round_experts(tensors, grams, options_, method_name(), pool_);
+    for (size_t t = 0; t < tensors.size(); ++t) {
+      keep(*tensors[t], rounded[t].bytes, rounded[t].method, {rounded[t].error, rounded[t].search_error});
+      note_experts(tensors[t]->tensor->name(), rounded[t], notes_);
     }
   }
-  bool rounds_expert(const PlannedTensor& p) const {
-    return p.type->is_quantized && p.type != &p.tensor->type() && !store_.find(p.tensor->name());
-  }
 
-  // importance: for each matrix its columns'.
   std::vector<std::byte> search(const PlannedTensor& p, const float* importance = nullptr) {
-    const uint64_t matrix_rows = p.tensor->n_rows() / p.tensor->n_matrices();
     const uint64_t rows = p.tensor->n_rows(), cols = p.tensor->n_cols(), row_bytes = p.size_bytes / rows;
     std::vector<std::byte> bytes(p.size_bytes);
     constexpr uint64_t kRows = 64;
@@ -270,10 +262,8 @@ class CalibratedRounding {
       const uint64_t first = item * kRows, n = std::min(kRows, rows - first);
       std::vector<float> x(n * cols);
       p.tensor->read_rows(first, n, x.data());
-      for (uint64_t r = 0; r < n; ++r) {
-        const float* own = importance ? importance + (first + r) / matrix_rows * cols : nullptr;
-        kernels().encode[p.type->index](x.data() + r * cols, own, bytes.data() + (first + r) * row_bytes, cols);
-      }
+      for (uint64_t r = 0; r < n; ++r)
+        kernels().encode[p.type->index](x.data() + r * cols, importance, bytes.data() + (first + r) * row_bytes, cols);
     });
     return bytes;
   }

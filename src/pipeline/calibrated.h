@@ -28,6 +28,9 @@ struct CalibratedOptions {
   double residual_share = 1;  // how much of it
   bool embeddings = true;     // token embeddings with feedback against the stream's metric (stream_metric.h)
   double embedding_damping = 0.1;
+  bool expert_feedback = true;                 // false: experts by search alone
+  bool expert_weights = true;                  // their tokens count with the square of the router's weight
+  uint64_t expert_memory = uint64_t{4} << 30;  // bytes of experts' Gram sums at a time (expert_grams.h)
   // Of the forward passes and of the sums; rounding itself multiplies f32. Bytes made with kBf16 depend on the instruction
   // set (Kernels::products_bf16), not on the threads.
   std::optional<Products> products;  // none: choose_products
@@ -62,8 +65,9 @@ CalibrationDivergence round_calibrated(const Model& model, const std::vector<Pla
                       std::vector<std::string>& notes);
 
 // The same against the Gram matrices of a statistics file (tsubu calibrate --gram): no model runs, no float stream, no
-// held-out text. Tensors without a Gram matrix are left out.
-void round_with_statistics(const std::vector<PlannedTensor>& plan, const Statistics& statistics,
+// held-out text. Tensors without a Gram matrix are left out; of experts those that read what a dense linear reads are
+// rounded against its correlations (pooled_expert_gram).
+void round_with_statistics(const Model& model, const std::vector<PlannedTensor>& plan, const Statistics& statistics,
                            const CalibratedOptions& options, ThreadPool& pool, RoundedStore& store);
 
 // kBf16 where the machine is faster with it and the work is minutes long (by its number of multiplications, not by a

@@ -10,6 +10,7 @@
 #include "base/aligned.h"
 #include "kernel/kernels.h"
 #include "pipeline/calibrated.h"
+#include "pipeline/expert_grams.h"
 #include "pipeline/rounding_groups.h"
 #include "round/curvature.h"
 
@@ -22,6 +23,22 @@ struct Work {
   std::map<const TypeInfo*, double> weights;
 };
 
+// Experts: the tokens that each gets, once to see what all read and once for the sums; a factor of H for each.
+void add_experts(const RoundingGroup& group, const Graph& graph, double tokens, const CalibratedOptions& options, Work& work) {
+  const Op& op = *group.linears.front().op;
+  const ExpertInput input = expert_input(graph, op);
+  const double n = static_cast<double>(input.n_cols), routed = tokens * op.n_used;
+  const double shared = op.by_slots ? 0 : 0.5 * routed * n * n;
+  work.activations += 0.5 * routed * n * n + shared;
+  work.rounding += op.n_experts * n * n * n / 3;
+  for (const auto& l : group.linears) {
+    const double weights = static_cast<double>(l.plan->tensor->n_elements());
+    work.activations += 3 * routed * weights / op.n_experts;
+    work.rounding += weights * n * (options.round.descent_passes + 0.5 + 0.5);
+    if (can_round(*l.plan->type)) work.weights[l.plan->type] += weights;
+  }
+}
+
 Work work_of(const Model& model, const std::vector<PlannedTensor>& plan, const Corpus& corpus,
              const CalibratedOptions& options) {
   constexpr double kRecomputed = 1.3;   // of the forward passes, where activations are too wide to be kept
@@ -30,6 +47,10 @@ Work work_of(const Model& model, const std::vector<PlannedTensor>& plan, const C
   const double tokens = static_cast<double>(corpus.n_tokens());
   Work work;
   for (const RoundingGroup& group : rounding_groups(model, plan)) {
+    if (group.is_experts) {
+      add_experts(group, graph, tokens, options, work);
+      continue;
+    }
     const double n = graph.widths[static_cast<size_t>(group.input)];
     work.activations += tokens * n * n * (options.asymmetric ? 1.5 : 0.5);
     for (const auto& l : group.linears) {

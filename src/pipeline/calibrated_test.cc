@@ -33,6 +33,20 @@ RandomModelOptions shape(bool gpt2, bool head_norms) {
   return o;
 }
 
+// A mixture; latent: with heads that have matrices of their own and an expert of all tokens.
+RandomModelOptions mixture(bool latent) {
+  RandomModelOptions o = shape(false, false);
+  o.n_experts = 4;
+  if (latent) {
+    o.kv_latent = 32;
+    o.value_dim = 16;
+    o.n_rope_pairs = 4;
+    o.head_dim = 40;
+    o.n_ff_shared = 32;
+  }
+  return o;
+}
+
 class EveryShape : public testing::TestWithParam<Shape> {
  protected:
   EveryShape()
@@ -48,7 +62,7 @@ class EveryShape : public testing::TestWithParam<Shape> {
     for (const ModelTensor& tensor : model.tensors()) {
       PlannedTensor p;
       p.tensor = &tensor;
-      const bool matrix = tensor.spec().shape.size() == 2 && !tensor.name().starts_with("position");
+      const bool matrix = tensor.spec().shape.size() >= 2 && tensor.spec().quantizable && !tensor.name().starts_with("position");
       p.type = p.wanted = &type_named(matrix ? "Q4_0" : "F32");
       p.size_bytes = tensor_bytes(*p.type, tensor.n_rows(), tensor.n_cols());
       plan.push_back(p);
@@ -141,7 +155,9 @@ TEST_P(EveryShape, ThreadsAndAnInterruptChangeNothing) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, EveryShape,
                          testing::Values(Shape{"llama", shape(false, false)}, Shape{"qwen3", shape(false, true)},
-                                         Shape{"gpt2", shape(true, false)},
+                                         Shape{"gpt2", shape(true, false)}, Shape{"mixture", mixture(false)},
+                                         Shape{"latent_mixture", mixture(true)},
+                                         Shape{"mixture_bf16", mixture(false), Products::kBf16},
                                          Shape{"llama_bf16", shape(false, false), Products::kBf16},
                                          Shape{"llama_fisher", shape(false, false), Products::kF32, 1024},
                                          Shape{"gpt2_fisher", shape(true, false), Products::kF32, 1024}),

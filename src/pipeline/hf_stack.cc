@@ -99,20 +99,25 @@ std::vector<std::vector<float>> importance_of(const HfTensor& stack, const Stati
 
 namespace {
 
-// Of each head the rows of its keys, which lie transposed in the model, then those of its values.
+// The rows of a head's keys, which lie transposed in the model, then those of its values.
+std::vector<float> read_head(const HfTensor& stack, uint64_t head, ThreadPool& pool) {
+  const ModelTensor k = stack.sources[0]->matrix(head), v = stack.sources[1]->matrix(head);
+  const std::vector<float> turned = read_hf_rows(k, stack.spec, pool), rest = read_hf_rows(v, stack.spec, pool);
+  std::vector<float> rows;
+  rows.reserve(turned.size() + rest.size());
+  for (uint64_t r = 0; r < k.n_cols(); ++r)
+    for (uint64_t c = 0; c < v.n_cols(); ++c) rows.push_back(turned[c * k.n_cols() + r]);
+  rows.insert(rows.end(), rest.begin(), rest.end());
+  return rows;
+}
+
 StackWritten write_float_heads(const HfTensor& stack, const TypeInfo& type, HfWriter& writer, ThreadPool& pool) {
   const ModelTensor &keys = *stack.sources[0], &values = *stack.sources[1];
   const uint64_t n_heads = keys.n_matrices(), cols = values.n_cols();
   StackWritten written{.method = "copy", .shape = {n_heads * stack.spec.head_rows, cols}};
   for (uint64_t head = 0; head < n_heads; ++head) {
-    const ModelTensor k = keys.matrix(head), v = values.matrix(head);
-    if (k.quantized()) written.method = "decode";
-    const std::vector<float> turned = read_hf_rows(k, stack.spec, pool), rest = read_hf_rows(v, stack.spec, pool);
-    std::vector<float> rows;
-    rows.reserve(turned.size() + rest.size());
-    for (uint64_t r = 0; r < k.n_cols(); ++r)
-      for (uint64_t c = 0; c < cols; ++c) rows.push_back(turned[c * k.n_cols() + r]);
-    rows.insert(rows.end(), rest.begin(), rest.end());
+    if (keys.matrix(head).quantized()) written.method = "decode";
+    const std::vector<float> rows = read_head(stack, head, pool);
     std::vector<std::byte> bytes(rows.size() * type.block_bytes);
     kernels().encode[type.index](rows.data(), nullptr, bytes.data(), rows.size());
     if (head == 0)
@@ -125,6 +130,15 @@ StackWritten write_float_heads(const HfTensor& stack, const TypeInfo& type, HfWr
 }
 
 }  // namespace
+
+std::vector<float> read_heads(const HfTensor& stack, ThreadPool& pool) {
+  std::vector<float> all;
+  for (uint64_t head = 0; head < stack.sources[0]->n_matrices(); ++head) {
+    const std::vector<float> rows = read_head(stack, head, pool);
+    all.insert(all.end(), rows.begin(), rows.end());
+  }
+  return all;
+}
 
 StackWritten write_float_stack(const HfTensor& stack, const TypeInfo& type, HfWriter& writer, ThreadPool& pool) {
   if (stack.is_heads()) return write_float_heads(stack, type, writer, pool);

@@ -8,6 +8,7 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 #include "calibrate/statistics.h"
 #include "codec/type_info.h"
@@ -27,6 +28,8 @@ StackWritten write_float_stack(const HfTensor& stack, const TypeInfo& type, HfWr
 // Blocks that are MXFP4 already stay as they are; others are searched, weighed by the inputs' mean squares where stats has
 // them. Throws Error(kUnsupported) when columns are no multiple of 32.
 StackWritten write_mxfp4_stack(const HfTensor& stack, const Statistics* stats, HfWriter& writer, ThreadPool& pool);
+// Keys' and values' rows of all heads as Hugging Face has them, (heads · (keys + values), K).
+std::vector<float> read_heads(const HfTensor& stack, ThreadPool& pool);
 // ‖written − model's‖ / ‖model's‖ of all experts, read back from the matrix.
 double stack_error(const HfTensor& stack, const QuantMatrix& written, ThreadPool& pool);
 

@@ -31,6 +31,20 @@ double kept_width(const Graph& graph, size_t step, Products products) {
   return width;
 }
 
+size_t narrowest_step(const Graph& graph, size_t from, size_t to, size_t otherwise, size_t n_embd, Products products) {
+  constexpr double kStoredWidth = 2.5;
+  size_t best = otherwise;
+  double least = kStoredWidth * static_cast<double>(n_embd) + 0.5;
+  for (size_t s = from; s <= to; ++s) {
+    if (s == 0 || live_values(graph, s).empty()) continue;
+    if (const double width = kept_width(graph, s, products); width < least) {
+      least = width;
+      best = s;
+    }
+  }
+  return best;
+}
+
 KeptStream::KeptStream(const Model& model, const Corpus& corpus, Products products, ThreadPool& pool)
     : model_(model),
       corpus_(corpus),

@@ -17,6 +17,8 @@ namespace tsubu {
 // Floats of memory for each token to keep what is live at `step` of the graph; values that are only read as bfloat16 from
 // there on take half.
 double kept_width(const Graph& graph, size_t step, Products products);
+// Where among the steps [from, to] that is least, if it is at most 2.5 times n_embd; else `otherwise`.
+size_t narrowest_step(const Graph& graph, size_t from, size_t to, size_t otherwise, size_t n_embd, Products products);
 
 // A chunk's activations at one place of the graph. bf16: of values that are only read as such.
 struct KeptValues {

@@ -122,7 +122,9 @@ void override_choices(const Model& model, std::span<const std::string> overrides
   if (overrides.empty()) return;
   need_groups(method);
   const std::vector<TensorSpec> specs = model.architecture().tensors(model.hparams());
-  const std::vector<const TensorSpec*> linears = linears_of(model, specs);
+  std::vector<const TensorSpec*> linears = linears_of(model, specs);
+  for (const TensorSpec& spec : specs)  // keys and values of heads, one matrix in Hugging Face, under the keys' name
+    if (spec.head_rows > 0 && spec.head_first == 0) linears.push_back(&spec);
   std::map<std::string, LayoutChoice> chosen;
   for (const std::string& text : overrides) {
     const size_t equals = text.rfind('=');

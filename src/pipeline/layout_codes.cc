@@ -54,4 +54,35 @@ std::optional<LayoutMatrix> carried_codes(const ModelTensor& t, const LayoutReci
   return q;
 }
 
+std::string method_words(const SimMethod& method) {
+  const std::string start = method.start == SimStart::kNearest     ? "nearest"
+                            : method.start == SimStart::kHqq       ? "hqq"
+                            : method.start == SimStart::kGptq      ? "gptq"
+                            : method.start == SimStart::kGptqPlain ? "gptq-plain"
+                                                                   : "search";
+  return method.descent_passes > 0 ? start + "+refine" : start;
+}
+
+double relative_error(const std::vector<float>& w, const QuantMatrix& written, ThreadPool& pool) {
+  constexpr uint64_t kReadRows = 64;
+  const uint64_t rows = written.n_rows(), n = written.n_cols();
+  std::vector<double> error((rows + kReadRows - 1) / kReadRows), reference(error.size());
+  pool.parallel_for(error.size(), [&](size_t item, int) {
+    const uint64_t first = item * kReadRows, count = std::min(kReadRows, rows - first);
+    std::vector<float> values(count * n);
+    written.read_rows(first, count, values.data());
+    for (uint64_t i = 0; i < count * n; ++i) {
+      const auto v = static_cast<double>(w[first * n + i]), e = static_cast<double>(values[i]) - v;
+      error[item] += e * e;
+      reference[item] += v * v;
+    }
+  });
+  double e = 0, r = 0;
+  for (size_t i = 0; i < error.size(); ++i) {
+    e += error[i];
+    r += reference[i];
+  }
+  return r > 0 ? std::sqrt(e / r) : 0;
+}
+
 }  // namespace tsubu

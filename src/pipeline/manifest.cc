@@ -189,6 +189,9 @@ Json treatment_json(const Recipe& recipe, const QuantizeOptions& o, const std::v
       r["embedding_damping"] = c.embedding_damping;
       r["held_out"] = c.held_out;
       r["products"] = c.products == Products::kBf16 ? fmt::format("bf16 {}", kernels().isa) : "f32";
+      if (!c.expert_feedback) r["expert_feedback"] = false;
+      if (!c.expert_weights) r["expert_weights"] = false;
+      if (c.expert_memory != CalibratedOptions().expert_memory) r["expert_memory"] = c.expert_memory;
       if (c.fisher_tokens > 0)
         r["coupled"] = {{"tokens", c.fisher_tokens},      {"seed", c.fisher_seed},        {"memory", c.fisher_memory},
                         {"rows", c.fisher_rows},          {"damping", c.fisher_damping},  {"sweeps", c.coupled.sweeps},

@@ -232,6 +232,7 @@ std::string run_key(const Model& model, const std::vector<PlannedTensor>& plan, 
   key += fmt::format(" {} {} {} {} {} {} {} {} {} {} {}", c.damping, c.asymmetric, c.residual, c.residual_share,
                      c.embeddings, c.embedding_damping, c.held_out, c.round.feedback, c.round.choose_scales,
                      c.round.descent_passes, c.round.codes_only);
+  key += fmt::format(" experts {} {} {}", c.expert_feedback, c.expert_weights, c.expert_memory);
   if (c.fisher_tokens > 0)
     key += fmt::format(" fisher {} {} {} {} {} {} {}", c.fisher_tokens, c.fisher_seed, c.fisher_memory, c.fisher_rows,
                        c.fisher_damping, c.coupled.sweeps, c.coupled.group_rows);
@@ -427,7 +428,7 @@ QuantizeResult quantize(const Model& model, const Recipe& recipe, const Quantize
       result.divergence =
           round_calibrated(model, plan, *options.corpus, options.calibrated, pool, *store, result.notes);
     else
-      round_with_statistics(plan, *options.statistics, options.calibrated, pool, *store);
+      round_with_statistics(model, plan, *options.statistics, options.calibrated, pool, *store);
     for (size_t t = 0; t < jobs.size(); ++t)
       if (const RoundedTensor* rounded = store->find(plan[t].tensor->name())) {
         jobs[t].encoded = rounded->bytes;

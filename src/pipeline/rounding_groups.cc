@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <string>
+#include <utility>
 
 namespace tsubu {
 namespace {
@@ -25,16 +26,17 @@ std::vector<RoundingGroup> rounding_groups(const Model& model, const std::vector
   std::map<std::string, const PlannedTensor*> planned;
   for (const PlannedTensor& p : plan) planned[p.tensor->name()] = &p;
   std::vector<RoundingGroup> groups;
-  std::map<ValueId, size_t> group_of;
+  std::map<std::pair<ValueId, bool>, size_t> group_of;  // by input and whether they are experts'
   const Graph& graph = model.graph();
   for (size_t i = 0; i < graph.ops.size(); ++i) {
     const Op& op = graph.ops[i];
-    if (op.kind != OpKind::kLinear) continue;
-    const auto [it, is_new] = group_of.emplace(op.inputs[0], groups.size());
-    if (is_new) groups.push_back({i, i, op.inputs[0], {}});
+    if (!is_linear(op)) continue;
+    const bool is_experts = op.kind == OpKind::kExpertLinear;
+    const auto [it, is_new] = group_of.emplace(std::pair(op.inputs[0], is_experts), groups.size());
+    if (is_new) groups.push_back({i, i, op.inputs[0], is_experts, {}});
     RoundingGroup& group = groups[it->second];
     group.last_step = i;
-    group.linears.push_back({&op, planned.at(op.weight), residual_of(graph, op)});
+    group.linears.push_back({&op, planned.at(op.weight), is_experts ? kNoValue : residual_of(graph, op)});
   }
   return groups;
 }

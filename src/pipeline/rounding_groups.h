@@ -1,4 +1,5 @@
-// The linears of a model in the order in which calibrated rounding takes them: those that read one input together.
+// The linears of a model in the order in which calibrated rounding takes them: those that read one input together, those of
+// experts by themselves.
 #pragma once
 
 #include <cstddef>
@@ -12,6 +13,7 @@ namespace tsubu {
 struct RoundingGroup {
   size_t first_step = 0, last_step = 0;  // of the graph
   ValueId input = kNoValue;
+  bool is_experts = false;  // linears of experts, which read an input of their own or that of dense linears
   struct Linear {
     const Op* op;
     const PlannedTensor* plan;

@@ -25,6 +25,7 @@
 #include "pipeline/hf_tensors.h"
 #include "pipeline/hf_writer.h"
 #include "pipeline/layout_codes.h"
+#include "pipeline/layout_curvatures.h"
 #include "pipeline/manifest.h"
 #include "pipeline/text_statistics.h"
 
@@ -33,7 +34,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kReadRows = 64;
 constexpr float kE4m3Largest = 448, kE2m1Largest = 6;
 
 const char* dtype_name(const TypeInfo& type) {
@@ -80,6 +80,12 @@ class LayoutWriting {
         fail(ExitCode::kUsage, "{}: output and input are the same (choose another -o)", o_.output);
     HfWriter writer(o_.output);
     writer_ = &writer;
+    const bool any_expert = std::any_of(tensors_.begin(), tensors_.end(),
+                                        [&](const HfTensor& t) { return t.expert && quantized_.contains(t.gguf_name()); });
+    if (any_expert && !o_.corpus.texts.empty() && o_.method.needs_curvature()) {
+      curvatures_.open_experts(o_.corpus, o_.expert_memory);
+      sort_experts(model_.graph(), tensors_);
+    }
     result_.source_bytes = (o_.untransformed ? *o_.untransformed : model_).weight_bytes();
     uint64_t total = 0;
     for (const ModelTensor& t : model_.tensors()) total += t.n_elements();
@@ -88,7 +94,10 @@ class LayoutWriting {
       throw_if_interrupted();
       uint64_t n = 0;
       if (item.is_stack) {
-        write_stack(item);
+        if (item.is_heads() && quantized_.contains(item.gguf_name()))
+          quantize(item);
+        else
+          write_stack(item);
         for (const ModelTensor* t : item.sources) {
           n += t->n_elements();
           t->release_rows(0, t->n_rows());
@@ -96,7 +105,7 @@ class LayoutWriting {
       } else {
         const ModelTensor t = item.tensor();
         if (quantized_.contains(item.gguf_name()))
-          quantize(item, t);
+          quantize(item);
         else
           copy(t, item.spec);
         t.release_rows(0, t.n_rows());
@@ -104,6 +113,9 @@ class LayoutWriting {
       }
       progress.advance(n, item.gguf_name());
     }
+    for (const std::string& note : curvatures_.notes()) result_.notes.push_back(note);
+    if (n_searched_experts_ > 0)
+      result_.notes.push_back(fmt::format("{} matrices of experts have no Gram matrix: rounded by search", n_searched_experts_));
     const std::vector<std::string> shards = writer.write_shards(o_.shard_bytes, TSUBU_VERSION);
     write_configuration();
     result_.files = shards;
@@ -211,7 +223,7 @@ class LayoutWriting {
       const std::string& name = t.gguf_name();
       any_stack = any_stack || (t.is_stack && !t.is_heads() && linears.contains(name));
       const std::string module = hf_module(t.spec.hf_name);
-      if (t.is_heads()) ignored_.push_back(module);
+      if (t.is_heads()) choose_heads(t, module);
       if (t.is_stack) continue;
       if (!linears.contains(name)) {
         if (name == head && name != "token_embd.weight") ignored_.push_back(module);
@@ -242,6 +254,27 @@ class LayoutWriting {
       for (const std::string& name : group.linears) group_of_[name] = group.linears;
     for (const ExpertGroup& group : expert_groups(model_.graph()))
       for (const std::string& name : group.linears) group_of_[name] = group.linears;
+  }
+
+  // Keys and values of all heads, one matrix: runtimes take it apart when they load it, and those of AWQ and FP8 in blocks all
+  // decode it first. vLLM alone does in compressed-tensors: there it is quantized when asked for.
+  void choose_heads(const HfTensor& t, const std::string& module) {
+    const std::string& name = t.gguf_name();
+    const auto choice = o_.choices.find(name);
+    bool takes = choice != o_.choices.end() ? choice->second.scheme != nullptr : o_.scheme->method == "awq" || o_.scheme->method == "fp8";
+    LayoutRecipe own = recipe_;
+    if (takes && choice != o_.choices.end()) {
+      own.scheme = choice->second.scheme;
+      own.group_size = choice->second.group_size;
+    }
+    const uint64_t n = t.sources[1]->n_cols();
+    if (takes && !own.scheme->is_block() && own.format().granularity == SimGranularity::kGroup && n % own.format().group != 0) {
+      result_.notes.push_back(fmt::format("{} stays as floats: {} inputs are no multiple of the group of {}", module, n, own.format().group));
+      takes = false;
+    }
+    if (!takes) return ignored_.push_back(module);
+    quantized_.insert(name);
+    if (choice != o_.choices.end()) own_[name] = own;
   }
 
   // Experts in tensors of their own: nothing else is quantized. The modules that stay are named as gpt-oss names them.
@@ -279,6 +312,10 @@ class LayoutWriting {
   // ---- reading
 
   std::vector<float> read(const ModelTensor& t, const TensorSpec& spec) { return read_hf_rows(t, spec, pool_); }
+  // A matrix that is quantized.
+  std::vector<float> read(const HfTensor& item) {
+    return item.is_heads() ? read_heads(item, pool_) : read(item.tensor(), item.spec);
+  }
 
   // ---- float tensors
 
@@ -313,15 +350,16 @@ class LayoutWriting {
 
   // ---- quantized ones
 
-  void quantize(const HfTensor& item, const ModelTensor& t) {
+  void quantize(const HfTensor& item) {
     const TensorSpec& spec = item.spec;
-    const LayoutRecipe& recipe = recipe_of(t.name());
+    const LayoutRecipe& recipe = recipe_of(item.gguf_name());
     WrittenTensor written{spec.hf_name, std::string(recipe.scheme->layout), "", "", spec.shape, 0, 0, -1};
-    std::optional<LayoutMatrix> q = o_.keep_codes ? carried_codes(t, recipe) : std::nullopt;
+    if (item.is_heads()) written.shape = {spec.shape[0] * spec.head_rows, item.sources[1]->n_cols()};
+    std::optional<LayoutMatrix> q = o_.keep_codes && !item.is_heads() ? carried_codes(item.tensor(), recipe) : std::nullopt;
     if (q) {
       written.method = "codes";
     } else {
-      q = recipe.scheme->is_block() ? round_blocks(t, spec, recipe, written) : round(item, t, recipe, written);
+      q = recipe.scheme->is_block() ? round_blocks(item, recipe, written) : round(item, recipe, written);
     }
     const std::string module = hf_module(spec.hf_name);
     std::vector<StoredPart> parts;
@@ -336,7 +374,7 @@ class LayoutWriting {
     }
     if (recipe.static_inputs) {
       float absmax = 0;
-      for (float v : o_.stats->max_abs(t.name())) absmax = std::max(absmax, v);
+      for (float v : o_.stats->max_abs(item.gguf_name())) absmax = std::max(absmax, v);
       const bool nv = recipe.scheme->activations == LayoutActivations::kNvfp4;
       const std::vector<float> scale = {nv ? kE4m3Largest * kE2m1Largest / std::max(absmax, 1e-12f)
                                            : std::max(absmax, 1e-12f) / kE4m3Largest};
@@ -346,10 +384,11 @@ class LayoutWriting {
     result_.tensors.push_back(std::move(written));
   }
 
-  LayoutMatrix round(const HfTensor& item, const ModelTensor& t, const LayoutRecipe& recipe, WrittenTensor& written) {
+  LayoutMatrix round(const HfTensor& item, const LayoutRecipe& recipe, WrittenTensor& written) {
     const TensorSpec& spec = item.spec;
+    const std::string& name = item.gguf_name();
     const SimFormat format = recipe.format();
-    const uint64_t rows = t.n_rows(), n = t.n_cols();
+    const uint64_t rows = written.shape[0], n = written.shape[1];
     // Readers of these layouts refuse a shorter last group.
     if (format.granularity == SimGranularity::kGroup && n % format.group != 0) {
       const bool fixed = format.family == "nvfp4" || format.family == "mxfp4";
@@ -359,22 +398,22 @@ class LayoutWriting {
            : recipe.scheme->method == "compressed-tensors" ? ": choose another --group-size, for this one with --tensor-type 'PATTERN=SCHEME:GROUP'"
                                                            : ": choose another --group-size");
     }
-    const std::vector<float> w = read(t, spec);
-    std::vector<float> importance;
-    if (o_.stats && o_.stats->has(t.name())) importance = o_.stats->mean_squares(t.name());
+    const std::vector<float> w = read(item);
+    std::vector<float> importance;  // that of heads is of other inputs
+    if (o_.stats && o_.stats->has(name) && !item.is_heads()) importance = o_.stats->mean_squares(name);
     if (item.expert && importance.size() == item.sources.front()->n_matrices() * n)
       importance = {importance.begin() + static_cast<std::ptrdiff_t>(*item.expert * n),
                     importance.begin() + static_cast<std::ptrdiff_t>((*item.expert + 1) * n)};
     if (!importance.empty() && importance.size() != n)
       fail(ExitCode::kBadInput,
            "{}: {}: expected {} columns as in the model, found {} (were these statistics made with another model?)",
-           o_.stats_path, t.name(), n, importance.size());
+           o_.stats_path, name, n, importance.size());
     SimMethod method = o_.method;
-    const Curvature* curvature = has_gram(t.name()) ? &curvature_of(t.name(), n) : nullptr;
+    const Curvature* curvature = curvatures_.find(item, method.needs_curvature());
     if (method.needs_curvature() && !curvature) {
       method = {SimStart::kSearch, 0};
       if (!item.expert) result_.notes.push_back(fmt::format("{}: no Gram matrix of its input: rounded by search", spec.hf_name));
-      else if (!std::exchange(told_of_experts_, true)) result_.notes.push_back("experts have no Gram matrices: rounded by search");
+      else ++n_searched_experts_;
     }
     std::vector<float> values(w.size());
     SimStored stored;
@@ -386,12 +425,7 @@ class LayoutWriting {
       const double reference = sim_form_error(w.data(), none.data(), rows, *curvature, pool_);
       if (reference > 0) written.rel_output = std::sqrt(std::max(0.0, form) / reference);
     }
-    written.method = method.start == SimStart::kNearest      ? "nearest"
-                     : method.start == SimStart::kHqq        ? "hqq"
-                     : method.start == SimStart::kGptq       ? "gptq"
-                     : method.start == SimStart::kGptqPlain  ? "gptq-plain"
-                                                             : "search";
-    if (method.descent_passes > 0) written.method += "+refine";
+    written.method = method_words(method);
 
     LayoutMatrix q = empty_matrix(rows, n, recipe);
     q.code_bits = format.code_bits;
@@ -439,25 +473,11 @@ class LayoutWriting {
     return absmax_of_[key] = absmax;
   }
 
-  LayoutMatrix round_blocks(const ModelTensor& t, const TensorSpec& spec, const LayoutRecipe& recipe, WrittenTensor& written) {
-    LayoutMatrix q = empty_matrix(t.n_rows(), t.n_cols(), recipe);
-    round_fp8_blocks(read(t, spec), q, pool_);
+  LayoutMatrix round_blocks(const HfTensor& item, const LayoutRecipe& recipe, WrittenTensor& written) {
+    LayoutMatrix q = empty_matrix(written.shape[0], written.shape[1], recipe);
+    round_fp8_blocks(read(item), q, pool_);
     written.method = "nearest";
     return q;
-  }
-
-  const Curvature& curvature_of(const std::string& name, size_t n) {
-    const auto sharing = o_.stats->sharing(name);
-    const std::string owner = sharing.empty() ? name : sharing.front();
-    if (owner != curvature_owner_) {
-      if (o_.stats->n_cols(name) != n)
-        fail(ExitCode::kBadInput,
-             "{}: {}: expected {} columns as in the model, found {} (were these statistics made with another model?)",
-             o_.stats_path, name, n, o_.stats->n_cols(name));
-      curvature_.emplace(o_.stats->gram(name), n, o_.stats->n_tokens(name), o_.damping, pool_);
-      curvature_owner_ = owner;
-    }
-    return *curvature_;
   }
 
   // ---- what comes along
@@ -488,36 +508,19 @@ class LayoutWriting {
     for (WrittenTensor& t : result_.tensors) {
       if (t.layout == "float") continue;
       const HfTensor& source = *source_of.at(t.name);
-      const QuantizedModule* module = written.quantized.find(source.is_stack ? t.name : hf_module(t.name));
+      const bool is_stack = source.is_stack && !source.is_heads();
+      const QuantizedModule* module = written.quantized.find(is_stack ? t.name : hf_module(t.name));
       std::vector<uint64_t> shape = t.shape;
-      if (source.is_stack) shape = {t.shape[0] * t.shape[1], t.shape[2]};
+      if (is_stack) shape = {t.shape[0] * t.shape[1], t.shape[2]};
       if (!module || module->layout->name != t.layout || std::vector{module->matrix->n_rows(), module->matrix->n_cols()} != shape)
         fail(ExitCode::kNumeric, "{}: {} was written as {} and reads as {}: this is a bug of tsubu", writer_->folder(),
              t.name, t.layout, module ? module->layout->name : "nothing");
       t.kind = module->matrix->kind();
-      if (source.is_stack) {
+      if (is_stack) {
         t.rel_rmse = stack_error(source, *module->matrix, pool_);
         continue;
       }
-      const std::vector<float> w = read(source.tensor(), source.spec);
-      const uint64_t rows = t.shape[0], n = t.shape[1];
-      std::vector<double> error((rows + kReadRows - 1) / kReadRows), reference(error.size());
-      pool_.parallel_for(error.size(), [&](size_t item, int) {
-        const uint64_t first = item * kReadRows, count = std::min(kReadRows, rows - first);
-        std::vector<float> values(count * n);
-        module->matrix->read_rows(first, count, values.data());
-        for (uint64_t i = 0; i < count * n; ++i) {
-          const auto v = static_cast<double>(w[first * n + i]), e = static_cast<double>(values[i]) - v;
-          error[item] += e * e;
-          reference[item] += v * v;
-        }
-      });
-      double e = 0, r = 0;
-      for (size_t i = 0; i < error.size(); ++i) {
-        e += error[i];
-        r += reference[i];
-      }
-      t.rel_rmse = r > 0 ? std::sqrt(e / r) : 0;
+      t.rel_rmse = relative_error(read(source), *module->matrix, pool_);
       if (!(t.rel_rmse < 1.5))
         fail(ExitCode::kNumeric, "{}: {} was written and reads with a relative error of {}: this is a bug of tsubu",
              writer_->folder(), t.name, t.rel_rmse);
@@ -563,13 +566,13 @@ class LayoutWriting {
   LayoutRecipe recipe_;                      // of linears without one of their own
   std::map<std::string, LayoutRecipe> own_;  // by GGUF name
   std::vector<HfTensor> tensors_;
-  bool stacked_ = false, told_of_experts_ = false;
+  bool stacked_ = false;
+  size_t n_searched_experts_ = 0;
   std::set<std::string> quantized_;          // GGUF names
   std::vector<std::string> ignored_;         // modules
   std::map<std::string, std::vector<std::string>> group_of_;
   std::map<std::string, float> absmax_of_;
-  std::optional<Curvature> curvature_;
-  std::string curvature_owner_;
+  LayoutCurvatures curvatures_{model_, o_.stats, o_.damping, pool_};
   HfWriter* writer_ = nullptr;
   InputDigests inputs_{input_files()};
   WriteLayoutResult result_;

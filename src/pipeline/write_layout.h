@@ -32,6 +32,7 @@ struct WriteLayoutOptions {
   std::string stats_path;
   CorpusOptions corpus;                 // with texts: the statistics are made of them first
   double damping = 0.01;
+  uint64_t expert_memory = uint64_t{4} << 30;  // bytes of experts' Gram sums at a time, with texts
   bool keep_codes = true;               // a quantized source whose grid fits is carried over code by code
   // Where the model was transformed beforehand: the model as it was, whose float types the tensors keep, and
   // TransformedModel's treatment, reports and notes.

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "page/chart.h"
 #include "report/report.h"
 
 namespace tsubu {
@@ -32,6 +33,7 @@ struct PageData {
     return value;
   }
   mutable Json worked_out = Json::array();
+  mutable Charts charts;  // sections add theirs
 };
 
 PageData gather(std::span<const Run> runs, const ReportOptions& options);

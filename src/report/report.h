@@ -1,5 +1,5 @@
-// One self-contained page (HTML, no network, no scripts needed) from the JSON that commands print: certify, eval,
-// bench, quantize. Every number stands in the JSON, which the page holds as well.
+// One self-contained page (HTML, no network; without scripts it lacks the charts only) from the JSON that commands print:
+// certify, eval, bench, lens, quantize, tune. Every number stands in the JSON, which the page holds as well.
 #pragma once
 
 #include <span>

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
@@ -10,23 +11,9 @@
 #include "evaluate/remarks.h"
 #include "lens/remarks.h"
 #include "pipeline/remarks.h"
-#include "report/html.h"
-#include "report/plot.h"
 
 namespace tsubu {
 namespace {
-
-TEST(Html, EscapesWhatMarkupIsMadeOf) {
-  EXPECT_EQ(escape("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
-  EXPECT_EQ(escape("猫\xff\x01"), "猫\xEF\xBF\xBD\xEF\xBF\xBD");
-}
-
-TEST(Html, TablesAlignNumbers) {
-  HtmlTable table({"a", ">b"});
-  table.add({"x", "1"});
-  EXPECT_NE(table.html().find("<td class=\"n\">1</td>"), std::string::npos);
-  EXPECT_NE(table.html().find("<td>x</td>"), std::string::npos);
-}
 
 TEST(Words, EveryPhraseIsSaidInBothLanguagesOnce) {
   std::set<std::string_view> keys;
@@ -94,25 +81,11 @@ TEST(Cost, IsPriceOverSpeed) {
   EXPECT_FALSE(break_even_tokens(prices, fast, base).has_value());
 }
 
-TEST(Plot, AreWellFormedAndHoldTheirPoints) {
-  const std::string scatter = scatter_plot({{4, 0.01, 0.009, 0.011, "a<b", "t", 1}, {8, 0.001, 0, 0, "c", "", 2}},
-                                           {"x", false, {}, {}}, {"y", true, {}, {}}, true);
-  EXPECT_NE(scatter.find("a&lt;b"), std::string::npos);
-  EXPECT_EQ(scatter.find("nan"), std::string::npos);
-  EXPECT_EQ(scatter.find("inf"), std::string::npos);
-  EXPECT_EQ(scatter_plot({}, {}, {}, true), "");
-  EXPECT_EQ(bar_plot({{"a", "0", "", 0, {}, 0}}, "x"), "");
-  const std::string one = scatter_plot({{4, 0.01, 0, 0, "a", "", 0}}, {"x", false, {}, {}}, {"y", true, {}, {}}, true);
-  EXPECT_EQ(one.find("nan"), std::string::npos);
-  // Names that would lie on each other: above and below, and no third.
-  const PlotPoint same{4, 0.01, 0, 0, "name", "", 0};
-  const std::string crowd = scatter_plot({same, same, same}, {"x", false, {}, {}}, {"y", true, {}, {}}, true);
-  const size_t first = crowd.find(">name<"), second = crowd.find(">name<", first + 1);
-  EXPECT_NE(second, std::string::npos);
-  EXPECT_EQ(crowd.find(">name<", second + 1), std::string::npos);
-  const std::string map = heat_map({"0"}, {"q", "k"}, {{0.1, NAN}}, {{"", ""}}, {{true, false}}, "map");
-  EXPECT_NE(map.find("cell bad"), std::string::npos);
-  EXPECT_EQ(map.find("nan"), std::string::npos);
+// The data of the page's charts.
+Json charts_of(const std::string& page) {
+  const std::string_view begin = "id=\"charts\">";
+  const size_t at = page.find(begin) + begin.size();
+  return parse_json(page.substr(at, page.find("</script>", at) - at), "charts");
 }
 
 Json certified() {
@@ -139,18 +112,29 @@ TEST(Report, ShowsWhatTheRunSaysAndNothingRunsInIt) {
   for (const char* part : {"0.0123", "max_kld", "worst &lt;text&gt;", "holds blk.1", "rope base", "the protocol line",
                            "25.00 %", "0.07", "99.00 %", "“Q: {} &lt;i&gt;”: changes", "0 of 7654 numbers differ): the same"})
     EXPECT_NE(page.find(part), std::string::npos) << part;
-  // One script, the page's own; the policy names it by its digest, so nothing that came with the data can run.
-  EXPECT_EQ(page.find("<script"), page.rfind("<script"));
+  // One script, the page's own (the other is data); the policy names it by its digest, so nothing that came with the data can run.
+  size_t scripts = 0;
+  for (size_t at = page.find("<script"); at != page.npos; at = page.find("<script", at + 1)) ++scripts;
+  EXPECT_EQ(scripts, 2u);
   EXPECT_NE(page.find("script-src 'sha256-"), std::string::npos);
   EXPECT_NE(page.find("&lt;script&gt;alert"), std::string::npos);
-  EXPECT_EQ(page.find("http://", page.find("<body")), page.find("http://www.w3.org/2000/svg"));
-  EXPECT_EQ(page.find("src="), std::string::npos);
+  const std::string before_script = page.substr(0, page.find("<script>"));
+  for (const char* part : {"http://", "https://", "src=", "<svg"}) EXPECT_EQ(before_script.find(part), std::string::npos) << part;
+  const Json charts = charts_of(page);
+  ASSERT_EQ(charts.at("charts").size(), 4u);  // size and quality, the tokens' divergence, the map of errors, a type
+  EXPECT_EQ(charts.at("charts")[0].at("series")[0].at("points")[0], parse_json(R"([4.5,0.0123,0.0115,0.0131,"q4.gguf"])", "test"));
+  EXPECT_EQ(charts.at("charts")[0].at("front"), "none is both smaller and closer");
+  EXPECT_EQ(charts.at("charts")[1].at("series")[0].at("points").size(), 3u);
+  EXPECT_EQ(charts.at("charts")[2].at("cells")[0], parse_json(R"([0,0,1.4,"blk.0.ffn_up.weight, Q4_K","holds blk.1",true])", "test"));
+  EXPECT_EQ(charts.at("protocols")[0], "the protocol line");
   EXPECT_EQ(page.find(">nan"), std::string::npos);
   ReportOptions japanese;
   japanese.language = Language::kJapanese;
   const std::string page_ja = make_report(runs, japanese);
   EXPECT_NE(page_ja.find("lang=\"ja\""), std::string::npos);
   EXPECT_NE(page_ja.find("不合格"), std::string::npos);
+  EXPECT_EQ(charts_of(page_ja).at("charts")[0].at("x").at("name"), "重みあたりビット数");
+  EXPECT_EQ(charts_of(page_ja).at("words").at("protocol"), "測り方");
 }
 
 Json lens() {
@@ -168,6 +152,11 @@ TEST(Report, ShowsTheLens) {
   for (const char* part : {"id=\"lens\"", "down_proj &lt;b&gt; carries", "0.003", "0.002 – 0.004", "1.25", "0.98", "href=\"#lens\""})
     EXPECT_NE(page.find(part), std::string::npos) << part;
   EXPECT_EQ(page.find("0.5</td>"), std::string::npos);  // not of the curves
+  const Json charts = charts_of(page);
+  const auto curves = std::find_if(charts.at("charts").begin(), charts.at("charts").end(), [](const Json& c) { return c.at("title") == "Noise in the weights"; });
+  ASSERT_NE(curves, charts.at("charts").end());
+  EXPECT_EQ(curves->at("series")[0].at("points")[0], parse_json("[0.0625,0.003,0.002,0.004]", "test"));
+  EXPECT_EQ(curves->at("series")[1].at("points")[0][4], "Q4_K");
   Json damaged = lens();
   damaged.erase("findings");
   const std::vector<tsubu::Run> broken = {{"x.json", damaged}};
@@ -183,7 +172,7 @@ TEST(Report, ShowsATraining) {
   const std::vector<tsubu::Run> runs = {{"tune.json", tune}};
   EXPECT_EQ(run_kind(runs[0]), "tune");
   const std::string page = make_report(runs, {});
-  for (const char* part : {"id=\"tune\"", "href=\"#tune\"", "q&lt;2&gt;.gguf", "0.168", "0.0912", "14336", "1m30s", "<figure>"})
+  for (const char* part : {"id=\"tune\"", "href=\"#tune\"", "q&lt;2&gt;.gguf", "0.168", "0.0912", "14336", "1m30s", "<figure hidden>"})
     EXPECT_NE(page.find(part), std::string::npos) << part;
   Json damaged = tune;
   damaged["training"].erase("curve");

@@ -6,9 +6,8 @@
 #include <map>
 
 #include "base/size.h"
-#include "report/html.h"
+#include "page/html.h"
 #include "report/page.h"
-#include "report/plot.h"
 
 namespace tsubu {
 namespace {
@@ -80,12 +79,6 @@ double ppl_ratio(const PageData& page, const std::string& of, const Json& j) {
   return page.derived(of + ": perplexity over the base's", std::exp(num(j, "ln_ppl_ratio")));
 }
 
-struct HeatCell {
-  double value;
-  std::string tip;
-  bool bad;
-};
-
 // "blk.3.ffn_up.weight" → (3, "ffn_up"); others → (-1, "output").
 std::pair<int, std::string> place_of(const std::string& tensor) {
   std::string rest = tensor.ends_with(".weight") ? tensor.substr(0, tensor.size() - 7) : tensor;
@@ -95,53 +88,70 @@ std::pair<int, std::string> place_of(const std::string& tensor) {
   return {std::atoi(rest.c_str() + 4), rest.substr(dot + 1)};
 }
 
-std::string error_map(const Json& tensors, const char* key, const Words& w) {
+std::string error_map(const PageData& page, const Json& tensors, const char* key) {
+  const Words& w = page.words;
   std::map<int, std::map<std::string, HeatCell>> cells;
-  std::vector<std::string> columns;
+  HeatChart map;
   for (const Json& t : tensors) {
     const double v = num(t, key);
     const auto [layer, role] = place_of(str(t, "name"));
     const bool bad = t.contains("finding");
     if (layer < 0 || (!(v > 0) && !bad) || role.find("norm") != std::string::npos || role.ends_with(".bias")) continue;
-    if (std::find(columns.begin(), columns.end(), role) == columns.end()) columns.push_back(role);
-    cells[layer][role] = {
-        v, fmt::format("{}, {}: {}{}", str(t, "name"), str(t, "type"), sig(v), bad ? "; " + w.said(t.at("finding")) : ""),
-        bad};
+    if (std::find(map.columns.begin(), map.columns.end(), role) == map.columns.end()) map.columns.push_back(role);
+    cells[layer][role] = {v, str(t, "name") + ", " + str(t, "type"), bad ? w.said(t.at("finding")) : "", bad};
   }
   static constexpr const char* kOrder[] = {"attn_q",      "attn_k",   "attn_v", "attn_qkv",
                                            "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
   const auto rank = [&](const std::string& c) {
     return std::find(std::begin(kOrder), std::end(kOrder), c) - std::begin(kOrder);
   };
-  std::stable_sort(columns.begin(), columns.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
-  std::vector<std::string> rows;
-  std::vector<std::vector<double>> values;
-  std::vector<std::vector<std::string>> tips;
-  std::vector<std::vector<bool>> marked;
-  HtmlTable table([&] {
-    std::vector<std::string> h = {w("layer")};
-    for (const std::string& c : columns) h.push_back(">" + c);
-    return h;
-  }());
+  std::stable_sort(map.columns.begin(), map.columns.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+  std::vector<std::string> headings = {w("layer")};
+  for (const std::string& c : map.columns) headings.push_back(">" + c);
+  HtmlTable table(std::move(headings));
   for (const auto& [layer, row] : cells) {
-    rows.push_back(std::to_string(layer));
-    values.emplace_back();
-    tips.emplace_back();
-    marked.emplace_back();
+    map.rows.push_back(std::to_string(layer));
+    map.cells.emplace_back();
     std::vector<std::string> line = {std::to_string(layer)};
-    for (const std::string& c : columns) {
+    for (const std::string& c : map.columns) {
       const auto cell = row.find(c);
-      values.back().push_back(cell == row.end() ? NAN : cell->second.value);
-      tips.back().push_back(cell == row.end() ? "" : cell->second.tip);
-      marked.back().push_back(cell != row.end() && cell->second.bad);
-      line.push_back(cell == row.end() ? "" : sig(cell->second.value));
+      map.cells.back().push_back(cell == row.end() ? std::nullopt : std::optional(cell->second));
+      line.push_back(cell == row.end() ? "" : with_protocol(sig(cell->second.value), w("error.how")));
     }
     table.add(std::move(line));
   }
-  const std::string map = heat_map(rows, columns, values, tips, marked, w("error"));
-  return map.empty() ? ""
-                     : "<figure>" + map + "</figure><details><summary>" + escape(w("error")) + "</summary>" +
-                           table.html() + "</details>\n";
+  map.title = map.value_name = w("error");
+  map.protocol = w("error.how");
+  const std::string chart = page.charts.add(map);
+  return chart.empty() ? "" : chart_figure(chart) + "<details><summary>" + escape(w("error")) + "</summary>" + table.html() + "</details>\n";
+}
+
+// What the limits of the runs allow the model to take of memory.
+std::optional<double> most_memory(const PageData& page, const std::string& model) {
+  for (const Json* run : page.certifies)
+    for (const Json& g : run->at("gates"))
+      if (str(g, "name") == "max_memory" && base_name(str(g, "candidate")) == model && std::isfinite(num(g, "limit"))) return num(g, "limit");
+  return {};
+}
+
+// The numbers of curves over the same values: a row for each value.
+std::string points_table(const XyChart& chart, const Words& w) {
+  std::map<double, std::vector<std::string>> rows;
+  std::vector<std::string> headings = {">" + chart.x.name};
+  for (size_t s = 0; s < chart.series.size(); ++s) {
+    headings.push_back(">" + chart.series[s].name);
+    for (const ChartPoint& p : chart.series[s].points) {
+      auto& row = rows[p.x];
+      row.resize(chart.series.size());
+      row[s] = with_protocol(chart.y.is_share ? percent(p.y) : sig(p.y), chart.series[s].protocol);
+    }
+  }
+  HtmlTable table(std::move(headings));
+  for (auto& [x, row] : rows) {
+    row.insert(row.begin(), sig(x, 3));
+    table.add(std::move(row));
+  }
+  return table.empty() ? "" : "<details><summary>" + escape(w("numbers")) + "</summary>" + table.html() + "</details>\n";
 }
 
 // Whether the verdict is the same under other seeds, wordings and numbers of threads.
@@ -171,6 +181,8 @@ PageData gather(std::span<const Run> runs, const ReportOptions& options) {
   PageData page;
   page.options = &options;
   page.words = Words(options.language);
+  const Words& w = page.words;
+  page.charts = Charts({w("chart.zoom"), w("chart.back"), w("chart.interval"), w("chart.protocol"), w("bar"), w("chart.keys")});
   const auto find = [&](const std::string& path, bool is_base) -> ShownModel& {
     const std::string name = base_name(path);
     for (ShownModel& m : page.models)
@@ -277,7 +289,7 @@ std::string models_section(const PageData& page) {
 
 std::string pareto_section(const PageData& page) {
   const Words& w = page.words;
-  std::vector<PlotPoint> points;
+  XyChart chart{w("pareto"), {w("bits"), false, false, {}, {}, {}}, {w("kld"), true, false, {}, {}, {}}, {}, {}, w("pareto.front")};
   HtmlTable table({w("candidate"), ">" + w("bits"), ">" + w("kld.short") + " [95 %]", ">" + w("top1"), ">" + w("ppl")});
   for (const ShownModel& m : page.models) {
     if (!has_divergence(m)) continue;
@@ -288,20 +300,15 @@ std::string pareto_section(const PageData& page) {
                with_protocol(percent(num(m.data, "top1_agreement")), m.protocol),
                with_protocol(sig(ppl_ratio(page, m.name, m.data), 5), m.protocol)});
     if (mean > 0 && m.bits_per_weight > 0)
-      points.push_back(
-          {m.bits_per_weight, mean, low, high, m.name,
-           fmt::format("{}: {} bits, {} [{}, {}]", m.name, sig(m.bits_per_weight), sig(mean), sig(low), sig(high)),
-           m.series});
+      chart.series.push_back({m.name, {{m.bits_per_weight, mean, low, high, m.name}}, m.series, ChartSeries::Form::kDots, m.protocol});
   }
   if (table.empty()) return "";
-  const std::string plot = scatter_plot(points, {w("bits"), false, {}, {}}, {w("kld"), true, {}, {}}, true);
-  return section("pareto", w("pareto"), w("pareto.lead"),
-                 (plot.empty() ? "" : "<figure>" + plot + "</figure>") + table.html());
+  return section("pareto", w("pareto"), w("pareto.lead"), chart_figure(page.charts.add(chart)) + table.html());
 }
 
 std::string divergence_section(const PageData& page) {
   const Words& w = page.words;
-  std::vector<Curve> curves;
+  XyChart chart{w("divergence"), {w("token.kld"), true, false, {}, {}, {}}, {w("tokens.share"), false, true, 0.0, {}, {}}, {}, {}, ""};
   HtmlTable ladder({w("candidate"), w("text"), ">" + w("mean") + " [95 %]", ">" + w("median"), ">90 %", ">95 %",
                     ">99 %", ">99.9 %", ">" + w("max"), ">" + w("top1"), ">" + w("ppl")});
   for (const ShownModel& m : page.models) {
@@ -323,21 +330,16 @@ std::string divergence_section(const PageData& page) {
     const Json& h = m.data.at("histogram");
     double total = 0;
     for (const Json& n : h.at("counts")) total += n.get<double>();
-    Curve c{m.name, {}, {}, m.series};
+    ChartSeries c{m.name, {}, m.series, ChartSeries::Form::kLine, m.protocol};
     for (size_t i = 0; i < h.at("counts").size(); ++i) {
       const std::string bin = m.name + ": tokens' divergence, part " + std::to_string(i);
-      c.x.push_back(page.derived(bin, std::pow(10, num(h, "log10_first") + num(h, "step") * (static_cast<double>(i) + 0.5))));
-      c.y.push_back(page.derived(bin + ", share", h.at("counts")[i].get<double>() / total));
+      const double middle = page.derived(bin, std::pow(10, num(h, "log10_first") + num(h, "step") * (static_cast<double>(i) + 0.5)));
+      c.points.push_back({middle, page.derived(bin + ", share", h.at("counts")[i].get<double>() / total), 0, 0, ""});
     }
-    curves.push_back(std::move(c));
+    chart.series.push_back(std::move(c));
   }
   if (ladder.empty()) return "";
-  std::string out = curves.empty()
-                        ? ""
-                        : "<figure>" +
-                              curve_plot(curves, {w("token.kld"), true, {}, {}}, {w("tokens.share"), false, 0.0, {}}) +
-                              "</figure>";
-  out += ladder.html();
+  std::string out = chart_figure(page.charts.add(chart)) + ladder.html() + points_table(chart, w);
   for (const Json* run : page.certifies)
     if (run->contains("noise_floor"))
       out += "<p class=\"note\">" +
@@ -361,11 +363,11 @@ std::string layers_section(const PageData& page) {
     for (const Json& f : weights.at("findings"))
       findings.add({"<code>" + escape(str(f, "tensor")) + "</code>", escape(w.said(f.at("finding")))});
     if (!findings.empty()) part += findings.html();
-    part += error_map(weights.at("tensors"), "rel_error", w);
+    part += error_map(page, weights.at("tensors"), "rel_error");
     if (!part.empty()) out += "<h3>" + swatch(m) + "</h3>" + part;
   }
   for (const Json* q : page.quantizes) {
-    const std::string map = error_map((*q).at("tensors"), "rel_rmse", w);
+    const std::string map = error_map(page, (*q).at("tensors"), "rel_rmse");
     if (map.empty()) continue;
     out += "<h3>" + escape(w("quantize")) + ": " + sig(num(*q, "bits_per_weight")) + " " + escape(w("bits")) + "</h3>" +
            map;
@@ -380,8 +382,7 @@ std::string layers_section(const PageData& page) {
 
 std::string tasks_section(const PageData& page) {
   const Words& w = page.words;
-  std::vector<IntervalRow> rows;
-  std::optional<double> margin;
+  RowChart chart{w("tasks"), w("difference.axis"), w("chart.margin"), false, {}, {}};
   HtmlTable table({w("task"), w("candidate"), ">n", ">" + w("right.base"), ">" + w("right.candidate"),
                    ">" + w("difference"), ">" + w("lost"), ">" + w("gained"), ">" + w("p"), ">" + w("holm")});
   for (const ShownModel& m : page.models) {
@@ -392,8 +393,8 @@ std::string tasks_section(const PageData& page) {
       const double d = 100 * num(c, "difference"), low = 100 * t.at("difference_ci95").at(0).get<double>(),
                    high = 100 * t.at("difference_ci95").at(1).get<double>();
       const std::string label = str(t, "name") + ", " + m.name;
-      if (t.contains("non_inferiority")) margin = 100 * num(t.at("non_inferiority"), "margin");
-      rows.push_back({label, fmt::format("{}: {:+.2f} [{:.2f}, {:.2f}]", label, d, low, high), d, low, high, m.series});
+      if (t.contains("non_inferiority")) chart.margin = 100 * num(t.at("non_inferiority"), "margin");
+      chart.rows.push_back({label, fmt::format("{:+.2f}", d), d, low, high, {}, "", m.protocol, m.series});
       table.add(
           {escape(str(t, "name")), swatch(m), sig(num(c, "n"), 8), percent(num(c, "base")),
            percent(num(c, "candidate")),
@@ -406,7 +407,7 @@ std::string tasks_section(const PageData& page) {
     }
   }
   if (table.empty()) return "";
-  std::string out = "<figure>" + interval_plot(rows, w("difference.axis"), margin) + "</figure>" + table.html();
+  std::string out = chart_figure(page.charts.add(chart)) + table.html();
   for (const Json* run : page.certifies) {
     if (!run->contains("power") || (*run).at("power").empty()) continue;
     out += "<h3>" + escape(w("power")) + "</h3><ul>";
@@ -457,33 +458,36 @@ std::string worst_section(const PageData& page) {
 
 std::string speed_section(const PageData& page) {
   const Words& w = page.words;
-  std::vector<Bar> decode, memory;
+  RowChart decode{w("decode"), w("rate"), w("chart.machine"), true, {}, {}}, memory{w("memory"), w("memory"), w("bar"), true, {}, {}};
   HtmlTable table(
-      {w("model"), ">" + w("decode"), ">" + w("prefill"), ">" + w("memory"), ">" + w("load"), ">" + w("energy")});
+      {w("model"), ">" + w("decode") + " [" + w("chart.interval") + "]", ">" + w("chart.machine"), ">" + w("prefill"), ">" + w("memory"), ">" + w("load"), ">" + w("energy")});
   for (const ShownModel& m : page.models) {
     if (!m.speed.is_object() || !m.speed.contains("decode")) continue;
     const double rate = num(m.speed.at("decode"), "tokens_per_second"), peak = num(m.speed, "peak_rss_bytes", 0);
     const std::string how = fmt::format(fmt::runtime(w("speed.how")), sig(num(m.speed, "threads")), str(m.speed, "kernels"),
                                         str(m.speed, "activations"));
     const double limit = num(m.speed.at("limits"), "decode_tokens_per_second");
-    decode.push_back(
-        {m.name, fmt::format("{} ({:.0f} %)", sig(rate), 100 * page.derived(m.name + ": decode over the machine's limit", rate / limit)),
-         fmt::format("{} … {}; {}", sig(num(m.speed.at("decode"), "min")), sig(num(m.speed.at("decode"), "max")), how),
-         rate, limit, m.series});
-    memory.push_back({m.name, format_size(static_cast<uint64_t>(peak)), how, peak, {}, m.series});
+    decode.rows.push_back({m.name,
+                           fmt::format("{} ({:.0f} %)", sig(rate), 100 * page.derived(m.name + ": decode over the machine's limit", rate / limit)),
+                           rate, num(m.speed.at("decode"), "min", 0), num(m.speed.at("decode"), "max", 0), limit, sig(limit) + " /s", how, m.series});
+    const auto most = most_memory(page, m.name);
+    memory.rows.push_back({m.name, format_size(static_cast<uint64_t>(peak)), peak, 0, 0, most,
+                           most ? format_size(static_cast<uint64_t>(*most)) : "", how, m.series});
     const Json energy = m.speed.contains("energy") ? m.speed.at("energy") : Json();
     const double joules = num(energy, "decode_joules_per_token");
-    table.add({swatch(m), with_protocol(sig(rate) + " /s", how),
+    const Json& d = m.speed.at("decode");
+    const Json range = d.contains("min") && d.contains("max") ? Json{d.at("min"), d.at("max")} : Json();
+    table.add({swatch(m), with_protocol(with_interval(rate, range) + " /s", how), with_protocol(sig(limit) + " /s", how),
                with_protocol(sig(num(m.speed.at("prefill"), "tokens_per_second")) + " /s", how),
                with_protocol(format_size(static_cast<uint64_t>(peak)), how),
                with_protocol(format_duration(num(m.speed, "load_seconds", 0)), how),
                joules > 0 ? sig(joules) + " J" : energy.contains("not_measured") ? escape(w.said(energy.at("not_measured"))) : "–"});
   }
   if (table.empty()) return "";
+  const std::string decode_chart = page.charts.add(decode);
   return section("speed", w("speed"), w("speed.lead"),
-                 "<h3>" + escape(w("decode")) + ", " + escape(w("rate")) + "</h3><figure>" +
-                     bar_plot(decode, w("rate")) + "</figure><h3>" + escape(w("memory")) + "</h3><figure>" +
-                     bar_plot(memory, w("memory")) + "</figure>" + table.html());
+                 "<h3>" + escape(w("decode")) + ", " + escape(w("rate")) + "</h3>" + chart_figure(decode_chart) + "<h3>" +
+                     escape(w("memory")) + "</h3>" + chart_figure(page.charts.add(memory)) + table.html());
 }
 
 std::string cost_section(const PageData& page) {
@@ -492,18 +496,22 @@ std::string cost_section(const PageData& page) {
   const Words& w = page.words;
   HtmlTable table({w("model"), ">" + w("cost.million"), ">" + w("cost.month"), ">" + w("cost.machines"),
                    ">" + w("cost.saving"), ">" + w("cost.even"), ">" + w("cost.risk")});
-  const auto money = [&](double v) { return escape(prices.currency) + fmt::format("{:.{}f}", v, v < 1 ? 4 : 2); };
+  const auto money_text = [&](double v) { return prices.currency + fmt::format("{:.{}f}", v, v < 1 ? 4 : 2); };
+  const auto money = [&](double v) { return escape(money_text(v)); };
+  RowChart chart{w("cost.million"), w("cost.million"), "", true, {}, {}};
   std::optional<Cost> base;
   for (const ShownModel& m : page.models) {
     if (!m.speed.is_object() || !m.speed.contains("decode")) continue;
     const double joules = m.speed.contains("energy") ? num(m.speed.at("energy"), "decode_joules_per_token", 0) : 0;
     const Cost c = cost_of(prices, num(m.speed.at("decode"), "tokens_per_second"), joules);
     if (m.is_base) base = c;
+    chart.rows.push_back({m.name, money_text(c.per_million), c.per_million, 0, 0, {}, "", w("cost.how"), m.series});
     page.derived(m.name + ": cost of a million tokens", c.per_million);
     if (c.per_month) page.derived(m.name + ": cost of a month", *c.per_month);
     if (c.machines) page.derived(m.name + ": machines", *c.machines);
     if (base && !m.is_base && c.per_month) page.derived(m.name + ": saved in a month", *base->per_month - *c.per_month);
-    const auto even = base && !m.is_base ? break_even_tokens(prices, *base, c) : std::nullopt;
+    std::optional<double> even;
+    if (base && !m.is_base) even = break_even_tokens(prices, *base, c);
     if (even) page.derived(m.name + ": break-even, tokens", *even);
     double risk = NAN;
     for (const Json* run : page.certifies)
@@ -515,7 +523,7 @@ std::string cost_section(const PageData& page) {
                base && !m.is_base && c.per_month ? money(*base->per_month - *c.per_month) : "–",
                even ? sig(*even, 3) : "–", m.is_base ? "–" : percent(risk)});
   }
-  return table.empty() ? "" : section("cost", w("cost"), w("cost.lead"), table.html());
+  return table.empty() ? "" : section("cost", w("cost"), w("cost.lead"), chart_figure(page.charts.add(chart)) + table.html());
 }
 
 std::string how_section(const PageData& page, std::span<const Run> runs) {

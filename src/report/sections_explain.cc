@@ -5,10 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "page/html.h"
 #include "report/explain.h"
-#include "report/html.h"
 #include "report/page.h"
-#include "report/plot.h"
 
 namespace tsubu {
 namespace {
@@ -81,10 +80,13 @@ std::string explain_section(const PageData& page, const Json& rows) {
       before.push_back(pair.at(0).get<double>());
       after.push_back(pair.at(1).get<double>());
     }
-    out += "<figure>" + stored_plot(before, after, w("explain.before"), w("explain.after")) + "</figure><p class=\"note\">" +
-           fmt::format(fmt::runtime(escape(w("explain.row"))), before.size(), escape(row->at("row").get<std::string>()),
-                       fmt::format("{:.2f}", 100 * row->at("rel_error").get<double>())) +
-           "</p>";
+    const std::string told = fmt::format(fmt::runtime(w("explain.row")), before.size(), row->at("row").get<std::string>(),
+                                         fmt::format("{:.2f}", 100 * row->at("rel_error").get<double>()));
+    HtmlTable table({">" + w("explain.before"), ">" + w("explain.after")});
+    for (size_t i = 0; i < before.size(); ++i) table.add({short_number(before[i]), short_number(after[i])});
+    const PairChart chart{std::string(type->name), w("explain.before"), w("explain.before"), w("explain.after"), told, std::move(before), std::move(after)};
+    out += chart_figure(page.charts.add(chart)) + "<p class=\"note\">" + escape(told) + "</p><details><summary>" + escape(w("numbers")) +
+           "</summary>" + table.html() + "</details>";
   }
   if (out.empty()) return "";
   out += "<details><summary>" + escape(w("explain.measures")) + "</summary>" + glossary(metric_words(), japanese) + "</details><details><summary>" +

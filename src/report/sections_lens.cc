@@ -7,14 +7,19 @@
 #include <map>
 #include <set>
 
-#include "report/html.h"
+#include "page/html.h"
 #include "report/page.h"
-#include "report/plot.h"
 
 namespace tsubu {
 namespace {
 
 std::string digits(double v) { return std::isfinite(v) ? fmt::format("{:.3g}", v) : "–"; }
+
+// What was measured: also the protocol of the section's numbers.
+std::string note_of(const Json& lens, const Words& w) {
+  return fmt::format(fmt::runtime(w("lens.note")), lens.at("model").get<std::string>(), lens.at("windows").get<int>(), lens.at("context").get<int>(),
+                     lens.at("tokens_scored").get<int>(), lens.at("cells").size(), lens.at("cells_in_all").get<int>());
+}
 
 // Mean divergence over the seeds by kind of noise and relative norm.
 std::string curves_of(const PageData& page, const Json& lens, const std::string& what) {
@@ -35,48 +40,60 @@ std::string curves_of(const PageData& page, const Json& lens, const std::string&
     s.high = std::max(s.high, kld);
     ++s.n;
   }
-  std::vector<Curve> curves;
+  XyChart chart{w("lens." + what), {w("lens.r"), true, false, {}, {}, {}}, {w("kld"), true, false, {}, {}, {}}, {}, {}, ""};
+  for (int e = 1; e <= 12; ++e) chart.x.ticks.emplace_back(std::exp2(-e), fmt::format("1/{}", 1 << e));
+  const std::string how = note_of(lens, w) + w("lens.range.how");
   HtmlTable table({w("lens.kind"), ">r", ">" + w("kld.short"), ">" + w("lens.seeds"), ">" + w("lens.range")});
   for (const auto& [kind, points] : kinds) {
-    Curve c{kind, {}, {}, static_cast<int>(curves.size()) + 1};
+    ChartSeries c{kind, {}, static_cast<int>(chart.series.size()) + 1, ChartSeries::Form::kLine, how};
     for (const auto& [key, s] : points) {
-      c.x.push_back(s.r);
-      c.y.push_back(page.derived("noise in " + what + ", " + kind + ", r = " + digits(s.r), s.kld / s.n));
-      table.add({escape(kind), digits(s.r), digits(s.kld / s.n), fmt::format("{}", s.n),
+      c.points.push_back({s.r, page.derived("noise in " + what + ", " + kind + ", r = " + digits(s.r), s.kld / s.n), s.low, s.high, ""});
+      table.add({escape(kind), digits(s.r), with_protocol(digits(s.kld / s.n), how), fmt::format("{}", s.n),
                  s.n > 1 ? digits(s.low) + " – " + digits(s.high) : ""});
     }
-    curves.push_back(std::move(c));
+    chart.series.push_back(std::move(c));
   }
-  const std::string plot = curve_plot(curves, {w("lens.r"), true, {}, {}}, {w("kld.short"), true, {}, {}});
+  if (what == "weights" && !chart.series.empty()) {
+    ChartSeries formats{w("lens.codecs.dots"), {}, 0, ChartSeries::Form::kDots, note_of(lens, w)};
+    for (const Json& c : lens.at("codecs"))
+      formats.points.push_back({c.at("r").get<double>(), c.at("kld").get<double>(), 0, 0, c.at("type").get<std::string>()});
+    chart.series.push_back(std::move(formats));
+  }
   if (table.empty()) return "";
-  return "<h3>" + escape(w("lens." + what)) + "</h3>" + (plot.empty() ? "" : "<figure>" + plot + "</figure>") +
-         "<details><summary>" + escape(w("numbers")) + "</summary>" + table.html() + "</details>";
+  return "<h3>" + escape(w("lens." + what)) + "</h3>" + chart_figure(page.charts.add(chart)) + "<details><summary>" + escape(w("numbers")) + "</summary>" + table.html() + "</details>";
 }
 
-std::string map_of(const Json& lens, const Words& w) {
+std::string map_of(const PageData& page, const Json& lens) {
+  const Words& w = page.words;
   std::set<int> layers;
-  std::vector<std::string> roles;
+  HeatChart map;
+  map.title = w("lens.map");
+  map.value_name = w("lens.alpha");
+  map.protocol = note_of(lens, w) + w("lens.map.how");
   for (const Json& s : lens.at("sensitivities")) {
     layers.insert(s.at("layer").get<int>());
     const auto role = s.at("role").get<std::string>();
-    if (std::find(roles.begin(), roles.end(), role) == roles.end()) roles.push_back(role);
+    if (std::find(map.columns.begin(), map.columns.end(), role) == map.columns.end()) map.columns.push_back(role);
   }
-  std::vector<std::string> rows;
-  std::vector<std::vector<double>> values;
-  std::vector<std::vector<std::string>> tips;
+  std::vector<std::string> headings = {w("layer")};
+  for (const std::string& c : map.columns) headings.push_back(">" + c);
+  HtmlTable table(std::move(headings));
   for (int layer : layers) {
-    rows.push_back(layer < 0 ? "–" : std::to_string(layer));
-    values.emplace_back(roles.size(), std::numeric_limits<double>::quiet_NaN());
-    tips.emplace_back(roles.size());
+    map.rows.push_back(layer < 0 ? "–" : std::to_string(layer));
+    map.cells.emplace_back(map.columns.size());
+    std::vector<std::string> line(map.columns.size() + 1);
+    line[0] = map.rows.back();
     for (const Json& s : lens.at("sensitivities")) {
       if (s.at("layer").get<int>() != layer) continue;
-      const auto at = static_cast<size_t>(std::find(roles.begin(), roles.end(), s.at("role").get<std::string>()) - roles.begin());
-      values.back()[at] = s.at("alpha").get<double>();
-      tips.back()[at] = fmt::format("{}: {} = {}", s.at("name").get<std::string>(), w("lens.alpha"), digits(s.at("alpha").get<double>()));
+      const auto at = static_cast<size_t>(std::find(map.columns.begin(), map.columns.end(), s.at("role").get<std::string>()) - map.columns.begin());
+      const double alpha = s.at("alpha").get<double>();
+      map.cells.back()[at] = HeatCell{alpha, s.at("name").get<std::string>(), "", false};
+      line[at + 1] = with_protocol(digits(alpha), map.protocol);
     }
+    table.add(std::move(line));
   }
-  const std::string map = heat_map(rows, roles, values, tips, std::vector(rows.size(), std::vector<bool>(roles.size(), false)), w("lens.alpha"));
-  return map.empty() ? "" : "<h3>" + escape(w("lens.map")) + "</h3><figure>" + map + "</figure>";
+  const std::string chart = page.charts.add(map);
+  return chart.empty() ? "" : "<h3>" + escape(w("lens.map")) + "</h3>" + chart_figure(chart) + "<details><summary>" + escape(w("numbers")) + "</summary>" + table.html() + "</details>";
 }
 
 std::string codecs_of(const Json& lens, const Words& w) {
@@ -95,13 +112,12 @@ std::string lens_section(const PageData& page) {
   std::string body;
   for (const Json* lens : page.lenses) {
     page.derived("cells of the study", static_cast<double>((*lens).at("cells").size()));
-    body += "<p class=\"note\">" + fmt::format(fmt::runtime(escape(w("lens.note"))), escape((*lens).at("model").get<std::string>()), (*lens).at("windows").get<int>(),
-                        (*lens).at("context").get<int>(), (*lens).at("tokens_scored").get<int>(), (*lens).at("cells").size(),
-                        (*lens).at("cells_in_all").get<int>()) + "</p>";
+    body += "<p class=\"note\">" + escape(note_of(*lens, w)) + "</p>";
     std::string list;
     for (const Json& finding : (*lens).at("findings")) list += "<li>" + escape(w.said(finding)) + "</li>\n";
     if (!list.empty()) body += "<ul>" + list + "</ul>";
-    body += curves_of(page, *lens, "weights") + curves_of(page, *lens, "activations") + map_of(*lens, w) + codecs_of(*lens, w);
+    for (const char* what : {"weights", "activations"}) body += curves_of(page, *lens, what);
+    body += map_of(page, *lens) + codecs_of(*lens, w);
   }
   if (body.empty()) return "";
   return fmt::format("<section id=\"lens\"><h2>{}</h2>\n<p>{}</p>\n{}</section>\n", escape(w("lens")), escape(w("lens.lead")), body);

@@ -2,9 +2,8 @@
 #include <fmt/format.h>
 
 #include "base/size.h"
-#include "report/html.h"
+#include "page/html.h"
 #include "report/page.h"
-#include "report/plot.h"
 
 namespace tsubu {
 namespace {
@@ -25,32 +24,28 @@ std::string training_section(const PageData& page) {
     if (!run->contains("training")) continue;
     const Json& t = run->at("training");
     const Json& points = t.at("curve");
-    Curve held{w("tune.held"), {}, {}, 1}, trained{w("tune.trained"), {}, {}, 2};
+    const std::string judged = fmt::format("{}: {}; {} {}/s, {}", w("tune.judged"), t.at("judged_tokens").get<uint64_t>(),
+                                           digits(t.at("tokens_per_second").get<double>()), w("tune.tokens"),
+                                           format_duration(t.at("seconds").get<double>()));
+    ChartSeries held{w("tune.held"), {}, 1, ChartSeries::Form::kLine, judged}, trained{w("tune.trained"), {}, 2, ChartSeries::Form::kLine, judged};
+    XyChart chart{w("tune"), {w("tune.tokens"), false, false, {}, {}, {}}, {w("tune.loss"), true, false, {}, {}, {}}, {}, {}, ""};
     HtmlTable table({">" + w("tune.step"), ">" + w("tune.tokens"), ">" + w("tune.trained"), ">" + w("tune.held"),
                      ">" + w("tune.text"), ""});
     for (size_t i = 0; i < points.size(); ++i) {
       const Json& p = points[i];
       const double tokens = p.at("tokens").get<double>(), divergence = p.at("divergence").get<double>();
       const double loss = p.at("loss").get<double>();
-      if (divergence > 0) {
-        held.x.push_back(tokens);
-        held.y.push_back(divergence);
-      }
-      if (i > 0 && loss > 0) {
-        trained.x.push_back(tokens);
-        trained.y.push_back(loss);
-      }
+      held.points.push_back({tokens, divergence, 0, 0, ""});
+      if (i > 0) trained.points.push_back({tokens, loss, 0, 0, ""});
+      if (i == t.at("best").get<size_t>()) chart.marks.emplace_back(tokens, w("tune.written"));
       table.add({fmt::format("{}", p.at("step").get<uint64_t>()), fmt::format("{}", p.at("tokens").get<uint64_t>()),
-                 i > 0 ? digits(loss) : "", digits(divergence), digits(p.at("cross_entropy").get<double>()),
+                 i > 0 ? with_protocol(digits(loss), judged) : "", with_protocol(digits(divergence), judged),
+                 with_protocol(digits(p.at("cross_entropy").get<double>()), judged),
                  i == t.at("best").get<size_t>() ? escape(w("tune.written")) : ""});
     }
-    const std::string plot = curve_plot({held, trained}, {w("tune.tokens"), false, {}, {}}, {w("tune.loss"), true, {}, {}});
-    out += "<h3>" + escape(name_of(*run)) + "</h3>" + (plot.empty() ? "" : "<figure>" + plot + "</figure>") +
-           "<details><summary>" + escape(w("numbers")) + "</summary>" + table.html() + "</details><p class=\"note\">" +
-           escape(fmt::format("{}: {}; {} {}/s, {}", w("tune.judged"), t.at("judged_tokens").get<uint64_t>(),
-                              digits(t.at("tokens_per_second").get<double>()), w("tune.tokens"),
-                              format_duration(t.at("seconds").get<double>()))) +
-           "</p>";
+    chart.series = {std::move(held), std::move(trained)};
+    out += "<h3>" + escape(name_of(*run)) + "</h3>" + chart_figure(page.charts.add(chart)) + "<details><summary>" + escape(w("numbers")) +
+           "</summary>" + table.html() + "</details><p class=\"note\">" + escape(judged) + "</p>";
   }
   return out.empty() ? "" : fmt::format("<section id=\"tune\"><h2>{}</h2>\n<p>{}</p>\n{}</section>\n", escape(w("tune")),
                                         escape(w("tune.lead")), out);

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "kernel/kernels.h"
+#include "transform/expert_scales.h"
 #include "transform/fold.h"
 
 namespace tsubu {
@@ -50,20 +51,55 @@ struct Target {
   RoundingTarget rounding;
 };
 
-std::vector<Target> targets_of(const EditableModel& model, const LinearGroup& group, const AwqOptions& options) {
+std::vector<Target> targets_of(const EditableModel& model, const FoldableGroup& group, const AwqOptions& options) {
   std::vector<Target> targets;
-  for (const std::string& linear : group.linears)
-    if (std::optional<RoundingTarget> rounding = rounding_target(model, options, linear))
-      targets.push_back({sample_rows(model.tensor(linear), options.max_rows), std::move(*rounding)});
+  for (const auto* linears : {&group.linears, &group.experts})
+    for (const std::string& linear : *linears)
+      if (std::optional<RoundingTarget> rounding = rounding_target(model, options, linear))
+        targets.push_back({sample_rows(model.tensor(linear), options.max_rows), std::move(*rounding)});
   return targets;
 }
 
-void note_unrounded(const EditableModel& model, const std::vector<LinearGroup>& groups, const AwqOptions& options,
+std::vector<Target> targets_of_expert(const EditableModel& model, const FoldableExperts& group, size_t expert, const AwqOptions& options) {
+  std::vector<Target> targets;
+  for (const std::string& linear : group.linears)
+    if (std::optional<RoundingTarget> rounding = rounding_target(model, options, linear))
+      targets.push_back({sample_rows(model.tensor(linear).matrix(expert), std::max<size_t>(1, options.max_rows / 4)), std::move(*rounding)});
+  return targets;
+}
+
+// The α of least error for linears that read one input. Errors relative to the outputs; scales: empty where α = 0 is best.
+struct AlphaSearch {
+  double alpha = 0, error_before = 0, error = 0;
+  std::vector<double> scales;
+};
+
+AlphaSearch search_alpha(const std::vector<Target>& targets, const Activations& a, std::span<const double> magnitude, int n_grid,
+                         ThreadPool& pool) {
+  double output = 0;
+  for (const Target& t : targets) output += output_square(t.rows, a, pool);
+  AlphaSearch best;
+  for (int i = 0; i < n_grid; ++i) {
+    throw_if_interrupted();
+    const double alpha = static_cast<double>(i) / n_grid;
+    std::vector<double> scales = awq_scales(magnitude, alpha);
+    double error = 0;
+    for (const Target& t : targets) error += scaled_rounding_error(t.rows, t.rounding, a, scales, pool) / output;
+    if (i == 0) best.error_before = best.error = error;
+    if (error < best.error) {
+      best.error = error;
+      best.alpha = alpha;
+      best.scales = std::move(scales);
+    }
+  }
+  return best;
+}
+
+void note_unrounded(const EditableModel& model, const std::vector<FoldableGroup>& groups, const AwqOptions& options,
                     TransformReport& report) {
   size_t without = 0;
-  for (const LinearGroup& group : groups)
-    without += std::none_of(group.linears.begin(), group.linears.end(),
-                            [&](const std::string& name) { return rounding_target(model, options, name).has_value(); });
+  for (const FoldableGroup& group : groups)
+    without += targets_of(model, group, options).empty();
   if (without > 0)
     report.notes.push_back(fmt::format("{} of {} groups were left alone: none of their matrices gets a quantized type",
                                        without, groups.size()));
@@ -116,42 +152,41 @@ RowErrors clip_row(std::span<double> row, const TypeInfo& type, const float* imp
 
 void apply_awq(EditableModel& model, const ActivationSource& source, const AwqOptions& options, ThreadPool& pool,
                TransformReport& report) {
-  const std::vector<LinearGroup> groups = foldable_groups(model.graph());
+  const std::vector<FoldableGroup> groups = foldable_groups(model.graph());
   note_unrounded(model, groups, options, report);
-  std::vector<std::pair<LinearGroup, std::vector<double>>> folds;
-  visit_activations(model, groups, source, {.gram = true}, pool, [&](const LinearGroup& group, const Activations& a) {
+  std::vector<std::pair<FoldableGroup, std::vector<double>>> folds;
+  ExpertScales of_experts;
+  ExpertVisit visit{foldable_experts(model.graph()), options.expert_memory, {}};
+  std::erase_if(visit.groups, [&](const FoldableExperts& g) {
+    return std::none_of(g.linears.begin(), g.linears.end(),
+                        [&](const std::string& name) { return rounding_target(model, options, name).has_value(); });
+  });
+  visit.see = [&](const FoldableExperts& group, size_t expert, const Activations& a) {
+    if (a.n_tokens < kFewestTokens) return;
+    AlphaSearch best = search_alpha(targets_of_expert(model, group, expert, options), a, a.mean_abs, options.n_grid, pool);
+    of_experts.add(group, expert, {{}, best.alpha, best.error_before, best.error}, best.scales);
+  };
+  visit_activations(model, groups, source, {.gram = true}, pool, [&](const FoldableGroup& group, const Activations& a) {
     const std::vector<Target> targets = targets_of(model, group, options);
     if (targets.empty()) return;
     std::vector<double> magnitude = a.mean_abs;
     tie_channels(group, Tie::kMean, magnitude);
-    double output = 0;
-    for (const Target& t : targets) output += output_square(t.rows, a, pool);
-    TransformedGroup result{group.linears};
-    std::vector<double> best;
-    for (int i = 0; i < options.n_grid; ++i) {
-      throw_if_interrupted();
-      const double alpha = static_cast<double>(i) / options.n_grid;
-      std::vector<double> scales = awq_scales(magnitude, alpha);
-      double error = 0;
-      for (const Target& t : targets) error += scaled_rounding_error(t.rows, t.rounding, a, scales, pool) / output;
-      if (i == 0) result.error_before = result.error = error;
-      if (error < result.error) {
-        result.error = error;
-        result.alpha = alpha;
-        best = std::move(scales);
-      }
-    }
-    if (!best.empty()) folds.emplace_back(group, std::move(best));
+    AlphaSearch best = search_alpha(targets, a, magnitude, options.n_grid, pool);
+    TransformedGroup result{group.linears, best.alpha, best.error_before, best.error};
+    result.linears.insert(result.linears.end(), group.experts.begin(), group.experts.end());
+    if (!best.scales.empty()) folds.emplace_back(group, std::move(best.scales));
     report.groups.push_back(std::move(result));
-  });
+  }, source.statistics ? nullptr : &visit);
   for (const auto& [group, scales] : folds) fold_scales(model, group, scales, pool);
+  of_experts.fold(model, visit.groups, without_scales(source), pool, report);
 }
 
 void apply_clipping(EditableModel& model, const ActivationSource& source, const AwqOptions& options, ThreadPool& pool,
                     TransformReport& report) {
-  std::vector<LinearGroup> groups = linear_groups(model.graph());
-  std::erase_if(groups, [](const LinearGroup& g) { return g.layer < 0; });
-  visit_activations(model, groups, source, {.gram = true}, pool, [&](const LinearGroup& group, const Activations& a) {
+  std::vector<FoldableGroup> groups;
+  for (LinearGroup& group : linear_groups(model.graph()))
+    if (group.layer >= 0) groups.push_back({std::move(group), {}});
+  visit_activations(model, groups, source, {.gram = true}, pool, [&](const FoldableGroup& group, const Activations& a) {
     std::vector<float> importance(a.mean_squares.begin(), a.mean_squares.end());
     for (const std::string& name : group.linears) {
       const Role role = model.tensor(name).spec().role;

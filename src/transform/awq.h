@@ -19,10 +19,13 @@ struct AwqOptions {
   std::function<RowRounding(const std::string& name)> rounding_of;
   bool importance = true;                                           // rounding will have an importance matrix
   int n_grid = 20;                                                  // α = 0, 1/n … (n-1)/n
-  size_t max_rows = 512;                                            // of each matrix in the search
+  size_t max_rows = 512;                                            // of each matrix in the search; of an expert's a quarter
+  uint64_t expert_memory = uint64_t{2} << 30;                       // bytes of experts' Gram matrices at a time
 };
 
-// Scales, folded into norms, up and v: the model's function stays the same.
+// Scales, folded into norms, up and v: the model's function stays the same. In a mixture router, experts and shared experts that
+// read one norm get one scale for each channel (the router is not rounded, but has to see what it saw), chosen under the Gram matrix
+// of all tokens; down of each expert has scales of its own, folded into its up, chosen by the tokens it got, if it got kFewestTokens.
 void apply_awq(EditableModel& model, const ActivationSource& source, const AwqOptions& options, ThreadPool& pool,
                TransformReport& report);
 

@@ -138,7 +138,7 @@ std::vector<std::string> rotate_residual(EditableModel& model, uint64_t seed, Th
 
 std::vector<std::string> rotate_heads(EditableModel& model, uint64_t seed, ThreadPool& pool) {
   std::optional<Orthogonal> q;
-  for (const LinearGroup& group : foldable_groups(model.graph())) {
+  for (const FoldableGroup& group : foldable_groups(model.graph())) {
     if (group.producer_heads == 0) continue;
     const auto [first, last] = std::minmax_element(group.producer_rows.begin(), group.producer_rows.end());
     const size_t begin = *first, head_dim = (*last - *first + size_t{1}) / group.producer_heads;

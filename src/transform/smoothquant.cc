@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "kernel/kernels.h"
+#include "transform/expert_scales.h"
 #include "transform/fold.h"
 #include "transform/output_error.h"
 
@@ -24,12 +25,11 @@ std::vector<double> smoothing_scales(std::span<const double> x, std::span<const 
   return s;
 }
 
-// max over rows of |W| by column, over the group's linears.
-std::vector<double> weight_maxima(const EditableModel& model, const LinearGroup& group, size_t n_cols) {
+// max over rows of |W| by column, over matrices.
+std::vector<double> weight_maxima(const std::vector<ModelTensor>& matrices, size_t n_cols) {
   std::vector<double> most(n_cols);
   std::vector<float> row(n_cols);
-  for (const std::string& name : group.linears) {
-    const ModelTensor& tensor = model.tensor(name);
+  for (const ModelTensor& tensor : matrices) {
     for (uint64_t r = 0; r < tensor.n_rows(); ++r) {
       tensor.read_rows(r, 1, row.data());
       for (size_t c = 0; c < n_cols; ++c) most[c] = std::max(most[c], static_cast<double>(std::fabs(row[c])));
@@ -100,6 +100,42 @@ double w8a8_error(const std::vector<Reference>& references, const std::vector<fl
   return square > 0 ? error / square : 0;
 }
 
+// One input of linears: the scales of the given α, or of the best one.
+struct Smoothing {
+  double alpha = 0, error_before = 0, error = 0;
+  std::vector<double> scales;  // empty where none are better
+};
+
+Smoothing smooth(const std::vector<ModelTensor>& matrices, const Activations& a, std::span<const double> x, std::span<const double> w,
+                 const SmoothquantOptions& options, size_t max_rows, ThreadPool& pool) {
+  Smoothing best;
+  if (options.alpha) {
+    best.scales = smoothing_scales(x, w, *options.alpha);
+    best.alpha = *options.alpha;
+    best.error_before = outlier_ratio(a.max_abs, {});
+    best.error = outlier_ratio(a.max_abs, best.scales);
+    return best;
+  }
+  std::vector<Reference> references;
+  for (const ModelTensor& matrix : matrices) {
+    Reference r{sample_rows(matrix, max_rows), {}};
+    r.outputs = products(a.samples, r.rows, r.rows.values, pool);
+    references.push_back(std::move(r));
+  }
+  best.error_before = best.error = w8a8_error(references, a.samples, std::vector<double>(a.n_cols, 1.0), pool);
+  for (int i = 0; i <= options.n_grid; ++i) {
+    throw_if_interrupted();
+    const double alpha = static_cast<double>(i) / options.n_grid;
+    std::vector<double> scales = smoothing_scales(x, w, alpha);
+    const double error = w8a8_error(references, a.samples, scales, pool);
+    if (error >= best.error) continue;
+    best.error = error;
+    best.alpha = alpha;
+    best.scales = std::move(scales);
+  }
+  return best;
+}
+
 }  // namespace
 
 void apply_smoothquant(EditableModel& model, const ActivationSource& source, const SmoothquantOptions& options,
@@ -108,43 +144,34 @@ void apply_smoothquant(EditableModel& model, const ActivationSource& source, con
   if (searched && !source.corpus)
     fail(ExitCode::kUsage, "smoothquant: α is searched on activations: expected --text, or --alpha with --stats");
   const ActivationNeeds needs{.gram = false, .n_samples = searched ? options.max_samples : 0};
-  std::vector<std::pair<LinearGroup, std::vector<double>>> folds;
+  std::vector<std::pair<FoldableGroup, std::vector<double>>> folds;
+  ExpertScales of_experts;
+  ExpertVisit visit;
+  visit.groups = foldable_experts(model.graph());
+  visit.see = [&](const FoldableExperts& group, size_t expert, const Activations& a) {
+    if (a.n_tokens < kFewestTokens) return;
+    std::vector<ModelTensor> matrices;
+    for (const std::string& name : group.linears) matrices.push_back(model.tensor(name).matrix(expert));
+    const Smoothing best = smooth(matrices, a, a.max_abs, weight_maxima(matrices, a.n_cols), options,
+                                  std::max<size_t>(1, options.max_rows / 4), pool);
+    of_experts.add(group, expert, {{}, best.alpha, best.error_before, best.error}, best.scales);
+  };
   visit_activations(model, foldable_groups(model.graph()), source, needs, pool,
-                    [&](const LinearGroup& group, const Activations& a) {
-                      std::vector<double> x = a.max_abs, w = weight_maxima(model, group, a.n_cols);
+                    [&](const FoldableGroup& group, const Activations& a) {
+                      std::vector<ModelTensor> matrices;
+                      for (const auto* linears : {&group.linears, &group.experts})
+                        for (const std::string& name : *linears) matrices.push_back(model.tensor(name));
+                      std::vector<double> x = a.max_abs, w = weight_maxima(matrices, a.n_cols);
                       tie_channels(group, Tie::kMax, x);
                       tie_channels(group, Tie::kMax, w);
-                      TransformedGroup result{group.linears};
-                      std::vector<double> best;
-                      if (!searched) {
-                        best = smoothing_scales(x, w, *options.alpha);
-                        result.alpha = *options.alpha;
-                        result.error_before = outlier_ratio(a.max_abs, {});
-                        result.error = outlier_ratio(a.max_abs, best);
-                      } else {
-                        std::vector<Reference> references;
-                        for (const std::string& linear : group.linears) {
-                          Reference r{sample_rows(model.tensor(linear), options.max_rows), {}};
-                          r.outputs = products(a.samples, r.rows, r.rows.values, pool);
-                          references.push_back(std::move(r));
-                        }
-                        result.error_before = result.error =
-                            w8a8_error(references, a.samples, std::vector<double>(a.n_cols, 1.0), pool);
-                        for (int i = 0; i <= options.n_grid; ++i) {
-                          throw_if_interrupted();
-                          const double alpha = static_cast<double>(i) / options.n_grid;
-                          std::vector<double> scales = smoothing_scales(x, w, alpha);
-                          const double error = w8a8_error(references, a.samples, scales, pool);
-                          if (error >= result.error) continue;
-                          result.error = error;
-                          result.alpha = alpha;
-                          best = std::move(scales);
-                        }
-                      }
-                      if (!best.empty()) folds.emplace_back(group, std::move(best));
+                      Smoothing best = smooth(matrices, a, x, w, options, options.max_rows, pool);
+                      TransformedGroup result{group.linears, best.alpha, best.error_before, best.error};
+                      result.linears.insert(result.linears.end(), group.experts.begin(), group.experts.end());
+                      if (!best.scales.empty()) folds.emplace_back(group, std::move(best.scales));
                       report.groups.push_back(std::move(result));
-                    });
+                    }, source.statistics ? nullptr : &visit);
   for (const auto& [group, scales] : folds) fold_scales(model, group, scales, pool);
+  of_experts.fold(model, visit.groups, without_scales(source), pool, report);
 }
 
 }  // namespace tsubu

@@ -20,7 +20,8 @@ struct SmoothquantOptions {
   size_t max_samples = 512, max_rows = 512;
 };
 
-// The report's errors: with a given α the ratio of the largest channel maximum to the median one, else the error of the
+// In a mixture router, experts and shared experts that read one norm share its scales, and down of each expert has its own, as in
+// AWQ (awq.h). The report's errors: with a given α the ratio of the largest channel maximum to the median one, else the error of the
 // outputs relative to them.
 void apply_smoothquant(EditableModel& model, const ActivationSource& source, const SmoothquantOptions& options,
                        ThreadPool& pool, TransformReport& report);

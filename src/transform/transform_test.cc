@@ -98,7 +98,7 @@ TEST_P(EveryArchitecture, AnyScalesFoldAway) {
   EditableModel edited(*model_);
   uint32_t seed = 3;
   size_t n_groups = 0;
-  for (const LinearGroup& group : foldable_groups(model_->graph())) {
+  for (const FoldableGroup& group : foldable_groups(model_->graph())) {
     std::mt19937 random(seed++);
     std::vector<double> scales(model_->tensor(group.linears.front()).n_cols());
     for (double& s : scales) s = std::exp(std::normal_distribution<double>(0, 1)(random));
@@ -175,7 +175,7 @@ RandomModelOptions wide(bool gpt2) {
 // Channels of very different sizes, as real models have them.
 std::unique_ptr<EditableModel> with_outliers(const Model& model, ThreadPool& pool) {
   auto edited = std::make_unique<EditableModel>(model);
-  for (const LinearGroup& group : foldable_groups(model.graph())) {
+  for (const FoldableGroup& group : foldable_groups(model.graph())) {
     if (group.norm_weight.empty()) continue;
     edited->edit_rows(group.norm_weight, pool, [](uint64_t, std::span<double> gain) {
       for (size_t c = 0; c < gain.size(); c += 5) gain[c] *= 12;

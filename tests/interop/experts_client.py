@@ -5,7 +5,7 @@ TINY is what make_tiny_models.py wrote. gpt-oss: MXFP4 written by tsubu is unpac
 floats that tsubu reads, loads in transformers with the logits of those floats, comes back from GGUF with the same
 bytes, and MXFP4 packed by a NumPy writer is read exactly. Mixtral and Qwen3-MoE: the float directory made of a GGUF file holds
 the weights of the original; compressed-tensors decompresses each expert to tsubu's weights, GPTQ and AWQ are unpacked by
-NumPy; transformers loads W4A16 and FP8_DYNAMIC with the logits of the decoded floats. Exit code 1 on any difference."""
+NumPy, rounded to nearest and with error feedback; AWQ's modules of DeepSeek include kv_b_proj; transformers loads W4A16 and FP8_DYNAMIC with the logits of the decoded floats. Exit code 1 on any difference."""
 import json
 import pathlib
 import shutil
@@ -124,11 +124,16 @@ def mixture(name):
     ours, theirs = load_file(back / "model.safetensors"), load_file(TINY / name / "model.safetensors")
     check(f"{name}: hf from GGUF", ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in theirs), f"{len(theirs)} tensors")
     same_logits(f"{name} hf", back, TINY / name, 0)
-    for method, to, anchor in (("compressed-tensors", "W4A16", ".weight_packed"), ("compressed-tensors", "NVFP4A16", ".weight_packed"),
-                               ("compressed-tensors", "FP8_DYNAMIC", ".weight_scale"), ("gptq", "W4A16", ".qweight"),
-                               ("awq", "W4A16_ASYM", ".qweight")):
+    nearest, fed = ("--method", "nearest"), ("--text", TINY / "text.txt", "--ctx", "128", "--chunks", "8")
+    for method, to, anchor, how in (("compressed-tensors", "W4A16", ".weight_packed", nearest), ("compressed-tensors", "NVFP4A16", ".weight_packed", nearest),
+                                    ("compressed-tensors", "FP8_DYNAMIC", ".weight_scale", nearest), ("gptq", "W4A16", ".qweight", nearest),
+                                    ("awq", "W4A16_ASYM", ".qweight", nearest), ("compressed-tensors", "W4A16", ".weight_packed", fed),
+                                    ("gptq", "W4A16", ".qweight", fed), ("awq", "W4A16_ASYM", ".qweight", fed)):
         out = WORK / f"{name}-{method}-{to}"
-        run("quantize", TINY / name, "--format", method, "--to", to, "--method", "nearest", out=out)
+        run("quantize", TINY / name, "--format", method, "--to", to, *how, out=out)
+        if how is fed:
+            methods = [t["method"] for t in json.loads((out / "tsubu_manifest.json").read_text())["tensors"] if ".experts." in t["name"]]
+            check(f"{name} {method} {to}: experts with feedback", "gptq+refine" in methods, str(set(methods)))
         tensors, ours = load_file(out / "model.safetensors"), floats(out)
         modules = [n[: -len(anchor)] for n in tensors if n.endswith(anchor)]
         weights = {"gptq": gptq_weights, "awq": awq_weights}.get(method) or ct_weights(out)

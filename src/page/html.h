@@ -1,4 +1,4 @@
-// Pieces of HTML and SVG as text. Everything that comes from data goes through escape().
+// Pieces of HTML as text. Everything that comes from data goes through escape().
 #pragma once
 
 #include <string>
@@ -23,7 +23,13 @@ class HtmlTable {
   std::vector<std::vector<std::string>> rows_;
 };
 
+// A table of plain text: the first column is names, the others numbers.
+std::string text_table(const std::vector<std::string>& headings, const std::vector<std::vector<std::string>>& rows);
+
 // A number with how it was measured, shown when one points at it (or focuses it).
 std::string with_protocol(std::string_view number, std::string_view protocol);
+
+// Up to three significant digits: "0.00123" → "1.23e-3" where that is shorter.
+std::string short_number(double value);
 
 }  // namespace tsubu

@@ -1,4 +1,8 @@
-#include "report/html.h"
+#include "page/html.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
 
 #include "text/utf8.h"
 
@@ -51,6 +55,34 @@ std::string HtmlTable::html() const {
 std::string with_protocol(std::string_view number, std::string_view protocol) {
   if (protocol.empty()) return std::string(number);
   return "<span class=\"v\" tabindex=\"0\" title=\"" + escape(protocol) + "\">" + std::string(number) + "</span>";
+}
+
+std::string text_table(const std::vector<std::string>& headings, const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::string> marked;
+  for (const std::string& h : headings) marked.push_back((marked.empty() ? "" : ">") + h);
+  HtmlTable table(std::move(marked));
+  for (const auto& row : rows) {
+    std::vector<std::string> cells;
+    for (const std::string& cell : row) cells.push_back(escape(cell));
+    table.add(std::move(cells));
+  }
+  return table.html();
+}
+
+std::string short_number(double v) {
+  if (!std::isfinite(v)) return "–";
+  if (v != 0 && (std::abs(v) < 1e-3 || std::abs(v) >= 1e6)) {
+    std::string text = fmt::format("{:.2e}", v);
+    const size_t e = text.find('e');
+    std::string mantissa = text.substr(0, e);
+    while (mantissa.find('.') != std::string::npos && (mantissa.back() == '0' || mantissa.back() == '.')) {
+      const bool dot = mantissa.back() == '.';
+      mantissa.pop_back();
+      if (dot) break;
+    }
+    return fmt::format("{}e{}", mantissa, std::stoi(text.substr(e + 1)));
+  }
+  return fmt::format("{:.3g}", v);
 }
 
 }  // namespace tsubu
