@@ -18,9 +18,9 @@ namespace {
 
 struct Options {
   std::string model, output;
-  std::vector<std::string> texts;
+  std::vector<std::string> texts, held_out, types;
   CorpusOptions corpus;
-  uint32_t windows = 8;
+  uint32_t windows = 8, held_windows = 0;
   bool each_window = false;
   StudyOptions study;
 };
@@ -31,6 +31,24 @@ std::vector<std::vector<TokenId>> spread_windows(const Corpus& corpus, size_t n)
   const size_t all = corpus.chunks.size(), count = std::min(n, all);
   for (size_t i = 0; i < count; ++i) windows.push_back(corpus.chunks[i * all / count]);
   return windows;
+}
+
+void print_gradients(const GradientStudy& study) {
+  Table alphas({"tensor", ">sensitivity by probe", ">by gradients"});
+  for (const TensorPrediction& t : study.tensors)
+    alphas.add({t.name, fmt::format("{:.3g} ±{:.0f} %", t.probe_alpha, 100 * t.probe_spread),
+                fmt::format("{:.3g} ±{:.0f} %", t.fisher_alpha, 100 * t.fisher_spread)});
+  if (!alphas.empty()) print_out("\n" + alphas.text(2));
+  Table table({"prediction", ">costs", ">rank correlation", ">in one type", ">correlation of ln", ">measured/predicted", ">scatter"});
+  for (const Agreement& a : study.agreements)
+    table.add({std::string(a.predictor), fmt::format("{}", a.n), fmt::format("{:.3f}", a.spearman), fmt::format("{:.3f}", a.within),
+               fmt::format("{:.3f}", a.pearson), fmt::format("{:.3g}", a.level), fmt::format("{:.0f} %", 100 * a.scatter)});
+  if (!table.empty()) print_out("\n" + table.text(2));
+  print_out(fmt::format("sensitivities from {} windows: noise probes {}, backward passes {} ({} more for the text's gradient); {} costs of single tensors "
+                        "measured on {} windows in {}\n",
+                        study.n_windows, format_duration(study.probe_seconds), format_duration(study.fisher_seconds),
+                        format_duration(study.gradient_seconds), study.n_costs - study.n_left_out, study.n_held_windows,
+                        format_duration(study.harm_seconds)));
 }
 
 void print_study(const Study& study) {
@@ -44,6 +62,7 @@ void print_study(const Study& study) {
                fmt::format("{:.2f} %", 100 * r.top1)});
   }
   if (!table.empty()) print_out("\n" + table.text(2));
+  if (study.gradients) print_gradients(*study.gradients);
   print_out(fmt::format("{} windows of {} tokens, second half of each scored ({}), f32; {} of {} cells measured, {} taken from an earlier run, in {}\n",
                         study.n_windows, study.context, study.n_tokens_scored, study.cells.size(), study.n_cells,
                         study.n_resumed, format_duration(study.seconds)));
@@ -58,6 +77,20 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   const auto windows = spread_windows(corpus, o.windows);
   StudyOptions options = o.study;
   options.text_hash = corpus.hash;
+  for (const std::string& name : o.types) options.types.push_back(&type_named(name));
+  if (!options.gradients && (!o.types.empty() || !o.held_out.empty() || o.held_windows > 0))
+    fail(ExitCode::kUsage, "--types, --held-out and --held-windows are about the costs of single tensors: add --gradients");
+  std::vector<std::vector<TokenId>> held;
+  if (!o.held_out.empty()) {
+    CorpusOptions held_options = o.corpus;
+    for (const std::string& text : o.held_out) held_options.texts.push_back(parse_corpus_text(text));
+    const Corpus other = read_corpus(*model, held_options);
+    held = spread_windows(other, o.held_windows > 0 ? o.held_windows : o.windows);
+    options.held = held;
+    options.text_hash += fmt::format(" {} {}", other.hash, held.size());
+  } else if (o.held_windows > 0) {
+    fail(ExitCode::kUsage, "--held-windows {}: of which text? add --held-out F", o.held_windows);
+  }
   options.each_token = !o.each_window;
   if (!o.output.empty()) options.work_path = o.output + ".tsubu-work.json";
   ThreadPool pool(common.threads);
@@ -98,6 +131,18 @@ Action declare(CLI::App& app) {
   app.add_option("--windows", o->windows, "Windows to measure on, spread over the text (default 8)")
       ->check(CLI::Range(1, 1 << 20))
       ->type_name("N");
+  app.add_flag("--gradients", o->study.gradients,
+               "Sensitivities by backward passes too (Fisher diagonal), compared with noise probes by what single tensors really cost");
+  app.add_option("--types", o->types, "With --gradients: types of these costs (default Q2_K,Q3_K,Q4_K); repeatable")
+      ->delimiter(',')
+      ->type_name("TYPES")
+      ->allow_extra_args(false);
+  app.add_option("--held-out", o->held_out, "With --gradients: text that these costs are measured on (default: --text); repeatable")
+      ->type_name("F[:WEIGHT]")
+      ->allow_extra_args(false);
+  app.add_option("--held-windows", o->held_windows, "Windows of it (default: as many as --windows)")
+      ->check(CLI::Range(1, 1 << 20))
+      ->type_name("N");
   return [o](const CommonOptions& common) { return run(*o, common); };
 }
 
@@ -106,6 +151,7 @@ Action declare(CLI::App& app) {
 extern const Command kLensCommand;
 const Command kLensCommand = {"lens", "MODEL --text F", "What noise of which kind, size and place does to a model",
                               "tsubu lens model-f16.gguf --text heldout.txt --minutes 10 -o lens.html\n"
-                              "tsubu lens model-f16.gguf --text heldout.txt --where ffn_down --json", declare};
+                              "tsubu lens model-f16.gguf --text heldout.txt --where ffn_down --json\n"
+                              "tsubu lens model-f16.gguf --text calibration.txt --held-out heldout.txt --gradients -o lens.html", declare};
 
 }  // namespace tsubu

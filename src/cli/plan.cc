@@ -40,6 +40,7 @@ Recipe recipe_of(const std::string& name) {
 }
 
 ExitCode run(const Options& o, const CommonOptions& common) {
+  const SensitivityMethod method = sensitivity_method(o.target.sensitivities);
   const CalibrationEffort& effort = calibration_effort(o.effort);
   for (const std::string& file : {o.output, o.tensor_types, o.config_groups, o.page}) check_can_create(file);
   const auto model = Model::open(model_path(o.model));
@@ -73,6 +74,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     fail(ExitCode::kUsage, "--config-groups {}: add --format compressed-tensors", o.config_groups);
   }
   planner.measure = measure_options(o.target);
+  planner.method = method;
   planner.costs_path = o.target.costs;
   planner.calibrated = effort.tokens > 0;
   planner.sensitivity.probe = parse_perturbation(o.probe);
@@ -170,8 +172,10 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   }
   if (plan) print_out("\nThe plan\n" + plan_text(costs, *plan) + refinement_text(refinement, costs));
   if (!o.output.empty()) print_out(fmt::format("{}: a recipe for tsubu quantize --recipe, with the same --text and --stats\n", o.output));
-  print_out(fmt::format("{} tensors probed on {} scored tokens of {} windows in {}; rounding: {}\n", costs.tensors.size(),
-                        costs.n_tokens_scored, text.probes.chunks.size(), format_duration(costs.seconds),
+  print_out(fmt::format("{} tensors {} on {} scored tokens of {} windows in {}, with errors and recipes in {}; rounding: {}\n",
+                        costs.tensors.size(), costs.method == SensitivityMethod::kProbes ? "probed" : "by gradients",
+                        costs.n_tokens_scored, text.probes.chunks.size(), format_duration(costs.sensitivity_seconds),
+                        format_duration(costs.seconds),
                         planner.calibrated ? "with calibration text" : "search"));
   return ExitCode::kDone;
 }

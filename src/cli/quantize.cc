@@ -130,6 +130,7 @@ ExitCode run_fit(const Options& o, const CalibrationEffort& effort, const Model&
   fit.planner.allowed = allowed_types(o.target);
   fit.planner.fused = o.target.fused;
   fit.planner.measure = measure_options(o.target);
+  fit.planner.method = sensitivity_method(o.target.sensitivities);
   fit.planner.costs_path = o.target.costs;
   fit.planner.calibrated = effort.tokens > 0;
   fit.second_pass = effort.name == "best";

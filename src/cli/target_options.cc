@@ -82,6 +82,9 @@ void declare_target(CLI::App& app, TargetChoice& choice) {
                  "each tensor, whatever time they take)")
       ->check(CLI::Range(0.0, 1e6))
       ->type_name("MINUTES");
+  app.add_option("--sensitivities", choice.sensitivities,
+                 "Where they come from: probes (default), noise in one tensor at a time; fisher, gradients of all tensors at once")
+      ->type_name("probes|fisher");
   app.add_option("--probes", choice.probes, "Windows of the text that sensitivities are measured on (default 16)")
       ->check(CLI::Range(1, 1 << 20))
       ->type_name("N");

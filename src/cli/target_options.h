@@ -16,6 +16,7 @@ struct TargetChoice {
   double max_kld = 0;
   std::vector<std::string> allow;  // types, also comma-separated
   std::string costs;               // file of measured costs
+  std::string sensitivities = "probes";
   bool fused = false;
   std::optional<double> measure;   // minutes
   uint32_t probes = 16, held_out = 32;  // windows

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "base/size.h"
 #include "lens/remarks.h"
 #include "lens/study.h"
 #include "page/html.h"
@@ -181,10 +182,27 @@ void codecs(const Study& study, std::vector<Remark>& out) {
     out.push_back(remark("lens.codecs"_lens, {best[0], best[1], best[2], fmt::format("{:.2f}", low), worst[0], worst[1], worst[2], fmt::format("{:.2f}", high)}));
 }
 
+void gradients(const Study& study, std::vector<Remark>& out) {
+  if (!study.gradients || study.gradients->alpha_ratio <= 0) return;
+  const GradientStudy& g = *study.gradients;
+  out.push_back(remark("lens.gradients.alpha"_lens,
+                       {fmt::format("{}", g.tensors.size()), format_duration(g.fisher_seconds), format_duration(g.probe_seconds),
+                        fmt::format("{:.2f}", g.alpha_ratio), fmt::format("{:.0f}", 100 * g.alpha_scatter), fmt::format("{:.3f}", g.alpha_spearman)}));
+  if (g.agreements.empty()) return;
+  const auto rank = [&](std::string_view predictor) {
+    for (const Agreement& a : g.agreements)
+      if (a.predictor == predictor) return fmt::format("{:.3f}", a.spearman);
+    return std::string("–");
+  };
+  out.push_back(remark("lens.gradients.rank"_lens, {fmt::format("{}", g.n_costs - g.n_left_out), rank("probe-output"), rank("fisher-output"),
+                                                    rank("fisher-diagonal"), rank("first-order")}));
+}
+
 }  // namespace
 
 std::vector<Remark> findings(const Study& study) {
   std::vector<Remark> out;
+  gradients(study, out);
   sensitivities(study, out);
   halves(study, out);
   correlation_with_size(study, out);

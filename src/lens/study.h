@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "base/remark.h"
+#include "lens/gradient_study.h"
 #include "lens/sensitivity.h"
 
 namespace tsubu {
@@ -21,6 +22,9 @@ struct StudyOptions {
   std::string where = "^blk\\.";  // weights (and inputs of weights) to perturb: regular expression, searched in the name
   std::string work_path;          // of the finished cells; empty: none are kept
   std::string text_hash;          // what the cells depend on besides the model
+  bool gradients = false;         // sensitivities by gradients too, and what single tensors really cost in `types`
+  std::vector<const TypeInfo*> types;             // as in GradientStudyOptions
+  std::span<const std::vector<TokenId>> held;     // windows that these costs are measured on; empty: the study's
   bool each_token = true;         // activations: r, largest value and quantile of each token, else of each window
 };
 
@@ -65,6 +69,7 @@ struct Study {
   std::vector<int> sensitivity_layers;
   std::vector<ErrorSlope> slopes;
   std::vector<OutlierChannel> outliers;
+  std::optional<GradientStudy> gradients;
   std::vector<std::string> left_out;           // what the time did not suffice for, by part
   size_t n_resumed = 0, n_cells = 0;           // taken from the work file; of the whole study
 };

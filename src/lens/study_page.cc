@@ -8,6 +8,7 @@
 
 #include "base/size.h"
 #include "codec/type_info.h"
+#include "lens/gradient_figures.h"
 #include "lens/study.h"
 #include "page/document.h"
 #include "page/html.h"
@@ -302,7 +303,9 @@ std::string study_page(const Study& study) {
   for (const Remark& said : findings(study)) body += "<li>" + escape(said.text) + "</li>\n";
   Charts charts;
   body += "</ul>\n<h2>Figures</h2><div class=\"figures\">\n" + Figures(study, charts).all();
-  body += "</div>\n" + codec_table(study) + other_tables(study);
+  body += "</div>\n";
+  if (study.gradients) body += gradient_figures(*study.gradients, charts);
+  body += codec_table(study) + other_tables(study);
   return page_document({"en", "Perturbation study of " + study.model, body, true}, charts);
 }
 

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <numeric>
 #include <set>
 
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/size.h"
+#include "evaluate/correlation.h"
 #include "base/draws.h"
 
 namespace tsubu {
@@ -206,33 +206,6 @@ class Fitting {
   std::vector<Attempt> attempts_;
 };
 
-// Ranks from 1, means where values are equal.
-std::vector<double> ranks(const std::vector<double>& values) {
-  std::vector<size_t> order(values.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return values[a] < values[b]; });
-  std::vector<double> rank(values.size());
-  for (size_t i = 0; i < order.size();) {
-    size_t end = i;
-    while (end < order.size() && values[order[end]] == values[order[i]]) ++end;
-    for (size_t k = i; k < end; ++k) rank[order[k]] = static_cast<double>(i + 1 + end) / 2;
-    i = end;
-  }
-  return rank;
-}
-
-double correlation(const std::vector<double>& a, const std::vector<double>& b) {
-  const auto n = static_cast<double>(a.size());
-  const double mean_a = std::accumulate(a.begin(), a.end(), 0.0) / n, mean_b = std::accumulate(b.begin(), b.end(), 0.0) / n;
-  double ab = 0, aa = 0, bb = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    ab += (a[i] - mean_a) * (b[i] - mean_b);
-    aa += (a[i] - mean_a) * (a[i] - mean_a);
-    bb += (b[i] - mean_b) * (b[i] - mean_b);
-  }
-  return aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : 0;
-}
-
 }  // namespace
 
 SplitText split_text(const Model& model, const CorpusOptions& options, uint32_t n_probes, uint32_t n_held_out) {
@@ -323,7 +296,7 @@ PlanCheck check_plan(const Model& model, const PlanCosts& costs, uint32_t n_reci
     progress.advance(1);
   }
   progress.finish();
-  check.spearman = correlation(ranks(predicted), ranks(measured));
+  check.spearman = rank_correlation(predicted, measured);
   check.share_covered = static_cast<double>(covered) / std::max<uint32_t>(1, n_recipes);
   return check;
 }

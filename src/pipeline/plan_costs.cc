@@ -12,6 +12,7 @@
 #include "base/size.h"
 #include "calibrate/gram.h"
 #include "kernel/kernels.h"
+#include "lens/gradient_sensitivity.h"
 #include "base/draws.h"
 #include "pipeline/planner.h"
 #include "pipeline/stream_metric.h"
@@ -28,6 +29,10 @@ constexpr double kLeastBits = 2.4, kMostBits = 5.5;  // a weight, of the recipes
 constexpr double kCalibratedGain = 0.8;
 // Standard deviations of ln(measured / predicted) on other text than the probes', without and with calibrated rounding.
 constexpr double kSearchSpread = 0.3, kCalibratedSpread = 0.3;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
 
 // Of tensors in the file.
 uint64_t alignment_of(const Model& model) {
@@ -300,6 +305,7 @@ std::string costs_key(const Model& model, const Corpus& probes, const QuantizeOp
   if (quantize.stats) key += " " + hash_file(quantize.stats_path);
   const SensitivityOptions& s = options.sensitivity;
   key += fmt::format(" {} {} {} {} {}", s.probe.name(), s.r, s.n_seeds, options.sample_weights, options.n_anchors);
+  if (options.method != SensitivityMethod::kProbes) key += fmt::format(" {}", method_name(options.method));
   return hash_bytes(std::as_bytes(std::span(key)));
 }
 
@@ -329,6 +335,8 @@ std::optional<PlanCosts> load_costs(const Model& model, const std::string& key, 
     }
     costs.n_tokens_scored = json.at("tokens_scored");
     costs.seconds = json.at("seconds");
+    costs.method = sensitivity_method(json.value("sensitivities", "probes"));
+    costs.sensitivity_seconds = json.value("sensitivity_seconds", 0.0);
     costs.measured_by = json.at("measured_by");
     for (const Json& a : json.at("anchors")) {
       costs.anchors.push_back({a.at("name"), a.at("sum"), a.at("measured"), {}});
@@ -339,8 +347,10 @@ std::optional<PlanCosts> load_costs(const Model& model, const std::string& key, 
       tensor.sensitivity.tensor = &model.tensor(t.at("name").get<std::string>());
       tensor.sensitivity.alpha = t.at("alpha");
       tensor.sensitivity.spread = t.at("alpha_spread");
-      tensor.sensitivity.r = t.at("probe").at("r");
-      tensor.sensitivity.kld = t.at("probe").at("kld");
+      if (costs.method == SensitivityMethod::kProbes) {
+        tensor.sensitivity.r = t.at("probe").at("r");
+        tensor.sensitivity.kld = t.at("probe").at("kld");
+      }
       for (const Json& c : t.at("types")) {
         TypeCost cost;
         cost.type = &type_named(c.at("type").get<std::string>());
@@ -407,7 +417,9 @@ PlanCosts plan_costs(const Model& model, const Corpus& corpus, const QuantizeOpt
     const Curvature curvature(metric, tensor.n_cols(), 1, quantize.calibrated.embedding_damping, pool);
     measured[op.weight] = errors.table(tensor, corpus, curvature);
   }
+  double error_seconds = 0;
   const auto visit = [&](const ReadGroup& group, const HarmMeter& at) {
+    const auto visit_start = std::chrono::steady_clock::now();
     // By slots, every slot is a row: experts weigh as much as they are used.
     const size_t n = model.tensor(group.linears.front()->weight).n_cols();
     GramAccumulator gram(n, n, true);
@@ -422,8 +434,35 @@ PlanCosts plan_costs(const Model& model, const Corpus& corpus, const QuantizeOpt
     for (const Op* op : group.linears)
       if (model.tensor(op->weight).spec().quantizable && !measured.contains(op->weight))
         measured[op->weight] = errors.linear(model.tensor(op->weight), curvature, usage);
+    error_seconds += seconds_since(visit_start);
   };
-  for (Sensitivity& s : sensitivities(model, meter, options.sensitivity, pool, visit)) {
+  costs.method = options.method;
+  const auto sensitivity_start = std::chrono::steady_clock::now();
+  std::vector<Sensitivity> found;
+  if (options.method == SensitivityMethod::kFisher) {
+    for (const GradientSensitivity& g : gradient_sensitivities(model, std::span(corpus.chunks).first(n_chunks), {}, pool)) {
+      Sensitivity s;
+      s.tensor = g.tensor;
+      s.alpha = g.alpha_rows;  // errors of codecs follow the row
+      s.spread = g.spread;
+      found.push_back(s);
+    }
+    costs.sensitivity_seconds = seconds_since(sensitivity_start);
+    const std::vector<ReadGroup> groups = read_groups(model.graph());
+    Progress progress("errors", groups.size(), "inputs");
+    meter.rewind();
+    for (const ReadGroup& group : groups) {
+      throw_if_interrupted();
+      meter.advance(group.step);
+      visit(group, meter);
+      progress.advance(1, group.linears.front()->weight);
+    }
+    progress.finish();
+  } else {
+    found = sensitivities(model, meter, options.sensitivity, pool, visit);
+    costs.sensitivity_seconds = seconds_since(sensitivity_start) - error_seconds;
+  }
+  for (Sensitivity& s : found) {
     TensorCosts t;
     t.sensitivity = std::move(s);
     costs.tensors.push_back(std::move(t));
@@ -432,7 +471,7 @@ PlanCosts plan_costs(const Model& model, const Corpus& corpus, const QuantizeOpt
 
   add_fixed_bytes(costs, model, quantize);
   measure_anchors(costs, options, quantize.stats, meter, pool);
-  costs.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  costs.seconds = seconds_since(start);
   if (!options.costs_path.empty()) save_costs(costs, key, options.costs_path);
   finish_costs(costs, options);
   return costs;

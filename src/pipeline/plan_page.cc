@@ -20,7 +20,8 @@ std::string figure(const std::string& chart, const std::string& title, const std
 
 // How a page's numbers came about.
 std::string probed(const PlanCosts& costs) {
-  return fmt::format("{} tensors probed, {} scored tokens, {} recipes measured", costs.tensors.size(), costs.n_tokens_scored, costs.anchors.size());
+  return fmt::format("{} tensors {}, {} scored tokens, {} recipes measured", costs.tensors.size(),
+                     costs.method == SensitivityMethod::kProbes ? "probed" : "by gradients", costs.n_tokens_scored, costs.anchors.size());
 }
 
 std::string front_figure(const std::vector<Plan>& front, const std::vector<NamedPrediction>& others, const std::string& how, Charts& charts) {
@@ -91,7 +92,10 @@ std::string map_figure(const PlanCosts& costs, const std::string& how, Charts& c
         f.cells.back()[static_cast<size_t>(column - f.columns.begin())] = HeatCell{t.sensitivity.alpha, t.sensitivity.tensor->name(), "", false};
     }
   }
-  return figure(charts.add(f), f.title, "Noise in one tensor at a time. Shades are logarithmic.", text_table({"tensor", "sensitivity"}, rows));
+  return figure(charts.add(f), f.title,
+                costs.method == SensitivityMethod::kProbes ? "Noise in one tensor at a time. Shades are logarithmic."
+                                                           : "By the Fisher diagonal, from backward passes. Shades are logarithmic.",
+                text_table({"tensor", "sensitivity"}, rows));
 }
 
 }  // namespace

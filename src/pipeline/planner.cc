@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include <fmt/ranges.h>
+
 #include "base/error.h"
 #include "base/size.h"
 
@@ -95,6 +97,13 @@ Plan finish(const PlanCosts& costs, const Classes& classes, const Allocation& al
 }
 
 }  // namespace
+
+SensitivityMethod sensitivity_method(std::string_view name) {
+  const auto found = std::find(std::begin(kSensitivityMethods), std::end(kSensitivityMethods), name);
+  if (found == std::end(kSensitivityMethods))
+    fail(ExitCode::kUsage, "sensitivities by '{}': there are {}", name, fmt::join(kSensitivityMethods, " and "));
+  return static_cast<SensitivityMethod>(found - std::begin(kSensitivityMethods));
+}
 
 bool is_small_block_type(const TypeInfo& type) {
   return std::find(std::begin(kSmallBlockTypes), std::end(kSmallBlockTypes), type.name) != std::end(kSmallBlockTypes);
@@ -282,6 +291,8 @@ Json to_json(const PlanCosts& costs) {
   json["gain"] = costs.gain;
   json["spread"] = costs.spread;
   json["seconds"] = costs.seconds;
+  json["sensitivities"] = method_name(costs.method);
+  json["sensitivity_seconds"] = costs.sensitivity_seconds;
   json["measured_by"] = costs.measured_by;
   json["scatter"] = {{"level", costs.scatter.level}, {"between", costs.scatter.between}, {"within", costs.scatter.within}};
   json["anchors"] = Json::array();
@@ -296,8 +307,8 @@ Json to_json(const PlanCosts& costs) {
               {"role", role_name(t.sensitivity.tensor->spec().role)},
               {"layer", t.sensitivity.tensor->spec().layer},
               {"alpha", t.sensitivity.alpha},
-              {"alpha_spread", t.sensitivity.spread},
-              {"probe", {{"r", t.sensitivity.r}, {"kld", t.sensitivity.kld}}}};
+              {"alpha_spread", t.sensitivity.spread}};
+    if (costs.method == SensitivityMethod::kProbes) item["probe"] = {{"r", t.sensitivity.r}, {"kld", t.sensitivity.kld}};
     item["types"] = Json::array();
     for (const TypeCost& c : t.types)
       item["types"].push_back({{"type", c.type->name},

@@ -1,5 +1,6 @@
 // Which type each tensor of a model gets under a size, or for a divergence: what a unit of error in each tensor costs
-// (lens/sensitivity.h), the error that every candidate type really makes there, and the exact allocation between them.
+// (lens/sensitivity.h; by gradients: lens/gradient_sensitivity.h), the error that every candidate type really makes there, and
+// the exact allocation between them.
 //   predicted KLD = g(Σ c),  c = α e or what measuring makes of it,  e = Q(Ŵ - W) / Q₀
 // Q: Σ over sampled rows of δ H δᵀ, H the damped mean Gram matrix of the tensor's input on the text, δ the error of a row
 // after the rounding that will follow (search, or error feedback against the same H); Q₀ = Σ‖w‖² tr H / n, what the
@@ -12,6 +13,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json.h"
@@ -29,6 +31,14 @@ struct MeasureOptions {
   double per_tensor = 4;          // measurements on average, besides those that are known; where no time is given
 };
 
+// Where α comes from: noise in one tensor at a time, or the Fisher diagonal from one backward pass for all of them. Both in
+// nats per unit of squared relative error, on the same tokens.
+enum class SensitivityMethod { kProbes, kFisher };
+inline constexpr std::string_view kSensitivityMethods[] = {"probes", "fisher"};  // by their numbers
+// Throws Error(kUsage) with what there is.
+SensitivityMethod sensitivity_method(std::string_view name);
+inline std::string_view method_name(SensitivityMethod m) { return kSensitivityMethods[static_cast<size_t>(m)]; }
+
 struct PlannerOptions {
   std::vector<const TypeInfo*> allowed;   // to choose from; empty: planner_types()
   std::vector<const TypeInfo*> known;     // whose errors are wanted besides, to predict other recipes
@@ -37,7 +47,8 @@ struct PlannerOptions {
   bool calibrated = true;                 // rounding with calibration text will follow, else search
   uint32_t n_anchors = 4;                 // recipes that are really rounded and measured
   uint64_t sample_weights = uint64_t{1} << 15;  // of each tensor, rounded to every candidate type
-  SensitivityOptions sensitivity;
+  SensitivityMethod method = SensitivityMethod::kProbes;
+  SensitivityOptions sensitivity;         // of probes
   MeasureOptions measure;
   std::string costs_path;                 // read when it is there and fits, else measured and written; empty: neither
 };
@@ -86,8 +97,9 @@ struct PlanCosts {
   bool calibrated = false;           // what c is of
   std::string measured_by;           // what TypeCost::windows are of; empty: there are none
   CostModel scatter;                 // of predicted costs against measured ones, where some were
+  SensitivityMethod method = SensitivityMethod::kProbes;  // of the sensitivities
   uint64_t n_tokens_scored = 0;
-  double seconds = 0;
+  double seconds = 0, sensitivity_seconds = 0;  // in all; of the sensitivities alone
 
   // Costs from what is known: predicted ones, and measured ones (plan/evidence.h).
   void weigh();

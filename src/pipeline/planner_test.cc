@@ -116,6 +116,35 @@ TEST_F(Planning, CostsComeBackFromTheirFile) {
   EXPECT_FALSE(load_costs(model, costs_key(model, corpus, quantize, options), path.string()));
 }
 
+TEST_F(Planning, SensitivitiesByGradientsGiveCostsInTheSameUnit) {
+  options.costs_path = path.string();
+  const PlanCosts probed = plan_costs(model, corpus, quantize, options, pool);
+  options.method = sensitivity_method("fisher");
+  const PlanCosts costs = plan_costs(model, corpus, quantize, options, pool);  // not those of the file
+  ASSERT_EQ(costs.tensors.size(), probed.tensors.size());
+  for (size_t t = 0; t < costs.tensors.size(); ++t) {
+    const Sensitivity &a = costs.tensors[t].sensitivity, &b = probed.tensors[t].sensitivity;
+    EXPECT_EQ(a.tensor, b.tensor);
+    EXPECT_NEAR(std::log(a.alpha / b.alpha), 0, 6 * std::hypot(a.spread, b.spread)) << a.tensor->name();
+    ASSERT_EQ(costs.tensors[t].types.size(), probed.tensors[t].types.size());
+    for (size_t i = 0; i < costs.tensors[t].types.size(); ++i)
+      EXPECT_EQ(costs.tensors[t].types[i].search_error, probed.tensors[t].types[i].search_error);
+  }
+  HarmMeter meter(model, corpus.chunks, pool);
+  for (const char* type : {"Q4_0", "Q5_0"}) {
+    const std::vector<const TypeInfo*> types(costs.tensors.size(), &type_named(type));
+    const double measured = measure_recipe(costs, types, nullptr, meter, pool).kld;
+    EXPECT_NEAR(std::log(costs.predict(types).mean / measured), 0, 0.35) << type;
+  }
+  EXPECT_EQ(to_json(plan_costs(model, corpus, quantize, options, pool)), to_json(costs));
+  ThreadPool three(3);
+  options.costs_path.clear();
+  const PlanCosts again = plan_costs(model, corpus, quantize, options, three);
+  for (size_t t = 0; t < costs.tensors.size(); ++t)
+    EXPECT_EQ(again.tensors[t].sensitivity.alpha, costs.tensors[t].sensitivity.alpha);
+  EXPECT_THROW(sensitivity_method("hessian"), Error);
+}
+
 // A target between the smallest and the largest of the plans.
 PlanTarget target_at(double share, const PlanCosts& costs, const PlannerOptions& options) {
   const std::vector<Plan> front = plan_front(costs, options);
