@@ -31,7 +31,7 @@ uint64_t peak_resident_bytes() {
 
 void return_large_buffers() {
 #ifdef __GLIBC__
-  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  mallopt(M_MMAP_THRESHOLD, 1 << 17);
 #endif
 }
 

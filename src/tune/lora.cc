@@ -434,7 +434,7 @@ Adapter fresh_adapter(const Model& model, std::span<const std::string> tensors, 
 
 LoraMemory lora_memory(const Model& model, const LoraOptions& options, size_t longest_window, int n_threads) {
   LoraMemory memory;
-  memory.now = resident_bytes();
+  memory.now = resident_bytes() + kLaterBytes;
   memory.weights = model.weight_bytes() + (options.float_model ? options.float_model->weight_bytes() : 0);
   uint64_t parameters = 0, copies = 0, states = 0, most_state = 0, most_rows = 0, most_cols = 0, loftq = 0;
   for (const std::string& name : targeted_tensors(model, options.targets)) {

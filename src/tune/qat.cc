@@ -299,7 +299,7 @@ class Qat::Run {
     scratch += products.bytes(pool_.size()) + (n + static_cast<uint64_t>(pool_.size())) * n_vocab * sizeof(float) + state;
     std::error_code error;
     const bool restores = !options_.checkpoint.empty() && std::filesystem::exists(options_.checkpoint, error);
-    return std::max(resident_bytes(), held) + gradients + best + unread + std::max(scratch, restores ? checkpoint_bytes() : 0);
+    return std::max(resident_bytes(), held) + kLaterBytes + gradients + best + unread + std::max(scratch, restores ? checkpoint_bytes() : 0);
   }
 
   void make(const ModelTensor& source, const QatTensor& q) {
