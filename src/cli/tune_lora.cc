@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/hash.h"
+#include "base/memory.h"
 #include "base/progress.h"
 #include "base/size.h"
 #include "calibrate/corpus.h"
@@ -97,7 +98,7 @@ ExitCode dry_run(const Model& model, const LoraOptions& tuning, const std::vecto
                 {"windows", windows.size()}, {"window_tokens", longest}});
     return ExitCode::kDone;
   }
-  print_out(fmt::format("{} parameters, {} steps over {} windows of up to {} tokens; about {} and {} besides the model\n",
+  print_out(fmt::format("{} parameters, {} steps over {} windows of up to {} tokens; about {} and {} of memory\n",
                         format_count(p.n_parameters), p.n_steps, windows.size(), longest, format_duration(p.seconds), format_size(p.bytes)));
   return ExitCode::kDone;
 }
@@ -126,6 +127,7 @@ ExitCode run_tune_lora(const TuneOptions& o, const TuneLoraOptions& lora, const 
     if (lora.float_model.empty()) fail(ExitCode::kUsage, "--init loftq needs the float model: add --float BASE");
     fail(ExitCode::kUsage, "--float {} is for --init loftq", lora.float_model);
   }
+  return_large_buffers();
   LoraOptions tuning;
   read_lora(lora.spec, tuning);
   tuning.max_norm = lora.max_norm;
@@ -151,8 +153,10 @@ ExitCode run_tune_lora(const TuneOptions& o, const TuneLoraOptions& lora, const 
   ThreadPool pool(common.threads);
   size_t longest = 0;
   for (const TuneWindow& w : data.windows) longest = std::max(longest, w.tokens.size());
-  note(fmt::format("memory: {} for the adapter, its states and the windows' values, beside the model's {}",
-                   format_size(lora_bytes(*model, tuning, longest, pool.size())), format_size(model->weight_bytes())));
+  const LoraMemory memory = lora_memory(*model, tuning, longest, pool.size());
+  note(fmt::format("memory: {} in all: {} for the adapter and its states, {} for the windows' values, {} of weights, {} that are there now",
+                   format_size(memory.total()), format_size(memory.adapter), format_size(memory.passes), format_size(memory.weights),
+                   format_size(memory.now)));
   if (o.dry_run) return dry_run(*model, tuning, data.windows, longest, pool, common);
   const LoraResult r = tune_lora(*model, data.windows, tuning, pool);
   write_adapter(o.output, *model, r.adapter, {o.model, tuning.alpha, tuning.rank});
@@ -183,9 +187,10 @@ ExitCode run_tune_lora(const TuneOptions& o, const TuneLoraOptions& lora, const 
   print_out(table.text() + "loss: cross entropy of the targets, nats; held out: of windows that were not learned from\n");
   if (r.n_judged > 0)
     print_out(fmt::format("held out: {:.4f} → {:.4f} nats a target over {} targets\n", r.before, r.after, r.n_judged));
-  print_out(fmt::format("{}: {} parameters of {} matrices, {}; {} steps in {} ({}), {} besides the model\n", o.output,
+  print_out(fmt::format("{}: {} parameters of {} matrices, {}; {} steps in {} ({}), {} of memory at most, {} predicted\n", o.output,
                         format_count(r.adapter.n_parameters()), r.adapter.tensors.size(), format_size(adapter_file_bytes(o.output)),
-                        r.n_steps - r.first_step, format_duration(r.seconds), format_rate(r.tokens_per_second), format_size(r.scratch_bytes)));
+                        r.n_steps - r.first_step, format_duration(r.seconds), format_rate(r.tokens_per_second), format_size(r.peak_bytes),
+                        format_size(r.predicted_bytes)));
   return ExitCode::kDone;
 }
 

@@ -1,6 +1,7 @@
 #include "cli/tune_qat.h"
 
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/size.h"
 #include "cli/output.h"
 #include "cli/quantize_report.h"
@@ -41,6 +42,7 @@ std::string curve_text(const QatResult& r) {
 }  // namespace
 
 ExitCode run_tune_qat(const TuneOptions& o, const TuneQatOptions& own, const CommonOptions& common) {
+  return_large_buffers();
   QuantizeTrainedOptions options;
   options.quantize.output = o.output;
   options.quantize.n_threads = common.threads;

@@ -68,6 +68,10 @@ void AttentionScratch::reserve(int n_workers, const AttentionShape& shape, const
   }
 }
 
+size_t AttentionScratch::worker_floats(const AttentionShape& s, size_t n_keys) {
+  return tokens_per_block(s) * (s.n_heads / s.n_kv_heads) * (align_up(n_keys + 1) + s.head_dim + s.value_dim);
+}
+
 size_t AttentionScratch::size_bytes() const {
   size_t n = 0;
   for (const Worker& w : workers_) n += w.scores.size() + w.queries.size() + w.outputs.size() + w.decoded.size();

@@ -35,6 +35,8 @@ class AttentionScratch {
  public:
   void reserve(int n_workers, const AttentionShape& shape, const CacheLayer& cache, size_t n_keys);
   size_t size_bytes() const;
+  // Of one worker, but for what a compact cache decodes.
+  static size_t worker_floats(const AttentionShape& shape, size_t n_keys);
 
  private:
   friend void attend(const AttentionShape&, const CacheLayer&, size_t, const float*, float*, size_t, AttentionScratch&,

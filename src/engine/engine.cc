@@ -109,7 +109,7 @@ class GraphEngine : public Engine {
     if (end > program_.steps.size() || begin > end)
       fail(ExitCode::kUsage, "steps {} to {}: the graph has {}", begin, end, program_.steps.size());
     Batch batch;
-    batch.append(cache, tokens);
+    batch.append_sequences(cache, tokens);
     batch.first_logits = batch.n;
     batch.is_partial = true;
     for (const StageValue& v : out) {
@@ -128,25 +128,13 @@ class GraphEngine : public Engine {
   }
 
   void replace_weight(std::string_view name, const ModelTensor& tensor) override {
-    bool found = false;
-    for (Step& step : program_.steps) {
-      if (step.op->weight != name) continue;
-      found = true;
-      if (step.table) step.table = &tensor;
-      if (!step.weight.empty()) step.weight = read_vector(tensor);
-      if (!step.attention.sinks.empty()) step.attention.sinks = read_vector(tensor);
-      if (step.experts) {
-        step.experts =
-            std::make_unique<ExpertLinear>(tensor, step.op->bias.empty() ? nullptr : &model_.tensor(step.op->bias));
-        for (auto& t : tiles_) t.resize(std::max(t.size(), step.experts->scratch_floats()));
-      }
-      if (step.linear)
-        step.linear = std::make_unique<Linear>(tensor, step.op->bias.empty() ? nullptr : &model_.tensor(step.op->bias));
-      quantize_linear(step);
-      if (!step.linear) continue;
-      for (auto& t : tiles_) t.resize(std::max(t.size(), step.linear->scratch_floats()));
+    const std::vector<Step*> changed = replace_tensor(program_, model_, name, tensor);
+    if (changed.empty()) fail(ExitCode::kUsage, "{}: no operation uses a weight or bias named {}", model_.path(), name);
+    for (Step* step : changed) {
+      quantize_linear(*step);
+      const size_t tile = std::max(step->linear ? step->linear->scratch_floats() : 0, step->experts ? step->experts->scratch_floats() : 0);
+      for (auto& t : tiles_) t.resize(std::max(t.size(), tile));
     }
-    if (!found) fail(ExitCode::kUsage, "{}: no operation uses a weight named {}", model_.path(), name);
   }
 
   void forward_blocks(Session& session, std::span<const TokenId> tokens, size_t first, size_t last,
@@ -547,7 +535,7 @@ class GraphEngine : public Engine {
     const Op& op = *step.op;
     const CacheLayer& shape = batch.runs.front().cache->layer(step.attention_index);
     const size_t width_k = shape.n_kv_heads * shape.head_dim, width_v = shape.n_kv_heads * shape.value_dim;
-    each_token(0, batch.n, width_k + width_v, [&](size_t t) {
+    const auto store = [&](size_t t) {
       float* k = rows(op.inputs[1], t);
       float* v = rows(op.inputs[2], t);
       if (options_.kv_f16) {
@@ -555,8 +543,10 @@ class GraphEngine : public Engine {
         round_to_f16(v, width_v);
       }
       batch.runs[batch.rows[t].run].cache->layer(step.attention_index).store(k, v, batch.rows[t].position);
-    });
+    };
+    if (!batch.shares_cache) each_token(0, batch.n, width_k + width_v, store);
     for (const Batch::Run& r : batch.runs) {
+      if (batch.shares_cache) each_token(r.row, r.row + r.n, width_k + width_v, store);  // the run before has been read
       const size_t begin = std::max(first, r.row);
       if (begin >= r.row + r.n) continue;
       attend(step.attention, r.cache->layer(step.attention_index), r.position + begin - r.row, rows(op.inputs[0], begin),

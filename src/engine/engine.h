@@ -113,7 +113,7 @@ class Engine {
   // may hold the logits, alone.
   virtual void run_steps(Session& session, std::span<const TokenId> tokens, size_t begin, size_t end,
                          std::span<const StageValue> in, std::span<const StageValue> out) = 0;
-  // From now on the operations that use weight `name` use this tensor, of the same shape; it must outlive the engine.
+  // From now on operations use this tensor as weight or bias (no router's) `name`: of its shape; it must outlive the engine.
   virtual void replace_weight(std::string_view name, const ModelTensor& tensor) = 0;
   virtual uint64_t scratch_bytes() const = 0;  // memory besides the mapped weights and sessions
   // Codes and scales of the weights that numerics.weights asks for, as they lie in memory; 0 without.

@@ -54,6 +54,11 @@ class KvCache : public Session {
   void copy_prefix(const Session& from, size_t n_tokens) override;
   void advance(size_t n_tokens) { n_past_ += n_tokens; }
   const void* owner() const { return owner_; }
+  // For Engine::run_steps: where its windows are several sequences one behind the other, the first token of each (ascending,
+  // from 0); none: one sequence. Positions begin anew there, and no token sees another sequence: the values are, to the bit,
+  // those of each in a window of its own. run_steps throws Error(kUsage) on starts that its window does not have.
+  void set_starts(std::span<const uint32_t> starts) { starts_.assign(starts.begin(), starts.end()); }
+  std::span<const uint32_t> starts() const { return starts_; }
   const CacheLayer& layer(size_t attention) const { return layers_[attention]; }
 
  private:
@@ -63,6 +68,7 @@ class KvCache : public Session {
   const void* owner_;
   KvFormats formats_;
   size_t n_past_ = 0, capacity_;
+  std::vector<uint32_t> starts_;
   uint64_t size_bytes_ = 0;
   std::unique_ptr<std::byte[], Free> memory_;  // zeroed, pages touched when used
   std::vector<CacheLayer> layers_;

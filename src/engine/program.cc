@@ -225,6 +225,29 @@ Program make_program(const Model& model) {
   return program;
 }
 
+std::vector<Step*> replace_tensor(Program& program, const Model& model, std::string_view name, const ModelTensor& tensor) {
+  std::vector<Step*> changed;
+  const auto tensor_of = [&](const std::string& own) -> const ModelTensor* {
+    if (own.empty()) return nullptr;
+    const auto found = program.replaced.find(own);
+    return found == program.replaced.end() ? &model.tensor(own) : found->second;
+  };
+  program.replaced[std::string(name)] = &tensor;
+  for (Step& step : program.steps) {
+    const bool is_weight = step.op->weight == name, is_bias = step.op->bias == name && step.op->kind != OpKind::kRoute;
+    if (!is_weight && !is_bias) continue;
+    changed.push_back(&step);
+    if (is_weight && step.table) step.table = &tensor;
+    if (is_weight && !step.weight.empty()) step.weight = read_vector(tensor);
+    if (is_weight && !step.attention.sinks.empty()) step.attention.sinks = read_vector(tensor);
+    if (step.linear) step.linear = std::make_unique<Linear>(*tensor_of(step.op->weight), tensor_of(step.op->bias));
+    if (step.experts) step.experts = std::make_unique<ExpertLinear>(*tensor_of(step.op->weight), tensor_of(step.op->bias));
+    if (is_bias && !step.linear && !step.experts) step.bias = read_vector(tensor);
+  }
+  if (changed.empty()) program.replaced.erase(std::string(name));
+  return changed;
+}
+
 uint64_t Program::size_bytes() const {
   uint64_t bytes = 0;
   for (const Step& s : steps) {

@@ -2,7 +2,11 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
+#include <map>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/attention.h"
@@ -40,6 +44,7 @@ struct Program {
   std::vector<ValueId> streams;
   size_t n_vocab = 0;
   size_t max_positions = SIZE_MAX;  // rows of a learned position table
+  std::map<std::string, const ModelTensor*, std::less<>> replaced;  // weights and biases that are not the model's
 
   uint64_t size_bytes() const;       // of what the steps keep beside the mapped weights, but for quantized ones
   uint64_t quantized_bytes() const;  // codes and scales of weights in a scheme
@@ -48,5 +53,7 @@ struct Program {
 // Throws Error(kBadInput) when a weight is missing or does not fit its place, Error(kUnsupported) when the graph does
 // not end with the linear that gives the logits.
 Program make_program(const Model& model);
+// The steps that use weight or bias `name` (but a router's bias) use this tensor from now on; those steps.
+std::vector<Step*> replace_tensor(Program& program, const Model& model, std::string_view name, const ModelTensor& tensor);
 
 }  // namespace tsubu

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <fstream>
 #include <string>
 #include <thread>
 #include <tuple>
@@ -10,6 +9,7 @@
 
 #include "base/aligned.h"
 #include "base/error.h"
+#include "base/memory.h"
 #include "base/progress.h"
 #include "evaluate/energy.h"
 #include "evaluate/evaluate.h"
@@ -26,17 +26,6 @@ double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const size_t n = values.size();
   return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
-
-// Most bytes that this process had in memory. Not getrusage's: that one keeps the peak of the process that started this
-// one, across exec.
-uint64_t peak_rss() {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;) {
-    uint64_t kib = 0;
-    if (word == "VmHWM:" && status >> kib) return kib * 1024;
-  }
-  return 0;
 }
 
 // Bytes per second that all threads together read from a buffer much larger than the caches: best of passes. Rows times one
@@ -131,7 +120,7 @@ SpeedResult measure_speed(const Model& model, const SpeedOptions& options, Threa
   std::tie(r.decode_min, r.decode_max) =
       std::pair(*std::min_element(decode.begin(), decode.end()), *std::max_element(decode.begin(), decode.end()));
 
-  r.peak_rss_bytes = peak_rss();  // before the bandwidth buffer is made
+  r.peak_rss_bytes = peak_resident_bytes();  // before the bandwidth buffer is made
   const double bandwidth = read_bandwidth(pool), fma = fma_rate(pool);
   r.bandwidth_gb_s = bandwidth / 1e9;
   r.gflops_f32 = 2 * fma / 1e9;

@@ -129,4 +129,11 @@ uint64_t AttentionGradient::size_bytes() const {
   return floats * sizeof(float);
 }
 
+uint64_t AttentionGradient::size_bytes(uint64_t n_heads, uint64_t dim, uint64_t value_dim, uint64_t n, int n_threads) {
+  const uint64_t stride = padded_stride(n), block_stride = padded_stride(kBlock), widest = std::max(dim, value_dim);
+  const uint64_t worker = n * (dim + value_dim + widest) + dim * stride + 2 * kBlock * widest + 2 * widest * block_stride +
+                          2 * kBlock * stride + n + n * block_stride;
+  return (n_heads * n * (dim + value_dim) + static_cast<uint64_t>(n_threads) * worker) * sizeof(float);
+}
+
 }  // namespace tsubu

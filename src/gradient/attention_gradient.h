@@ -22,6 +22,8 @@ class AttentionGradient {
   // Of the sinks, by head; after run, when the shape has any.
   std::span<const float> sink_gradients() const { return sinks_; }
   uint64_t size_bytes() const;
+  // The same after windows of n_tokens, of a shape with so many heads, and widths of keys and values.
+  static uint64_t size_bytes(uint64_t n_heads, uint64_t head_dim, uint64_t value_dim, uint64_t n_tokens, int n_threads);
 
  private:
   struct Worker {

@@ -1,11 +1,11 @@
 #include "gradient/backward.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/error.h"
 #include "base/progress.h"
 #include "engine/elementwise.h"
+#include "engine/kv_cache.h"
 #include "engine/linear.h"
 #include "gradient/elementwise_gradient.h"
 #include "kernel/kernels.h"
@@ -31,6 +31,7 @@ Backward::Backward(const Model& model, ThreadPool& pool, const BackwardOptions& 
       pool_(pool),
       numerics_(options.numerics),
       engine_(Engine::make(model, pool, engine_options(options))),
+      bf16_products_(options.bf16_products),
       linears_(options.bf16_products) {
   for (const RopeSpec& spec : graph_.ropes) ropes_.emplace_back(spec);
   const size_t head = graph_.ops.size() - 1;  // the engine has checked that there is one
@@ -54,28 +55,18 @@ void Backward::replace_weight(const std::string& name, const ModelTensor& tensor
 
 size_t Backward::tokens_of_head(size_t n_vocab) { return std::max<size_t>(kTokens, kLogitFloats / n_vocab / kTokens * kTokens); }
 
-// The smallest that is large enough, but none that is far too large; else the largest of the smaller ones, grown. So windows of one
-// size take the same buffers again and again, and the head's stays the only one of its size.
-Backward::Buffer Backward::take(size_t n_floats) {
-  constexpr size_t kFarTooLarge = 4;
-  auto best = free_.end();
-  for (auto it = free_.begin(); it != free_.end(); ++it) {
-    if (it->size() / kFarTooLarge > n_floats) continue;
-    const auto is_better = [&](size_t size, size_t than) {
-      return size >= n_floats ? than < n_floats || size < than : than < n_floats && size > than;
-    };
-    if (best == free_.end() || is_better(it->size(), best->size())) best = it;
-  }
-  Buffer buffer;
-  if (best != free_.end()) {
-    buffer = std::move(*best);
-    free_.erase(best);
-  }
-  if (buffer.size() < n_floats) buffer.resize(n_floats);
-  return buffer;
+Backward::Buffer Backward::take_logits(size_t n_tokens) {
+  return lent_.take(std::min(head_tokens_, std::max(n_tokens, reserved_)) * n_vocab());
 }
 
-void Backward::give(Buffer&& buffer) { free_.push_back(std::move(buffer)); }
+void Backward::release() {
+  forget();
+  lent_.clear();
+  session_.reset();
+  linears_ = LinearGradient(bf16_products_);
+  attentions_ = AttentionGradient();
+  experts_ = ExpertLinearGradient();
+}
 
 void Backward::forget() {
   for (auto* buffers : {&values_, &gradients_}) {
@@ -97,7 +88,7 @@ void Backward::forward_segment(size_t segment, std::span<const TokenId> tokens, 
     std::vector<StageValue> in, out;
     for (ValueId v : reads) in.push_back({v, values_.at(v).data()});
     for (ValueId v : writes) {
-      if (!values_.contains(v)) values_[v] = take(tokens.size() * width(v));
+      if (!values_.contains(v)) values_[v] = take(tokens.size(), width(v));
       out.push_back({v, values_.at(v).data()});
     }
     engine_->run_steps(*session_, tokens, from, to, in, out);
@@ -117,28 +108,43 @@ void Backward::forward_segment(size_t segment, std::span<const TokenId> tokens, 
   }
 }
 
-double Backward::forward(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss) {
+void Backward::begin(std::span<const TokenId> tokens, size_t first, std::span<const uint32_t> starts) {
   throw_if_interrupted();
   if (tokens.empty() || first >= tokens.size())
     fail(ExitCode::kUsage, "a loss from token {} of a window of {}", first, tokens.size());
-  if (!session_ || session_->capacity() < tokens.size()) session_ = engine_->new_session(tokens.size());
+  starts_.assign(starts.begin(), starts.end());
+  if (starts_.empty()) starts_.push_back(0);
+  positions_.clear();
+  for (size_t i = 0; i < starts_.size(); ++i) {
+    const size_t end = i + 1 < starts_.size() ? starts_[i + 1] : tokens.size();
+    if (starts_[i] != positions_.size() || starts_[i] >= end || end > tokens.size())
+      fail(ExitCode::kUsage, "sequence {} of a window of {} tokens: from {} to {}", i, tokens.size(), starts_[i], end);
+    for (size_t t = starts_[i]; t < end; ++t) positions_.push_back(static_cast<uint32_t>(t - starts_[i]));
+  }
+  const size_t capacity = std::max(tokens.size(), reserved_);
+  if (!session_ || session_->capacity() < capacity) {
+    session_.reset();
+    session_ = engine_->new_session(capacity);
+  }
+  dynamic_cast<KvCache&>(*session_).set_starts(starts_.size() > 1 ? std::span<const uint32_t>(starts_) : std::span<const uint32_t>());
   forget();
+}
+
+double Backward::forward(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss, std::span<const uint32_t> starts) {
+  begin(tokens, first, starts);
   for (size_t s = 0; s + 1 < cuts_.size(); ++s) forward_segment(s, tokens, false);
   const double sum = head(tokens, first, loss, nullptr);
   forget();
   return sum;
 }
 
-double Backward::run(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss, GradientSink& sink) {
-  throw_if_interrupted();
-  if (tokens.empty() || first >= tokens.size())
-    fail(ExitCode::kUsage, "a loss from token {} of a window of {}", first, tokens.size());
-  if (!session_ || session_->capacity() < tokens.size()) session_ = engine_->new_session(tokens.size());
+double Backward::run(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss, GradientSink& sink,
+                     std::span<const uint32_t> starts) {
+  begin(tokens, first, starts);
   for (RopeTable& rope : ropes_) rope.reserve(tokens.size(), session_->capacity());
-  forget();
   uint64_t floats = 0;
   for (uint32_t w : graph_.widths) floats += w;
-  const bool is_kept = floats * tokens.size() * sizeof(float) <= kept_bytes_;
+  const bool is_kept = floats * std::max(tokens.size(), reserved_) * sizeof(float) <= kept_bytes_;
   for (size_t s = 0; s + 1 < cuts_.size(); ++s) forward_segment(s, tokens, is_kept);
   const double sum = head(tokens, first, loss, &sink);
   for (size_t s = cuts_.size() - 1; s-- > 0;) backward_segment(s, tokens, sink, is_kept);
@@ -154,12 +160,12 @@ double Backward::head(std::span<const TokenId> tokens, size_t first, const Logit
   const Linear linear(weight(op.weight), op.bias.empty() ? nullptr : &weight(op.bias));
   for (auto& tile : tiles_)
     if (tile.size() < linear.scratch_floats()) tile.resize(linear.scratch_floats());
-  Buffer logits = take(std::min(head_tokens_, n - first) * n_vocab);
+  Buffer logits = take_logits(n - first);
   Buffer capped;
-  if (sink && op.softcap != 0) capped = take(std::min(head_tokens_, n - first) * n_vocab);
+  if (sink && op.softcap != 0) capped = take_logits(n - first);
   Buffer g;
   if (sink) {
-    g = take(n * n_cols);
+    g = take(n, n_cols);
     std::fill(g.begin(), g.begin() + static_cast<std::ptrdiff_t>(first * n_cols), 0.0f);
   }
   double sum = 0;
@@ -230,10 +236,10 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
     case OpKind::kAddPosition: {
       if (sink.wants_vectors()) {
         std::vector<TokenId> positions(n);
-        std::iota(positions.begin(), positions.end(), static_cast<TokenId>(op.offset));
+        for (size_t t = 0; t < n; ++t) positions[t] = static_cast<TokenId>(positions_[t] + op.offset);
         sink.on_rows(op, positions, g, w);
       }
-      Buffer copy = take(n * w);
+      Buffer copy = take(n, w);
       std::copy_n(g, n * w, copy.data());
       return add_gradient(op.inputs[0], std::move(copy), n);
     }
@@ -255,12 +261,12 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
         x = rounded_.values();
       }
       sink.on_linear(op, x, g, n, n_cols, w);
-      Buffer gx = take(n * n_cols);
+      Buffer gx = take(n, n_cols);
       linears_.input(weight(op.weight), g, n, gx.data(), pool_);
       return add_gradient(op.inputs[0], std::move(gx), n);
     }
     case OpKind::kScale: {
-      Buffer gx = take(n * w);
+      Buffer gx = take(n, w);
       for (size_t i = 0; i < n * w; ++i) gx[i] = g[i] * op.scale;
       return add_gradient(op.inputs[0], std::move(gx), n);
     }
@@ -268,7 +274,7 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
       const size_t whole = width(op.inputs[0]);
       const auto [found, is_new] = gradients_.try_emplace(op.inputs[0]);
       if (is_new) {
-        found->second = take(n * whole);
+        found->second = take(n, whole);
         std::fill_n(found->second.data(), n * whole, 0.0f);
       }
       const size_t heads = op.head_dim > 0 ? op.n_heads : 1, part = w / heads;
@@ -285,7 +291,7 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
       size_t offset = 0;
       for (const ValueId v : op.inputs) {
         const size_t whole = w / op.n_heads, part = width(v) / op.n_heads;
-        Buffer gx = take(n * width(v));
+        Buffer gx = take(n, width(v));
         g = gradients_.at(op.output).data();
         for (size_t i = 0; i < n * op.n_heads; ++i) std::copy_n(g + i * whole + offset, part, gx.data() + i * part);
         add_gradient(v, std::move(gx), n);
@@ -296,11 +302,11 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
     case OpKind::kHeads:
       return;
     case OpKind::kRope: {
-      Buffer gx = take(n * w);
+      Buffer gx = take(n, w);
       const RopeTable& rope = ropes_[static_cast<size_t>(op.rope)];
       each_token(n, [&](size_t first, size_t count) {
         for (size_t t = first; t < first + count; ++t)
-          rope.rotate_gradient(g + t * w, gx.data() + t * w, t, op.n_heads, op.head_dim);
+          rope.rotate_gradient(g + t * w, gx.data() + t * w, positions_[t], op.n_heads, op.head_dim);
       });
       return add_gradient(op.inputs[0], std::move(gx), n);
     }
@@ -309,7 +315,7 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
     case OpKind::kSiluMul:
     case OpKind::kGeluMul:
     case OpKind::kSwigluOai: {
-      Buffer g_gate = take(n * w), g_up = take(n * w);
+      Buffer g_gate = take(n, w), g_up = take(n, w);
       each_token(n, [&](size_t first, size_t count) {
         const size_t at = first * w;
         gate_gradient(op.kind, input(0) + at, input(1) + at, g + at, count * w, g_gate.data() + at, g_up.data() + at);
@@ -320,7 +326,7 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
     case OpKind::kGelu:
     case OpKind::kGeluErf:
     case OpKind::kRelu: {
-      Buffer gx = take(n * w);
+      Buffer gx = take(n, w);
       each_token(n, [&](size_t first, size_t count) {
         activation_gradient(op.kind, input(0) + first * w, g + first * w, count * w, gx.data() + first * w);
       });
@@ -328,7 +334,7 @@ void Backward::backward_op(const Op& op, std::span<const TokenId> tokens, Gradie
     }
     case OpKind::kAdd:
       for (ValueId v : op.inputs) {
-        Buffer copy = take(n * w);
+        Buffer copy = take(n, w);
         std::copy_n(gradients_.at(op.output).data(), n * w, copy.data());
         add_gradient(v, std::move(copy), n);
       }
@@ -354,7 +360,7 @@ void Backward::norm(const Op& op, size_t n, GradientSink& sink) {
   const float* gains = op.weight.empty() ? nullptr : vector_of(op.weight).data();
   const float* x = values_.at(op.inputs[0]).data();
   const float* g = gradients_.at(op.output).data();
-  Buffer gx = take(n * w);
+  Buffer gx = take(n, w);
   // Sums of the vectors' gradients, one part for each item of tokens.
   const size_t n_parts = wants ? (n + kTokens - 1) / kTokens : 0;
   std::vector<float> gain_parts(n_parts * slice), shift_parts(is_rms ? 0 : n_parts * slice);
@@ -380,11 +386,19 @@ void Backward::norm(const Op& op, size_t n, GradientSink& sink) {
 void Backward::attention(const Op& op, size_t n, GradientSink& sink) {
   const AttentionShape shape = attention_shape(op, op.weight.empty() ? std::vector<float>() : vector_of(op.weight));
   Buffer g[3];
-  for (size_t i = 0; i < 3; ++i) g[i] = take(n * width(op.inputs[i]));
-  attentions_.run(shape, values_.at(op.inputs[0]).data(), values_.at(op.inputs[1]).data(),
-                  values_.at(op.inputs[2]).data(), gradients_.at(op.output).data(), n, g[0].data(), g[1].data(),
-                  g[2].data(), pool_);
-  if (sink.wants_vectors() && !shape.sinks.empty()) sink.on_vectors(op, attentions_.sink_gradients(), {});
+  for (size_t i = 0; i < 3; ++i) g[i] = take(n, width(op.inputs[i]));
+  const float* in[3];
+  std::vector<float> sinks(shape.sinks.size());
+  for (size_t i = 0; i < 3; ++i) in[i] = values_.at(op.inputs[i]).data();
+  const float* gy = gradients_.at(op.output).data();
+  for (size_t s = 0; s < starts_.size(); ++s) {
+    const size_t first = starts_[s], count = (s + 1 < starts_.size() ? starts_[s + 1] : n) - first;
+    const auto from = [&](size_t i) { return first * width(op.inputs[i]); };
+    attentions_.run(shape, in[0] + from(0), in[1] + from(1), in[2] + from(2), gy + first * width(op.output), count,
+                    g[0].data() + from(0), g[1].data() + from(1), g[2].data() + from(2), pool_);
+    if (!sinks.empty()) kernels().add(sinks.data(), attentions_.sink_gradients().data(), sinks.data(), sinks.size());
+  }
+  if (sink.wants_vectors() && !sinks.empty()) sink.on_vectors(op, sinks, {});
   for (size_t i = 0; i < 3; ++i) add_gradient(op.inputs[i], std::move(g[i]), n);
 }
 
@@ -392,7 +406,7 @@ void Backward::route(const Op& op, size_t n) {
   const size_t n_scores = width(op.inputs[0]), w = width(op.output);
   const float *scores = values_.at(op.inputs[0]).data(), *route = values_.at(op.output).data();
   const float* g = gradients_.at(op.output).data();
-  Buffer gx = take(n * n_scores);
+  Buffer gx = take(n, n_scores);
   each_token(n, [&](size_t first, size_t count) {
     for (size_t t = first; t < first + count; ++t)
       route_gradient(op, scores + t * n_scores, route + t * w, g + t * w, gx.data() + t * n_scores);
@@ -402,7 +416,7 @@ void Backward::route(const Op& op, size_t n) {
 
 void Backward::expert_linear(const Op& op, size_t n, GradientSink& sink) {
   const size_t w = width(op.inputs[0]), n_cols = op.by_slots ? w / op.n_used : w, n_rows = width(op.output) / op.n_used;
-  Buffer gx = take(n * w);
+  Buffer gx = take(n, w);
   const auto visit = [&](size_t expert, const float* x, const float* g, size_t n_routed) {
     sink.on_expert(op, expert, x, g, n_routed, n_cols, n_rows);
   };
@@ -415,7 +429,7 @@ void Backward::expert_sum(const Op& op, size_t n) {
   const size_t w = width(op.output), w_x = width(op.inputs[0]), w_route = width(op.inputs[1]);
   const float *x = values_.at(op.inputs[0]).data(), *route = values_.at(op.inputs[1]).data();
   const float* g = gradients_.at(op.output).data();
-  Buffer gx = take(n * w_x), g_route = take(n * w_route);
+  Buffer gx = take(n, w_x), g_route = take(n, w_route);
   each_token(n, [&](size_t first, size_t count) {
     for (size_t t = first; t < first + count; ++t)
       expert_sum_gradient(op, x + t * w_x, route + t * w_route, g + t * w, w, gx.data() + t * w_x,
@@ -426,12 +440,12 @@ void Backward::expert_sum(const Op& op, size_t n) {
 }
 
 uint64_t Backward::scratch_bytes() const {
-  uint64_t floats = 0;
-  for (const Buffer& b : free_) floats += b.size();
+  uint64_t floats = lent_.free_floats();
   for (const auto* buffers : {&values_, &gradients_})
     for (const auto& [value, buffer] : *buffers) floats += buffer.size();
-  return floats * sizeof(float) + linears_.size_bytes() + attentions_.size_bytes() + experts_.size_bytes() +
-         rounded_.size_bytes();
+  for (const auto& tile : tiles_) floats += tile.size();
+  return floats * sizeof(float) + linears_.size_bytes() + attentions_.size_bytes() + experts_.size_bytes() + rounded_.size_bytes() +
+         engine_->scratch_bytes() + (session_ ? session_->size_bytes() : 0);
 }
 
 }  // namespace tsubu

@@ -5,6 +5,8 @@
 // and do not depend on the number of threads. Gradients of the weights themselves are left to a GradientSink.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -18,6 +20,7 @@
 #include "engine/rope.h"
 #include "gradient/attention_gradient.h"
 #include "gradient/expert_gradient.h"
+#include "gradient/lent_buffers.h"
 #include "gradient/linear_gradient.h"
 
 namespace tsubu {
@@ -57,28 +60,37 @@ class Backward {
   // model and pool must outlive it. Throws Error(kUnsupported) when the graph does not end with the linear of the logits.
   Backward(const Model& model, ThreadPool& pool, const BackwardOptions& options = {});
 
-  // The loss over tokens [first, n) of the window; `loss` is called for pieces of them in order.
-  double run(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss, GradientSink& sink);
+  // The loss over tokens [first, n) of the window; `loss` is called for pieces of them in order. starts: where the window is
+  // several sequences one behind the other, the first token of each (KvCache::set_starts); values and gradients of values are
+  // those of each in a window of its own, to the bit, and sums over tokens are taken over all of them.
+  double run(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss, GradientSink& sink,
+             std::span<const uint32_t> starts = {});
   // The forward pass alone.
-  double forward(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss);
+  double forward(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss, std::span<const uint32_t> starts = {});
   // From now on operations that use weight `name` use this tensor, of the same shape; it must outlive this.
   void replace_weight(const std::string& name, const ModelTensor& tensor);
   // Values of all blocks stay in memory between the two passes where they take at most so many bytes for the window: each
   // block is then computed once. The same bits; 0, the default: never.
   void keep_values(uint64_t max_bytes) { kept_bytes_ = max_bytes; }
+  // From now on buffers are made as large as windows of so many tokens need them, so that shorter windows take the same ones.
+  void reserve(size_t n_tokens) { reserved_ = n_tokens; }
+  // Gives back all memory of the passes so far but the engine's.
+  void release();
   size_t n_vocab() const { return engine_->n_vocab(); }
   // Tokens of the head's pieces.
   size_t head_tokens() const { return head_tokens_; }
   static size_t tokens_of_head(size_t n_vocab);
-  // Bytes of values and gradients after a run, besides the engine's.
+  // Bytes of values and gradients after a run, with the engine's buffers and its keys and values.
   uint64_t scratch_bytes() const;
 
  private:
-  using Buffer = AlignedVector<float>;
+  using Buffer = LentBuffers::Buffer;
   size_t width(ValueId value) const { return graph_.widths[static_cast<size_t>(value)]; }
   const ModelTensor& weight(const std::string& name) const;
-  Buffer take(size_t n_floats);
-  void give(Buffer&& buffer);
+  Buffer take(size_t n_tokens, size_t width) { return lent_.take(std::max(n_tokens, reserved_) * width); }
+  Buffer take_logits(size_t n_tokens);
+  void give(Buffer&& buffer) { lent_.give(std::move(buffer)); }
+  void begin(std::span<const TokenId> tokens, size_t first, std::span<const uint32_t> starts);
   void forward_segment(size_t segment, std::span<const TokenId> tokens, bool keep_all);
   double head(std::span<const TokenId> tokens, size_t first, const LogitLoss& loss, GradientSink* sink);
   void backward_segment(size_t segment, std::span<const TokenId> tokens, GradientSink& sink, bool is_kept);
@@ -107,7 +119,11 @@ class Backward {
   uint64_t kept_bytes_ = 0;
   std::map<ValueId, Buffer> values_, gradients_;  // values at boundaries, and of the segment at work
   std::map<std::string, std::vector<float>> vectors_;  // of norms, sinks
-  std::vector<Buffer> free_;
+  LentBuffers lent_;
+  size_t reserved_ = 0;
+  std::vector<uint32_t> starts_;                 // of the window's sequences; one: from 0
+  std::vector<uint32_t> positions_;              // of the window's tokens in their sequences
+  bool bf16_products_ = false;
   LinearGradient linears_;
   AttentionGradient attentions_;
   ExpertLinearGradient experts_;

@@ -10,6 +10,7 @@
 #include "engine/linear.h"
 #include "engine/random_shapes.h"
 #include "gradient/loss.h"
+#include "gradient/memory.h"
 #include "gradient/weight_gradients.h"
 
 namespace tsubu {
@@ -196,6 +197,111 @@ TEST(Backward, MemoryIsThatOfTheValues) {
   EXPECT_EQ(run(), second);
   // Values with the logits, gradients of a block, and the transposed head and logits.
   EXPECT_LT(second, 2 * values + 3 * uint64_t{5000} * (kTokens + 48) * sizeof(float));
+}
+
+// Every input of a linear and the gradient of what it gives, for each token in turn.
+class Recorder : public GradientSink {
+ public:
+  void on_linear(const Op& op, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows) override {
+    keep(op.weight, x, g, n_tokens, n_cols, n_rows);
+  }
+  void on_expert(const Op& op, size_t expert, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows) override {
+    keep(op.weight + "." + std::to_string(expert), x, g, n_tokens, n_cols, n_rows);
+  }
+  std::map<std::string, std::vector<float>> inputs, gradients;
+
+ private:
+  void keep(const std::string& name, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows) {
+    inputs[name].insert(inputs[name].end(), x, x + n_tokens * n_cols);
+    gradients[name].insert(gradients[name].end(), g, g + n_tokens * n_rows);
+  }
+};
+
+// Sequences in one window are those of windows of their own: losses of tokens, inputs of linears and gradients of their outputs to
+// the bit; sums over tokens up to the order of at most 76 additions in f32: 76 · 2^-24 of the terms' magnitudes, which may be up
+// to 20 times their sum's.
+TEST_P(EveryShape, SequencesInOneWindowDoNotSeeEachOther) {
+  const RandomModel model(GetParam().options);
+  const std::vector<size_t> lengths = {50, 1, 7, 18};
+  std::vector<TokenId> tokens;
+  std::vector<uint32_t> starts;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    const auto sequence = random_tokens(lengths[i], kVocab, 20 + static_cast<uint32_t>(i));
+    starts.push_back(static_cast<uint32_t>(tokens.size()));
+    tokens.insert(tokens.end(), sequence.begin(), sequence.end());
+  }
+  ThreadPool pool(2);
+  Backward backward(model, pool);
+  const auto pass = [&](std::span<const TokenId> window, std::span<const uint32_t> begins, std::vector<float>& logits, GradientSink& sink) {
+    std::vector<TokenId> targets;
+    for (size_t t = 0; t < window.size(); ++t) targets.push_back((window[t] + 1) % static_cast<TokenId>(kVocab));
+    return backward.run(
+        window, 0,
+        [&](size_t first, size_t n, float* rows) {
+          logits.insert(logits.end(), rows, rows + n * kVocab);
+          return cross_entropy(std::span(targets).subspan(first, n), 1, rows, kVocab, pool);
+        },
+        sink, begins);
+  };
+  std::vector<float> packed_logits, logits;
+  Recorder packed, alone;
+  WeightGradients packed_sums(model, pool), sums(model, pool);
+  const double packed_loss = pass(tokens, starts, packed_logits, packed);
+  std::vector<float> ignored;
+  pass(tokens, starts, ignored, packed_sums);
+  double loss = 0;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    const auto sequence = std::span(tokens).subspan(starts[i], lengths[i]);
+    loss += pass(sequence, {}, logits, alone);
+    pass(sequence, {}, ignored, sums);
+  }
+  EXPECT_EQ(packed_logits, logits);
+  EXPECT_NEAR(packed_loss, loss, 1e-12 * loss);  // the order of sums in double
+  EXPECT_EQ(packed.inputs, alone.inputs);
+  EXPECT_EQ(packed.gradients, alone.gradients);
+  for (const auto& [name, sum] : sums.all()) {
+    const auto& other = packed_sums.all().at(name);
+    double norm = 0, difference = 0;
+    for (size_t i = 0; i < sum.size(); ++i) {
+      norm += static_cast<double>(sum[i]) * static_cast<double>(sum[i]);
+      difference += std::pow(static_cast<double>(sum[i]) - static_cast<double>(other[i]), 2);
+    }
+    EXPECT_LE(std::sqrt(difference), 20 * 76 * 0x1p-24 * std::sqrt(norm)) << name;
+  }
+  std::vector<float> whole;
+  pass(tokens, {}, whole, packed);
+  EXPECT_NE(whole, packed_logits);
+  for (const std::vector<uint32_t>& bad : {std::vector<uint32_t>{1}, {0, 5, 5}, {0, 76}, {0, 9, 3}})
+    EXPECT_THROW(pass(tokens, bad, ignored, packed), Error);
+}
+
+// What is predicted is what is taken at most, whether or not values are kept; windows of other lengths take the same buffers.
+TEST_P(EveryShape, TakesNoMoreMemoryThanPredicted) {
+  const RandomModel model(GetParam().options);
+  for (const int n_threads : {1, 3})
+    for (const uint64_t kept : {uint64_t{0}, uint64_t{1} << 30}) {
+      ThreadPool pool(n_threads);
+      Backward backward(model, pool);
+      backward.keep_values(kept);
+      backward.reserve(kTokens);
+      Recorder sink;
+      const auto pass = [&](size_t n, bool goes_back) {
+        const std::vector<TokenId> tokens = random_tokens(n, kVocab, 3), targets = targets_of(tokens);
+        const LogitLoss loss = [&](size_t first, size_t count, float* logits) {
+          return cross_entropy(std::span(targets).subspan(first, count), 1, logits, kVocab, pool);
+        };
+        goes_back ? backward.run(tokens, 0, loss, sink) : backward.forward(tokens, 0, loss);
+      };
+      pass(kTokens / 3, false);
+      EXPECT_LE(backward.scratch_bytes(), predicted_backward_bytes(model, {kTokens, n_threads, kept, false}));
+      for (const size_t n : {kTokens / 2, size_t{2}, kTokens, size_t{17}, kTokens}) {
+        pass(n, true);
+        pass(n, false);
+      }
+      EXPECT_LE(backward.scratch_bytes(), predicted_backward_bytes(model, {kTokens, n_threads, kept}));
+      backward.release();
+      EXPECT_LT(backward.scratch_bytes(), predicted_backward_bytes(model, {kTokens, n_threads, kept, false}));
+    }
 }
 
 // Products of bfloat16 numbers: each factor is off by 2^-8 of itself at most (half of the last of its eight

@@ -30,6 +30,10 @@ void pair_into_panels(const float* first, const float* second, size_t n_cols, si
 }
 
 size_t slab_rows(size_t n_cols) { return std::max(kTile, kSlabFloats / n_cols / kTile * kTile); }
+// Rows of a weight whose pairs are in memory at a time.
+size_t paired_slab_rows(size_t n_cols) {
+  return std::max(2 * kPanel, 2 * kSlabFloats / n_cols / (2 * kPanel) * (2 * kPanel));
+}
 
 }  // namespace
 
@@ -105,7 +109,7 @@ void LinearGradient::weight_rows(const float* x, const float* g, size_t n_tokens
 // The summed dimension is the weight's rows, a slab of them at a time.
 void LinearGradient::input_bf16(const ModelTensor& weight, const float* g, size_t n_tokens, float* out, ThreadPool& pool) {
   const size_t n_rows = weight.n_rows(), n_cols = weight.n_cols();
-  const size_t slab = std::max(2 * kPanel, 2 * kSlabFloats / n_cols / (2 * kPanel) * (2 * kPanel));
+  const size_t slab = paired_slab_rows(n_cols);
   rows_.resize(static_cast<size_t>(pool.size()));
   for (size_t first = 0; first < n_rows; first += slab) {
     const size_t count = std::min(slab, n_rows - first), n_pairs = n_pairs_of(count), ld = n_pairs + kPanel;
@@ -181,16 +185,43 @@ void LinearGradient::weight(const float* x, const float* g, size_t n_tokens, siz
       pool);
 }
 
-uint64_t LinearGradient::slab_floats(uint64_t n_rows, uint64_t n_cols, uint64_t n_tokens) {
-  const size_t slab = slab_rows(n_cols);
-  return n_cols * padded_stride(std::min<uint64_t>(slab, n_rows)) + (n_rows > slab ? n_tokens * n_cols : 0);
-}
-
 uint64_t LinearGradient::size_bytes() const {
   uint64_t floats = transposed_.size() + other_.size() + part_.size();
   floats += panels_.size() + pairs_.size() + left_.size();
   for (const auto& rows : rows_) floats += rows.size();
   return floats * sizeof(float);
+}
+
+void LinearGradientSizes::input(uint64_t n_rows, uint64_t n_cols, uint64_t n_tokens) {
+  const auto hold = [](uint64_t& size, uint64_t n) { size = std::max(size, n); };
+  const bool pairs = bf16_ && n_cols % kPanel == 0;
+  const uint64_t slab = pairs ? paired_slab_rows(n_cols) : slab_rows(n_cols), count = std::min<uint64_t>(slab, n_rows);
+  if (n_rows > slab) hold(part_, n_tokens * n_cols);
+  if (!pairs) {
+    hold(transposed_, n_cols * padded_stride(count));
+    return hold(rows_, kSquare * n_cols);
+  }
+  hold(panels_, n_cols * n_pairs_of(count));
+  hold(left_, n_tokens * (n_pairs_of(count) + kPanel));
+  hold(rows_, (2 * kPanel + 1) * n_cols);
+}
+
+void LinearGradientSizes::weight(uint64_t n_rows, uint64_t n_cols, uint64_t n_tokens) {
+  const auto hold = [](uint64_t& size, uint64_t n) { size = std::max(size, n); };
+  if (!bf16_ || n_cols % kPanel != 0) {
+    hold(transposed_, n_cols * padded_stride(n_tokens));
+    hold(other_, n_rows * padded_stride(n_tokens));
+    return hold(rows_, kTile * n_cols);
+  }
+  const uint64_t n_pairs = n_pairs_of(n_tokens);
+  hold(panels_, n_cols * n_pairs);
+  hold(pairs_, n_pairs * padded_stride(n_rows));
+  hold(left_, (n_rows + kPanel) * (n_pairs + kPanel));
+  hold(rows_, kPairedRows * n_cols);
+}
+
+uint64_t LinearGradientSizes::bytes(int n_threads) const {
+  return (panels_ + pairs_ + left_ + transposed_ + other_ + part_ + static_cast<uint64_t>(n_threads) * rows_) * sizeof(float);
 }
 
 }  // namespace tsubu

@@ -33,8 +33,6 @@ class LinearGradient {
   void weight_rows(const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows, const VisitRows& visit,
                    ThreadPool& pool);
   uint64_t size_bytes() const;
-  // What input() needs for a matrix, besides rows for each worker.
-  static uint64_t slab_floats(uint64_t n_rows, uint64_t n_cols, uint64_t n_tokens);
 
  private:
   void input_bf16(const ModelTensor& weight, const float* g, size_t n_tokens, float* out, ThreadPool& pool);
@@ -44,6 +42,19 @@ class LinearGradient {
   AlignedVector<uint32_t> panels_, pairs_, left_;  // of bfloat16 products: right factor, rows of pairs, left factor
   AlignedVector<float> transposed_, other_, part_;
   std::vector<AlignedVector<float>> rows_;  // one for each worker
+};
+
+// What a LinearGradient holds after such calls: size_bytes() of one on n_threads.
+class LinearGradientSizes {
+ public:
+  explicit LinearGradientSizes(bool bf16_products = false) : bf16_(bf16_products) {}
+  void input(uint64_t n_rows, uint64_t n_cols, uint64_t n_tokens);
+  void weight(uint64_t n_rows, uint64_t n_cols, uint64_t n_tokens);
+  uint64_t bytes(int n_threads) const;
+
+ private:
+  bool bf16_ = false;
+  uint64_t panels_ = 0, pairs_ = 0, left_ = 0, transposed_ = 0, other_ = 0, part_ = 0, rows_ = 0;
 };
 
 }  // namespace tsubu

@@ -2,90 +2,140 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 
-#include "gradient/backward.h"
+#include "engine/linear.h"
+#include "engine/memory.h"
 #include "gradient/linear_gradient.h"
 
 namespace tsubu {
 namespace {
 
-// Floats of the buffers at work, and the most there were at once.
-struct Buffers {
-  uint64_t now = 0, most = 0;
-  void take(uint64_t n) {
-    now += n;
-    most = std::max(most, now);
+// Backward's passes with the sizes of buffers alone: what is lent when, in its order.
+class Walk {
+ public:
+  Walk(const Graph& graph, const BackwardUse& use) : graph_(graph), n_(use.n_tokens) {
+    head_ = graph.ops.size() - 1;
+    for (size_t i = 0; i < head_; ++i)
+      if (i == 0 || graph.ops[i].layer != graph.ops[i - 1].layer) cuts_.push_back(i);
+    cuts_.push_back(head_);
+    uint64_t floats = 0;
+    for (uint32_t w : graph.widths) floats += w;
+    is_kept_ = floats * n_ * sizeof(float) <= use.kept_bytes;
   }
-};
 
-// Gradients of the inputs of an operation that are made in a buffer of their own before they are added to what is there.
-uint64_t walk_back(const Graph& graph, size_t begin, size_t end, uint64_t n, std::set<ValueId>& gradients, Buffers& buffers) {
-  for (size_t i = end; i-- > begin;) {
-    const Op& op = graph.ops[i];
-    const auto width = [&](ValueId v) { return graph.widths[static_cast<size_t>(v)] * n; };
-    if (gradients.contains(op.output) && op.kind != OpKind::kEmbed) {
-      for (ValueId v : op.inputs) {
-        buffers.take(width(v));
-        if (!gradients.insert(v).second) buffers.now -= width(v);
-      }
+  void pass(bool goes_back) {
+    for (size_t s = 0; s + 1 < cuts_.size(); ++s) forward(s, goes_back && is_kept_);
+    head(goes_back);
+    for (size_t s = cuts_.size() - 1; goes_back && s-- > 0;) {
+      if (!is_kept_) forward(s, true);
+      for (size_t i = cuts_[s + 1]; i-- > cuts_[s];) back(graph_.ops[i]);
     }
-    buffers.now -= width(op.output);
-    if (gradients.erase(op.output) > 0) buffers.now -= width(op.output);
+    for (auto* sizes : {&values_, &gradients_}) {
+      for (const auto& [value, size] : *sizes) lent_.give(size);
+      sizes->clear();
+    }
   }
-  return buffers.most;
-}
+  uint64_t floats() const { return lent_.floats(); }
+
+ private:
+  size_t width(ValueId v) const { return graph_.widths[static_cast<size_t>(v)]; }
+  size_t take(ValueId v) { return lent_.take(n_ * width(v)); }
+
+  void forward(size_t segment, bool keep_all) {
+    const auto hold = [&](ValueId v) {
+      if (!values_.contains(v)) values_[v] = take(v);
+    };
+    if (!keep_all) {
+      for (ValueId v : live_values(graph_, cuts_[segment + 1])) hold(v);
+      return;
+    }
+    for (size_t i = cuts_[segment]; i < cuts_[segment + 1]; ++i) hold(graph_.ops[i].output);
+  }
+
+  void head(bool goes_back) {
+    const Op& op = graph_.ops[head_];
+    const size_t n_vocab = width(op.output), logits = std::min(n_, Backward::tokens_of_head(n_vocab)) * n_vocab;
+    std::vector<size_t> taken = {lent_.take(logits)};
+    if (goes_back && op.softcap != 0) taken.push_back(lent_.take(logits));
+    if (goes_back) gradients_[op.inputs[0]] = take(op.inputs[0]);
+    for (size_t size : taken) lent_.give(size);
+  }
+
+  void add(ValueId v, size_t size) {
+    if (!gradients_.try_emplace(v, size).second) lent_.give(size);
+  }
+
+  void back(const Op& op) {
+    if (gradients_.contains(op.output)) {
+      std::vector<ValueId> inputs = op.inputs;
+      if (op.kind == OpKind::kEmbed || op.kind == OpKind::kHeads) inputs.clear();
+      if (op.kind == OpKind::kRoute || op.kind == OpKind::kExpertLinear) inputs.resize(1);
+      if (op.kind == OpKind::kSlice && gradients_.contains(inputs[0])) inputs.clear();  // added in place
+      const bool in_turn = op.kind == OpKind::kConcat || op.kind == OpKind::kAdd;
+      std::vector<size_t> taken;
+      for (ValueId v : inputs) {
+        taken.push_back(take(op.kind == OpKind::kAdd || op.kind == OpKind::kAddPosition ? op.output : v));
+        if (in_turn) add(v, taken.back());
+      }
+      for (size_t i = 0; !in_turn && i < inputs.size(); ++i) add(inputs[i], taken[i]);
+    }
+    for (auto* sizes : {&values_, &gradients_}) {
+      const auto found = sizes->find(op.output);
+      if (found == sizes->end()) continue;
+      lent_.give(found->second);
+      sizes->erase(found);
+    }
+  }
+
+  const Graph& graph_;
+  size_t n_ = 0, head_ = 0;
+  bool is_kept_ = false;
+  std::vector<size_t> cuts_;
+  std::map<ValueId, size_t> values_, gradients_;
+  LentSizes lent_;
+};
 
 }  // namespace
 
-uint64_t predicted_backward_bytes(const Model& model, size_t n_tokens, int n_threads, uint64_t kept_bytes) {
+uint64_t predicted_backward_bytes(const Model& model, const BackwardUse& use) {
   const Graph& graph = model.graph();
-  const uint64_t n = n_tokens, stride = padded_stride(n_tokens);
-  const size_t head = graph.ops.size() - 1;
-  std::vector<size_t> cuts;
-  for (size_t i = 0; i < head; ++i)
-    if (i == 0 || graph.ops[i].layer != graph.ops[i - 1].layer) cuts.push_back(i);
-  cuts.push_back(head);
-  const auto width = [&](ValueId v) { return uint64_t{graph.widths[static_cast<size_t>(v)]} * n; };
-  std::set<ValueId> boundary;
-  Buffers buffers;
-  uint64_t all = 0;
-  for (uint32_t w : graph.widths) all += w;
-  if (all * n * sizeof(float) <= kept_bytes) {
-    for (size_t i = 0; i < head; ++i)
-      if (boundary.insert(graph.ops[i].output).second) buffers.take(width(graph.ops[i].output));
-  } else {
-    for (size_t s = 1; s < cuts.size(); ++s)
-      for (ValueId v : live_values(graph, cuts[s]))
-        if (boundary.insert(v).second) buffers.take(width(v));
+  Walk walk(graph, use);
+  // The forward pass first, as it judges before it trains; then again and again, until nothing more is needed.
+  for (uint64_t before = 1; before != walk.floats();) {
+    before = walk.floats();
+    walk.pass(false);
+    if (use.goes_back) walk.pass(true);
   }
-  const Op& last = graph.ops.back();
-  const uint64_t logits = std::min<uint64_t>(n, Backward::tokens_of_head(graph.widths[static_cast<size_t>(last.output)])) *
-                          graph.widths[static_cast<size_t>(last.output)];
-  std::set<ValueId> gradients = {last.inputs[0]};
-  buffers.take(width(last.inputs[0]) + (last.softcap != 0 ? 2 : 1) * logits);
-  buffers.now -= (last.softcap != 0 ? 2 : 1) * logits;
-  for (size_t s = cuts.size() - 1; s-- > 0;) {
-    for (size_t i = cuts[s]; i < cuts[s + 1]; ++i)
-      if (!boundary.contains(graph.ops[i].output)) buffers.take(width(graph.ops[i].output));
-    walk_back(graph, cuts[s], cuts[s + 1], n, gradients, buffers);
-  }
-  uint64_t weights = 0, rows = 0, heads = 0, worker = 0, routed = 0;
+  const uint64_t n = use.n_tokens;
+  const auto threads = static_cast<uint64_t>(std::max(1, use.n_threads));
+  LinearGradientSizes linears(use.options.bf16_products), experts;
+  uint64_t routed = 0, rounded = 0, n_heads = 0, head_dim = 0, value_dim = 0;
   for (const Op& op : graph.ops) {
     if (is_linear(op)) {
       const ModelTensor& t = model.tensor(op.weight);
       const uint64_t n_cols = t.n_cols(), n_rows = t.n_rows() / t.n_matrices();
-      weights = std::max(weights, LinearGradient::slab_floats(n_rows, n_cols, n));
-      rows = std::max(rows, n_cols);
+      const bool is_head = &op == &graph.ops.back();
+      const uint64_t count = is_head ? std::min<uint64_t>(n, Backward::tokens_of_head(n_rows)) : n;
+      (op.kind == OpKind::kExpertLinear ? experts : linears).input(n_rows, n_cols, count);
       if (op.kind == OpKind::kExpertLinear) routed = std::max(routed, n * (2 * n_cols + n_rows));
+      rounded = std::max(rounded, n_cols);
     }
     if (op.kind == OpKind::kAttention) {
-      heads = std::max(heads, 2 * uint64_t{op.n_heads} * op.head_dim * n);
-      worker = std::max(worker, (4 * n + stride) * op.head_dim + 3 * 64 * stride + n);
+      n_heads = std::max<uint64_t>(n_heads, op.n_heads);
+      head_dim = std::max<uint64_t>(head_dim, op.head_dim);
+      value_dim = std::max<uint64_t>(value_dim, op.value_dim);
     }
   }
-  const auto threads = static_cast<uint64_t>(std::max(1, n_threads));
-  return (buffers.most + weights + threads * 16 * rows + heads + threads * worker + routed) * sizeof(float);
+  const ModelTensor& head = model.tensor(graph.ops.back().weight);
+  uint64_t bytes = walk.floats() * sizeof(float) + threads * max_tile_rows(head.n_cols(), head.n_rows()) * head.n_cols() * sizeof(float);
+  EngineOptions engine;
+  engine.numerics = use.options.numerics;
+  engine.bf16_products = use.options.bf16_products && !use.options.numerics.any();
+  bytes += predicted_engine_bytes(model, engine, use.n_tokens, use.n_threads);
+  if (!use.goes_back) return bytes;
+  bytes += linears.bytes(use.n_threads) + (routed > 0 ? experts.bytes(use.n_threads) + routed * sizeof(float) : 0);
+  if (use.options.numerics.activations) bytes += (2 * n * rounded + threads * rounded) * sizeof(float);
+  return bytes + AttentionGradient::size_bytes(n_heads, head_dim, value_dim, n, use.n_threads);
 }
 
 }  // namespace tsubu

@@ -4,14 +4,21 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "model/model.h"
+#include "gradient/backward.h"
 
 namespace tsubu {
 
-// Bytes of values and gradients of a pass over windows of n_tokens (Backward::scratch_bytes afterwards), from the graph: the
-// boundaries of all blocks, the block with the most values and gradients at once, the head's logits, scratch of the
-// products. Within a quarter of what it takes; the engine's own buffers and the cache of one window are not counted.
-// kept_bytes: as for Backward::keep_values.
-uint64_t predicted_backward_bytes(const Model& model, size_t n_tokens, int n_threads, uint64_t kept_bytes = 0);
+struct BackwardUse {
+  size_t n_tokens = 0;      // of the longest window: Backward::reserve
+  int n_threads = 1;
+  uint64_t kept_bytes = 0;  // Backward::keep_values
+  bool goes_back = true;    // else Backward::forward alone
+  BackwardOptions options = {};
+};
+
+// Bytes that a Backward holds after windows of n_tokens went through it (Backward::scratch_bytes), at most: the buffers that
+// are lent, exactly, by the same walk over the graph; scratch of the products and of attention, the engine's buffers, keys and
+// values. What a GradientSink keeps is its own.
+uint64_t predicted_backward_bytes(const Model& model, const BackwardUse& use);
 
 }  // namespace tsubu

@@ -20,9 +20,14 @@ class WeightGradients : public GradientSink {
   void on_expert(const Op& op, size_t expert, const float* x, const float* g, size_t n_tokens, size_t n_cols,
                  size_t n_rows) override;
 
+  uint64_t size_bytes() const;  // of the sums and of the products' scratch
   // In the tensor's shape; a weight that is used twice (a tied head) has the sum.
   const std::map<std::string, AlignedVector<float>>& all() const { return sums_; }
   void clear();  // to zeros
+
+ protected:
+  // Whether the gradient of this weight or bias is summed.
+  virtual bool wants(const std::string& /*name*/) const { return true; }
 
  private:
   AlignedVector<float>& sum(const std::string& name);

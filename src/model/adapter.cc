@@ -33,7 +33,16 @@ std::map<std::string, TensorSpec, std::less<>> specs_of(const Model& model) {
   return specs;
 }
 
-std::string module_of(const TensorSpec& spec) { return spec.hf_name.substr(0, spec.hf_name.size() - kWeight.size()); }
+// Modules of PEFT's that are the tensor: one, or one for each expert; none when the checkpoint has no such linear.
+std::vector<std::string> modules_of(const TensorSpec& spec) {
+  std::vector<std::string> modules;
+  const bool is_whole = spec.hf_parts.empty() && spec.shape.size() == 2;
+  for (const std::string& name : is_whole ? std::vector<std::string>{spec.hf_name} : spec.hf_parts)
+    if (name.ends_with(kWeight)) modules.push_back(name.substr(0, name.size() - kWeight.size()));
+  return modules;
+}
+
+uint64_t n_matrices(const TensorSpec& spec) { return spec.shape.size() == 3 ? spec.shape.front() : 1; }
 
 // One file's matrix as floats.
 struct Part {
@@ -49,11 +58,14 @@ struct Halves {
 LowRank joined(const std::string& where, const TensorSpec& spec, Halves halves, bool source_order) {
   const auto& a = halves.a.shape;
   const auto& b = halves.b.shape;
-  const uint64_t rows = spec.shape.front(), cols = spec.shape.back();
-  if (spec.shape.size() != 2 || a.size() != 2 || b.size() != 2 || a[0] == 0 || a[0] != b[1] || a[1] != cols || b[0] != rows)
-    fail(ExitCode::kBadInput, "{}: adapter of {}: expected (rank, {}) and ({}, rank), found {} and {}: it is of another model", where,
-         spec.name, cols, rows, shape_text(a), shape_text(b));
-  LowRank r{rows, cols, a[0], 1, std::move(halves.a.values), std::move(halves.b.values)};
+  const size_t dims = spec.shape.size();
+  const uint64_t n = n_matrices(spec), one = dims < 2 ? 0 : spec.shape[dims - 2], rows = n * one, cols = spec.shape.back();
+  const bool fits = (dims == 2 || dims == 3) && a.size() == dims && b.size() == dims && a[dims - 2] > 0 && a[dims - 2] == b[dims - 1] &&
+                    a[dims - 1] == cols && b[dims - 2] == one && (dims == 2 || (a[0] == n && b[0] == n));
+  if (!fits)
+    fail(ExitCode::kBadInput, "{}: adapter of {}: expected {}(rank, {}) and ({}, rank), found {} and {}: it is of another model", where,
+         spec.name, n > 1 ? fmt::format("{} times ", n) : "", cols, one, shape_text(a), shape_text(b));
+  LowRank r{rows, cols, a[dims - 2], 1, std::move(halves.a.values), std::move(halves.b.values)};
   for (const auto* values : {&r.a, &r.b})
     if (!std::all_of(values->begin(), values->end(), [](float v) { return std::isfinite(v); }))
       fail(ExitCode::kNumeric, "{}: adapter of {}: not every number is finite", where, spec.name);
@@ -99,14 +111,41 @@ void check_config(const Json& config, const std::string& where) {
   if (!bias.empty() && bias != "none") fail(ExitCode::kUnsupported, "{}: bias \"{}\": only none is supported", where, bias);
 }
 
-// The tensor that a module's weight is, whatever prefix the checkpoint was trained under.
-const TensorSpec* find_module(const std::map<std::string, TensorSpec, std::less<>>& specs, std::string_view module) {
+// A module's tensor, and which of its matrices.
+using Modules = std::map<std::string, std::pair<const TensorSpec*, size_t>, std::less<>>;
+
+// By the names that a checkpoint may have been trained under.
+Modules modules_by_name(const std::map<std::string, TensorSpec, std::less<>>& specs) {
+  Modules all;
   for (const auto& [name, spec] : specs) {
-    if (!spec.hf_name.ends_with(kWeight)) continue;
-    const std::string own = module_of(spec);
-    if (module == own || module == "language_model." + own || own.substr(own.find('.') + 1) == module) return &spec;
+    const std::vector<std::string> modules = modules_of(spec);
+    for (size_t e = 0; e < modules.size(); ++e)
+      for (const std::string& own : {modules[e], "language_model." + modules[e], modules[e].substr(modules[e].find('.') + 1)})
+        all.emplace(own, std::pair(&spec, e));
   }
-  return nullptr;
+  return all;
+}
+
+// The experts' halves as one, in their order; zeros for experts without an adapter.
+Halves stacked(const std::string& where, const TensorSpec& spec, std::vector<Halves> experts) {
+  const auto first = std::find_if(experts.begin(), experts.end(), [](const Halves& h) { return h.a.shape.size() == 2; });
+  const uint64_t rank = first == experts.end() ? 0 : first->a.shape[0], n = experts.size(), rows = spec.shape[1], cols = spec.shape[2];
+  const std::vector<uint64_t> a = {rank, cols}, b = {rows, rank};
+  Halves whole{{{n, rank, cols}, {}}, {{n, rows, rank}, {}}};
+  for (size_t e = 0; e < n; ++e) {
+    Halves& h = experts[e];
+    if (h.a.values.empty() && h.b.values.empty()) {
+      h = {{a, std::vector<float>(rank * cols)}, {b, std::vector<float>(rows * rank)}};
+    } else if (h.a.values.empty() || h.b.values.empty()) {
+      fail(ExitCode::kBadInput, "{}: adapter of {}, expert {}: {} is missing", where, spec.name, e, h.a.values.empty() ? "A" : "B");
+    }
+    if (h.a.shape != a || h.b.shape != b)
+      fail(ExitCode::kBadInput, "{}: adapter of {}, expert {}: expected {} and {} as of the others, found {} and {}", where, spec.name, e,
+           shape_text(a), shape_text(b), shape_text(h.a.shape), shape_text(h.b.shape));
+    whole.a.values.insert(whole.a.values.end(), h.a.values.begin(), h.a.values.end());
+    whole.b.values.insert(whole.b.values.end(), h.b.values.begin(), h.b.values.end());
+  }
+  return whole;
 }
 
 Adapter read_peft(const std::string& path, const Model& model) {
@@ -122,7 +161,8 @@ Adapter read_peft(const std::string& path, const Model& model) {
          fs::exists(path + "/adapter_model.bin") ? ": adapter_model.bin is a Python pickle, which is refused: save it as safetensors" : "");
   const SafetensorsFile file = SafetensorsFile::open(weights_path);
   const auto specs = specs_of(model);
-  std::map<std::string, Halves> halves;
+  const Modules modules = modules_by_name(specs);
+  std::map<std::string, std::vector<Halves>> halves;
   for (const SafeTensor& tensor : file.tensors()) {
     std::string_view name = tensor.name;
     if (name.starts_with(kPrefix)) name.remove_prefix(kPrefix.size());
@@ -132,21 +172,26 @@ Adapter read_peft(const std::string& path, const Model& model) {
     const bool is_a = module.ends_with(kA), is_b = module.ends_with(kB);
     if (!is_a && !is_b) fail(ExitCode::kUnsupported, "{}: tensor {}: only lora_A and lora_B of linears are supported", weights_path, tensor.name);
     module.resize(module.size() - kA.size());
-    const TensorSpec* spec = find_module(specs, module);
-    if (!spec)
+    const auto found = modules.find(module);
+    if (found == modules.end())
       fail(ExitCode::kBadInput, "{}: tensor {}: the model has no linear {} ({}): is it an adapter of another model?", weights_path,
            tensor.name, module, model.path());
     const TypeInfo& type = type_named(safe_dtype_name(tensor.dtype));
-    Part& part = is_a ? halves[spec->name].a : halves[spec->name].b;
+    const auto& [spec, expert] = found->second;
+    std::vector<Halves>& own = halves[spec->name];
+    own.resize(n_matrices(*spec));
+    Part& part = is_a ? own[expert].a : own[expert].b;
     part.shape = tensor.shape;
     part.values.resize(tensor.data.size() / type.block_bytes);
     type.decode(tensor.data.data(), part.values.data(), part.values.size());
   }
   Adapter adapter;
   adapter.files = {config_path, weights_path};
-  for (auto& [name, h] : halves) {
+  for (auto& [name, experts] : halves) {
+    const TensorSpec& spec = specs.at(name);
+    Halves h = spec.shape.size() == 3 ? stacked(weights_path, spec, std::move(experts)) : std::move(experts.front());
     check_halves(weights_path, name, h);
-    auto r = std::make_shared<LowRank>(joined(weights_path, specs.at(name), std::move(h), true));
+    auto r = std::make_shared<LowRank>(joined(weights_path, spec, std::move(h), true));
     const auto rank = static_cast<double>(r->rank);
     r->scale = static_cast<float>(alpha / (by_root ? std::sqrt(rank) : rank));
     adapter.tensors[name] = std::move(r);
@@ -203,8 +248,12 @@ void write_gguf(const std::string& path, const Model& model, const Adapter& adap
   metadata.set("adapter.lora.alpha", GgufValue::f32(static_cast<float>(how.alpha)));
   const TypeInfo& f32 = type_named("F32");
   for (const auto& [name, r] : adapter.tensors) {
-    writer.declare(name + std::string(kGgufA), {r->rank, r->n_cols}, f32);
-    writer.declare(name + std::string(kGgufB), {r->n_rows, r->rank}, f32);
+    const ModelTensor& t = model.tensor(name);
+    std::vector<uint64_t> a = {r->rank, r->n_cols}, b = {r->n_rows / t.n_matrices(), r->rank};
+    if (t.spec().shape.size() == 3)
+      for (auto* shape : {&a, &b}) shape->insert(shape->begin(), t.n_matrices());
+    writer.declare(name + std::string(kGgufA), a, f32);
+    writer.declare(name + std::string(kGgufB), b, f32);
   }
   writer.begin_data();
   for (const auto& [name, r] : adapter.tensors) {
@@ -224,18 +273,19 @@ Json target_modules(const std::map<std::string, TensorSpec, std::less<>>& specs,
     }
     return module.substr(at + 1);
   };
+  std::vector<std::string> others;
+  for (const auto& [name, spec] : specs) {
+    if (adapter.tensors.contains(name)) continue;
+    for (const std::string& module : modules_of(spec)) others.push_back("." + module);
+  }
   std::set<std::string> names;
   for (const auto& [name, r] : adapter.tensors) {
-    const std::string module = module_of(specs.at(name));
+    const std::vector<std::string> modules = modules_of(specs.at(name));
     for (int parts = 1;; ++parts) {
-      const std::string shortened = last(module, parts);
-      const bool hits_others = std::any_of(specs.begin(), specs.end(), [&](const auto& item) {
-        const TensorSpec& spec = item.second;
-        return !adapter.tensors.contains(item.first) && spec.shape.size() == 2 && spec.hf_name.ends_with(kWeight) &&
-               ("." + module_of(spec)).ends_with("." + shortened);
-      });
-      if (hits_others && shortened != module) continue;
-      names.insert(shortened);
+      const std::string shortened = last(modules.front(), parts);
+      const bool hits_others = std::any_of(others.begin(), others.end(), [&](const std::string& m) { return m.ends_with("." + shortened); });
+      if (hits_others && shortened != modules.front()) continue;
+      for (const std::string& module : modules) names.insert(last(module, parts));
       break;
     }
   }
@@ -248,9 +298,13 @@ void write_peft(const std::string& path, const Model& model, const Adapter& adap
   bool transposed = false;
   for (const auto& [name, r] : adapter.tensors) {
     const TensorSpec& spec = specs.at(name);
+    const std::vector<std::string> modules = modules_of(spec);
+    if (modules.empty())
+      fail(ExitCode::kUnsupported, "{}: PEFT has no linear for {} of {}: write a GGUF adapter (a name that ends in .gguf)", path, name,
+           model.architecture().name());
     transposed |= spec.transform == HfTransform::kTranspose;
     if (r->rank == how.rank) continue;
-    ranks[module_of(spec)] = r->rank;
+    for (const std::string& module : modules) ranks[module] = r->rank;
   }
   const Json config = {{"peft_type", "LORA"},
                        {"task_type", "CAUSAL_LM"},
@@ -279,25 +333,35 @@ void write_peft(const std::string& path, const Model& model, const Adapter& adap
   try {
     fs::create_directories(part);
     SafetensorsWriter writer((part / kWeightsFile).string());
-    std::map<std::string, std::pair<const LowRank*, const TensorSpec*>> by_name;
+    struct Piece {
+      std::span<const float> values;
+      size_t rank = 0;
+      const TensorSpec* order = nullptr;  // of B's rows
+    };
+    std::map<std::string, Piece> pieces;
     for (const auto& [name, r] : adapter.tensors) {
       const TensorSpec& spec = specs.at(name);
-      const std::string module = std::string(kPrefix) + module_of(spec);
-      by_name[module + std::string(kA)] = {r.get(), nullptr};
-      by_name[module + std::string(kB)] = {r.get(), &spec};
-      writer.declare(module + std::string(kA), SafeDtype::kF32, {r->rank, r->n_cols});
-      writer.declare(module + std::string(kB), SafeDtype::kF32, {r->n_rows, r->rank});
+      const std::vector<std::string> modules = modules_of(spec);
+      const size_t rows = r->n_rows / modules.size(), a = r->rank * r->n_cols, b = rows * r->rank;
+      for (size_t e = 0; e < modules.size(); ++e) {
+        const std::string module = std::string(kPrefix) + modules[e];
+        pieces[module + std::string(kA)] = {std::span(r->a).subspan(e * a, a), r->rank, nullptr};
+        pieces[module + std::string(kB)] = {std::span(r->b).subspan(e * b, b), r->rank, modules.size() == 1 ? &spec : nullptr};
+        writer.declare(module + std::string(kA), SafeDtype::kF32, {r->rank, r->n_cols});
+        writer.declare(module + std::string(kB), SafeDtype::kF32, {rows, r->rank});
+      }
     }
     std::vector<float> ordered;
     for (const std::string& name : writer.begin_data()) {
-      const auto& [r, spec] = by_name.at(name);
-      if (!spec) {
-        writer.write(std::as_bytes(std::span(r->a)));
+      const Piece& piece = pieces.at(name);
+      if (!piece.order) {
+        writer.write(std::as_bytes(piece.values));
         continue;
       }
-      ordered.resize(r->b.size());
-      for (uint64_t row = 0; row < r->n_rows; ++row)
-        std::copy_n(r->b.data() + ModelTensor::row_of_source(*spec, row) * r->rank, r->rank, ordered.data() + row * r->rank);
+      ordered.resize(piece.values.size());
+      for (uint64_t row = 0; row < piece.values.size() / piece.rank; ++row)
+        std::copy_n(piece.values.data() + ModelTensor::row_of_source(*piece.order, row) * piece.rank, piece.rank,
+                    ordered.data() + row * piece.rank);
       writer.write(std::as_bytes(std::span(ordered)));
     }
     writer.commit();
@@ -349,41 +413,54 @@ std::vector<std::string> adaptable_tensors(const Model& model) {
   return names;
 }
 
+std::vector<std::string> adaptable_experts(const Model& model) {
+  std::vector<std::string> names;
+  for (const Op& op : model.graph().ops)
+    if (op.kind == OpKind::kExpertLinear && is_routed(model.graph(), op)) names.push_back(op.weight);
+  return names;
+}
+
 std::vector<std::string> targeted_tensors(const Model& model, std::string_view targets) {
-  const std::vector<std::string> all = adaptable_tensors(model);
-  if (targets == "all") return all;
+  const std::vector<std::string> plain = adaptable_tensors(model), experts = adaptable_experts(model);
+  if (targets == "all") return plain;
+  if (targets == "experts" && !experts.empty()) return experts;
   const auto specs = specs_of(model);
-  const auto last = [](std::string_view name) {
-    name.remove_suffix(kWeight.size());
-    return name.substr(name.rfind('.') + 1);
+  // The last part of a tensor's name in both worlds.
+  const auto names_of = [&](const std::string& name) {
+    std::set<std::string, std::less<>> names;
+    const auto add = [&](std::string_view whole) {
+      if (!whole.ends_with(kWeight)) return;
+      whole.remove_suffix(kWeight.size());
+      names.emplace(whole.substr(whole.rfind('.') + 1));
+    };
+    add(name);
+    if (const auto spec = specs.find(name); spec != specs.end())
+      for (const std::string& module : modules_of(spec->second)) add(module + std::string(kWeight));
+    return names;
   };
-  std::set<std::string, std::less<>> wanted, chosen, known;
+  std::set<std::string> chosen;
+  std::set<std::string, std::less<>> known;
+  for (const auto* list : {&plain, &experts})
+    for (const std::string& name : *list) known.merge(names_of(name));
   for (std::string_view rest = targets; !rest.empty();) {
-    const size_t end = std::min(rest.find('+'), rest.size());
-    wanted.emplace(rest.substr(0, end));
-    rest.remove_prefix(std::min(rest.size(), end + 1));
-  }
-  for (const std::string& name : all) {
-    const auto spec = specs.find(name);
-    const std::string_view ours = last(name);
-    const std::string_view theirs = spec != specs.end() && spec->second.hf_name.ends_with(kWeight) ? last(spec->second.hf_name) : ours;
-    known.emplace(theirs);
-    for (std::string_view one : {ours, theirs})
-      if (wanted.contains(one)) chosen.insert(name);
-  }
-  for (const std::string& one : wanted) {
-    const bool found = std::any_of(all.begin(), all.end(), [&](const std::string& name) {
-      const auto spec = specs.find(name);
-      return last(name) == one || (spec != specs.end() && spec->second.hf_name.ends_with(kWeight) && last(spec->second.hf_name) == one);
-    });
-    if (found) continue;
-    std::string list = "all";
-    for (const std::string& k : known) list += ", " + k;
-    fail(ExitCode::kUsage, "targets={}: the model has no linear \"{}\": expected names joined by + out of {}", targets, one, list);
+    const std::string one(rest.substr(0, std::min(rest.find('+'), rest.size())));
+    rest.remove_prefix(std::min(rest.size(), one.size() + 1));
+    const bool all = one == "all", of_experts = one == "experts" && !experts.empty();
+    if (!all && !of_experts && !known.contains(one)) {
+      std::string list = experts.empty() ? "all" : "all, experts";
+      for (const std::string& k : known) list += ", " + k;
+      fail(ExitCode::kUsage, "targets={}: the model has no linear \"{}\": expected names joined by + out of {}", targets, one, list);
+    }
+    if (all) chosen.insert(plain.begin(), plain.end());
+    if (of_experts) chosen.insert(experts.begin(), experts.end());
+    for (const auto* list : {&plain, &experts})
+      for (const std::string& name : *list)
+        if (names_of(name).contains(one)) chosen.insert(name);
   }
   std::vector<std::string> in_order;
-  for (const std::string& name : all)
-    if (chosen.contains(name)) in_order.push_back(name);
+  for (const auto* list : {&plain, &experts})
+    for (const std::string& name : *list)
+      if (chosen.contains(name)) in_order.push_back(name);
   return in_order;
 }
 

@@ -1,9 +1,10 @@
 // Low-rank adapters of a model's linears, as files, in both worlds:
 //   PEFT's directory   adapter_config.json (r, lora_alpha, target_modules …) and adapter_model.safetensors:
 //                      base_model.model.<module>.lora_A.weight (r, n_in), .lora_B.weight (n_out, r), rows in the order of
-//                      the Hugging Face checkpoint
+//                      the Hugging Face checkpoint; each expert's linear is a module of its own
 //   a GGUF adapter     general.type "adapter", adapter.type "lora", adapter.lora.alpha (F32); <tensor>.lora_a (r, n_in),
-//                      <tensor>.lora_b (n_out, r), rows in GGUF's order: those of q and k of "llama" are interleaved
+//                      <tensor>.lora_b (n_out, r), rows in GGUF's order: those of q and k of "llama" are interleaved; experts:
+//                      (n_experts, r, n_in) and (n_experts, n_out, r)
 // The addition is alpha / r · B A, r of each tensor its own. Here everything is in GGUF's names and order.
 // Sources: peft (tuners/lora, save_and_load.py), llama.cpp (llama-adapter.cpp, convert_lora_to_gguf.py).
 #pragma once
@@ -18,7 +19,9 @@
 namespace tsubu {
 
 struct Adapter {
-  std::map<std::string, std::shared_ptr<LowRank>, std::less<>> tensors;  // by the weight's GGUF name
+  // By the weight's GGUF name. Of a stack of experts' matrices: n_rows of all of them, rank of each one, and their factors one
+  // behind the other: a (n_matrices · rank, n_cols), b (n_rows, rank).
+  std::map<std::string, std::shared_ptr<LowRank>, std::less<>> tensors;
   std::vector<std::string> files;  // that it was read from
   uint64_t n_parameters() const;
 };
@@ -41,7 +44,10 @@ uint64_t adapter_file_bytes(const std::string& path);
 
 // The linears inside the blocks whose matrix an adapter may take, in graph order, no experts and no routers.
 std::vector<std::string> adaptable_tensors(const Model& model);
-// Those that `targets` names: "all", or names joined by '+' of the last part of either world ("q_proj+v_proj", "attn_q").
+// The linears of routed experts, in graph order.
+std::vector<std::string> adaptable_experts(const Model& model);
+// Those that `targets` names, joined by '+': "all" (no experts), "experts", or the last part of a name of either world ("q_proj",
+// "attn_q", "ffn_up_exps"; of an expert's module "up_proj", "w1").
 // Throws Error(kUsage) for a name that is none.
 std::vector<std::string> targeted_tensors(const Model& model, std::string_view targets);
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <random>
 
@@ -31,11 +32,13 @@ Adapter random_adapter(const Model& model, size_t rank) {
   Adapter adapter;
   std::mt19937 random(9);
   std::normal_distribution<float> normal;
-  for (const std::string& name : adaptable_tensors(model)) {
+  std::vector<std::string> names = adaptable_tensors(model);
+  for (const std::string& name : adaptable_experts(model)) names.push_back(name);
+  for (const std::string& name : names) {
     const ModelTensor& t = model.tensor(name);
     auto r = std::make_shared<LowRank>();
     *r = {t.n_rows(), t.n_cols(), rank, 2.0f, {}, {}};
-    for (size_t i = 0; i < rank * r->n_cols; ++i) r->a.push_back(normal(random));
+    for (size_t i = 0; i < t.n_matrices() * rank * r->n_cols; ++i) r->a.push_back(normal(random));
     for (size_t i = 0; i < rank * r->n_rows; ++i) r->b.push_back(normal(random));
     adapter.tensors[name] = r;
   }
@@ -80,7 +83,8 @@ TEST_P(AdapterOfEveryArchitecture, BothFilesReadBackAsTheyWere) {
 // In the order of the Hugging Face checkpoint: row s of W_hf + scale · B_hf A is row s of what clients compute with.
 TEST_P(AdapterOfEveryArchitecture, PeftsRowsAreTheCheckpoints) {
   const Opened o(GetParam().make);
-  const Adapter adapter = random_adapter(*o.model, 4);
+  Adapter adapter = random_adapter(*o.model, 4);
+  std::erase_if(adapter.tensors, [&](const auto& item) { return o.model->tensor(item.first).n_matrices() > 1; });
   const TemporaryFolder out;
   const std::string path = (out.path() / "peft").string();
   write_adapter(path, *o.model, adapter, {"base", 8, 4});
@@ -114,6 +118,57 @@ TEST_P(AdapterOfEveryArchitecture, PeftsRowsAreTheCheckpoints) {
       }
     EXPECT_TRUE(with.raw().empty());
     EXPECT_EQ(with.quantized(), nullptr);
+  }
+}
+
+// A module for each expert in PEFT's files, one tensor of three dimensions in llama.cpp's; every expert's rows have its own addition.
+TEST(Adapter, ExpertsHaveAdaptersOfTheirOwn) {
+  const Opened o(tiny_mixtral);
+  EXPECT_EQ(targeted_tensors(*o.model, "experts"), adaptable_experts(*o.model));
+  EXPECT_EQ(targeted_tensors(*o.model, "w1+w3"), targeted_tensors(*o.model, "ffn_gate_exps+ffn_up_exps"));
+  EXPECT_EQ(3 * targeted_tensors(*o.model, "w1+w3").size(), 2 * adaptable_experts(*o.model).size());
+  EXPECT_EQ(targeted_tensors(*o.model, "all"), adaptable_tensors(*o.model));
+  Adapter adapter = random_adapter(*o.model, 4);
+  std::erase_if(adapter.tensors, [&](const auto& item) { return o.model->tensor(item.first).n_matrices() == 1; });
+  ASSERT_FALSE(adapter.tensors.empty());
+  const TemporaryFolder out;
+  const std::string path = (out.path() / "peft").string(), gguf = (out.path() / "a.gguf").string();
+  write_adapter(path, *o.model, adapter, {"base", 8, 4});
+  write_adapter(gguf, *o.model, adapter, {"base", 8, 4});
+  const Json config = parse_json(read_text_file(path + "/adapter_config.json"), path);
+  EXPECT_EQ(config["target_modules"], (Json{"w1", "w2", "w3"}));
+  const SafetensorsFile file = SafetensorsFile::open(path + "/adapter_model.safetensors");
+  const GgufFile stacks = GgufFile::open(gguf);
+  const auto adapted = Model::open(o.folder.path().string());
+  add_adapter(*adapted, adapter);
+  for (const auto& [name, r] : adapter.tensors) {
+    const ModelTensor &plain = o.model->tensor(name), &with = adapted->tensor(name);
+    const uint64_t n = plain.n_matrices(), rows = plain.n_rows() / n, cols = plain.n_cols();
+    EXPECT_EQ(stacks.find(name + ".lora_a")->shape, (std::vector<uint64_t>{n, 4, cols}));
+    EXPECT_EQ(stacks.find(name + ".lora_b")->shape, (std::vector<uint64_t>{n, rows, 4}));
+    for (uint64_t e = 0; e < n; ++e) {
+      const std::string& part = plain.spec().hf_parts[e];
+      EXPECT_NE(part.find(".experts." + std::to_string(e) + ".w"), std::string::npos);
+      const std::string module = "base_model.model." + part.substr(0, part.rfind('.'));
+      const SafeTensor *a = file.find(module + ".lora_A.weight"), *b = file.find(module + ".lora_B.weight");
+      ASSERT_TRUE(a && b) << module;
+      EXPECT_EQ(a->shape, (std::vector<uint64_t>{4, cols}));
+      EXPECT_EQ(b->shape, (std::vector<uint64_t>{rows, 4}));
+      LowRank own{rows, cols, 4, r->scale, std::vector<float>(4 * cols), std::vector<float>(rows * 4)};
+      std::memcpy(own.a.data(), a->data.data(), a->data.size());
+      std::memcpy(own.b.data(), b->data.data(), b->data.size());
+      std::vector<float> want(rows * cols), found(rows * cols), view(rows * cols);
+      plain.read_rows(e * rows, rows, want.data());
+      own.add_rows(0, rows, want.data());
+      with.read_rows(e * rows, rows, found.data());
+      with.matrix(e).read_rows(0, rows, view.data());
+      EXPECT_EQ(found, want) << part;
+      EXPECT_EQ(view, want) << part;
+    }
+    EXPECT_TRUE(with.raw().empty());
+    LowRank short_one = *r;
+    short_one.a.pop_back();
+    EXPECT_THROW(plain.with_low_rank(std::make_shared<LowRank>(short_one)), Error);
   }
 }
 

@@ -13,7 +13,7 @@ namespace tsubu {
 struct LowRank {
   size_t n_rows = 0, n_cols = 0, rank = 0;
   float scale = 1;       // alpha / rank
-  std::vector<float> a;  // (rank, n_cols)
+  std::vector<float> a;  // (rank, n_cols); of an adapter for a stack of matrices: model/adapter.h
   std::vector<float> b;  // (n_rows, rank)
 
   // out (n, n_cols) += rows [first, first + n) of scale · B A.

@@ -44,7 +44,7 @@ class ModelTensor {
   // Rows whose source bytes are needed no more may leave memory (streaming).
   void release_rows(uint64_t first, uint64_t n) const;
   // This matrix with an addition, which may change between reads: no longer in any layout, of its own type where that is
-  // F32, F16 or BF16, else F16. A tensor of two dimensions.
+  // F32, F16 or BF16, else F16. Of a stack (model/adapter.h) each matrix has a copy of its part. Error(kBadInput): shapes.
   ModelTensor with_low_rank(std::shared_ptr<const LowRank> addition) const;
   const LowRank* low_rank() const { return low_rank_.get(); }
   // The row here that is row `source_row` of the source's order, as the spec's transform says it.

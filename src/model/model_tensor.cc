@@ -59,13 +59,25 @@ ModelTensor ModelTensor::matrix(uint64_t index) const {
 }
 
 ModelTensor ModelTensor::with_low_rank(std::shared_ptr<const LowRank> addition) const {
-  if (spec_.shape.size() != 2 || addition->n_rows != n_rows() || addition->n_cols != n_cols())
+  const uint64_t n = n_matrices();
+  if (spec_.shape.size() < 2 || addition->n_rows != n_rows() || addition->n_cols != n_cols() ||
+      addition->a.size() != n * addition->rank * n_cols())
     fail(ExitCode::kBadInput, "tensor {}: an adapter for {} x {}, and the matrix is {} x {}", name(), addition->n_rows,
          addition->n_cols, n_rows(), n_cols());
   ModelTensor tensor;
   tensor.spec_ = spec_;
   const bool is_float = type_->name == "F32" || type_->name == "F16" || type_->name == "BF16";
   tensor.type_ = is_float ? type_ : &type_named("F16");
+  if (n > 1) {  // each matrix with its own part, copied
+    const size_t a = addition->rank * n_cols(), b = n_rows() / n * addition->rank;
+    for (uint64_t i = 0; i < n; ++i) {
+      auto part = std::make_shared<LowRank>(LowRank{n_rows() / n, n_cols(), addition->rank, addition->scale, {}, {}});
+      part->a.assign(addition->a.data() + i * a, addition->a.data() + (i + 1) * a);
+      part->b.assign(addition->b.data() + i * b, addition->b.data() + (i + 1) * b);
+      tensor.parts_.push_back(matrix(i).with_low_rank(std::move(part)));
+    }
+    return tensor;
+  }
   tensor.base_ = std::make_shared<const ModelTensor>(*this);
   tensor.low_rank_ = std::move(addition);
   return tensor;

@@ -1,9 +1,8 @@
 #include "serve/metrics.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <cstdio>
+#include "base/memory.h"
 
 namespace tsubu::serve {
 namespace {
@@ -115,13 +114,6 @@ std::string Metrics::label(std::string_view name, std::string_view value) {
   return out + "\"";
 }
 
-uint64_t resident_bytes() {
-  std::FILE* f = std::fopen("/proc/self/statm", "r");
-  if (!f) return 0;
-  unsigned long long size = 0, resident = 0;
-  const int n = std::fscanf(f, "%llu %llu", &size, &resident);
-  std::fclose(f);
-  return n == 2 ? resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)) : 0;
-}
+uint64_t resident_bytes() { return tsubu::resident_bytes(); }
 
 }  // namespace tsubu::serve

@@ -227,6 +227,7 @@ std::vector<TuneWindow> pack_examples(std::vector<ChatExample> examples, uint32_
       place = open.end() - 1;
     }
     TuneWindow& w = windows[*place];
+    w.starts.push_back(static_cast<uint32_t>(w.tokens.size()));
     for (size_t i = 0; i < e.tokens.size(); ++i) {
       if (i > 0) w.targets[w.tokens.size() - 1] = e.is_answer[i] ? e.tokens[i] : -1;
       w.tokens.push_back(e.tokens[i]);
@@ -240,7 +241,8 @@ std::vector<TuneWindow> pack_examples(std::vector<ChatExample> examples, uint32_
 std::string windows_hash(std::span<const TuneWindow> windows) {
   std::string digests;
   for (const TuneWindow& w : windows)
-    digests += hash_bytes(std::as_bytes(std::span(w.tokens))) + hash_bytes(std::as_bytes(std::span(w.targets)));
+    digests += hash_bytes(std::as_bytes(std::span(w.tokens))) + hash_bytes(std::as_bytes(std::span(w.targets))) +
+               hash_bytes(std::as_bytes(std::span(w.starts)));
   return hash_bytes(std::as_bytes(std::span(digests)));
 }
 

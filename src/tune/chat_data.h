@@ -24,9 +24,11 @@
 
 namespace tsubu {
 
-// Tokens, and the token that each one is to be followed by; -1: whatever.
+// Tokens, and the token that each one is to be followed by; -1: whatever. starts: the first token of each of the conversations
+// that stand one behind the other and do not see each other; empty: one sequence.
 struct TuneWindow {
   std::vector<TokenId> tokens, targets;
+  std::vector<uint32_t> starts = {};
   uint64_t n_targets() const;
 };
 
@@ -68,7 +70,7 @@ struct ChatData {
 };
 
 // Examples in the files' order, each into the first of the windows that has room (packing: several in one window, one after the
-// other, seeing those before them) or, without packing, into one of its own. Throws Error(kUsage) when nothing is left.
+// other, each as if it were alone) or, without packing, into one of its own. Throws Error(kUsage) when nothing is left.
 ChatData read_chat(const Model& model, std::span<const std::string> paths, uint32_t context, bool pack);
 // The same from texts, cut as calibrate/corpus.h does: every token is a target.
 std::vector<TuneWindow> text_windows(std::span<const std::vector<TokenId>> chunks);

@@ -114,7 +114,9 @@ TEST(ChatData, PacksIntoTheFirstWindowWithRoom) {
   EXPECT_EQ(windows[0].tokens, (std::vector<TokenId>{1, 2, 3, 4, 5, 10, 11, 12}));
   // The last token of an example has no target: what follows it is another conversation.
   EXPECT_EQ(windows[0].targets, (std::vector<TokenId>{-1, -1, 4, 5, -1, -1, 12, -1}));
+  EXPECT_EQ(windows[0].starts, (std::vector<uint32_t>{0, 5}));
   EXPECT_EQ(windows[1].targets, (std::vector<TokenId>{7, 8, 9, -1}));
+  EXPECT_EQ(windows[1].starts, std::vector<uint32_t>{0});
   EXPECT_EQ(packed.n_examples, 3u);
   EXPECT_EQ(pack_examples(make(), 8, false, alone).size(), 3u);
 }

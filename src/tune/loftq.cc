@@ -142,6 +142,13 @@ LowRankFactors low_rank_factors(const std::vector<float>& m, size_t n_rows, size
   return f;
 }
 
+uint64_t loftq_bytes(uint64_t n_rows, uint64_t n_cols, uint64_t rank) {
+  const uint64_t k = rank + kExtra;
+  const uint64_t floats = n_rows * n_cols + n_cols * padded_stride(n_rows) + (k + rank) * (n_rows + n_cols) + k * std::max(n_rows, n_cols) +
+                          kTile * n_cols;
+  return floats * sizeof(float) + 2 * k * k * sizeof(double);
+}
+
 void start_from_error(const Model& base, const Model& float_model, Adapter& adapter, uint64_t seed, ThreadPool& pool) {
   Progress progress("loftq", adapter.tensors.size(), "tensors");
   for (const auto& [name, r] : adapter.tensors) {
@@ -150,17 +157,20 @@ void start_from_error(const Model& base, const Model& float_model, Adapter& adap
     if (!w || w->n_rows() != q.n_rows() || w->n_cols() != q.n_cols())
       fail(ExitCode::kBadInput, "{}: tensor {}: expected {} x {} as in {}: the float model must be the one that was quantized",
            float_model.path(), name, q.n_rows(), q.n_cols(), base.path());
-    std::vector<float> error(q.n_elements()), rows(kTile * q.n_cols());
-    w->read_rows(0, w->n_rows(), error.data());
-    for (uint64_t first = 0; first < q.n_rows(); first += kTile) {
-      const uint64_t n = std::min<uint64_t>(kTile, q.n_rows() - first);
-      q.read_rows(first, n, rows.data());
-      for (uint64_t i = 0; i < n * q.n_cols(); ++i) error[first * q.n_cols() + i] -= rows[i];
+    const size_t n = q.n_matrices(), n_rows = q.n_rows() / n, n_cols = q.n_cols();
+    std::vector<float> error(n_rows * n_cols), rows(kTile * n_cols);
+    for (size_t m = 0; m < n; ++m) {
+      w->read_rows(m * n_rows, n_rows, error.data());
+      for (size_t first = 0; first < n_rows; first += kTile) {
+        const size_t count = std::min(kTile, n_rows - first);
+        q.read_rows(m * n_rows + first, count, rows.data());
+        for (size_t i = 0; i < count * n_cols; ++i) error[first * n_cols + i] -= rows[i];
+      }
+      const LowRankFactors f = low_rank_factors(error, n_rows, n_cols, r->rank, seed, pool);
+      const float root = 1 / std::sqrt(r->scale);
+      for (size_t i = 0; i < f.left.size(); ++i) r->b[m * f.left.size() + i] = f.left[i] * root;
+      for (size_t i = 0; i < f.right.size(); ++i) r->a[m * f.right.size() + i] = f.right[i] * root;
     }
-    const LowRankFactors f = low_rank_factors(error, q.n_rows(), q.n_cols(), r->rank, seed, pool);
-    const float root = 1 / std::sqrt(r->scale);
-    for (size_t i = 0; i < r->b.size(); ++i) r->b[i] = f.left[i] * root;
-    for (size_t i = 0; i < r->a.size(); ++i) r->a[i] = f.right[i] * root;
     progress.advance(1);
   }
   progress.finish();

@@ -14,6 +14,9 @@ namespace tsubu {
 // Replaces A and B of every tensor of the adapter. Throws Error(kBadInput) when the models differ in shape.
 void start_from_error(const Model& base, const Model& float_model, Adapter& adapter, uint64_t seed, ThreadPool& pool);
 
+// What it needs for a matrix, bytes.
+uint64_t loftq_bytes(uint64_t n_rows, uint64_t n_cols, uint64_t rank);
+
 // Best rank-`rank` approximation of m (n_rows, n_cols), m ≈ left (n_rows, rank) · right (rank, n_cols), each with the roots of
 // the singular values.
 struct LowRankFactors {

@@ -10,6 +10,7 @@
 #include "base/draws.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/memory.h"
 #include "base/progress.h"
 #include "base/size.h"
 #include "gradient/loss.h"
@@ -23,6 +24,7 @@ namespace tsubu {
 namespace {
 
 constexpr size_t kTile = 64;  // tokens, rows or columns of one item of work
+constexpr std::string_view kStateSuffix = ".state";
 
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -71,14 +73,12 @@ class LoraTuning {
     per_step_ = std::clamp<size_t>(options.tokens_per_step / std::max<size_t>(1, longest()), 1, n_learned);
     n_windows_ = options.n_tokens == 0 ? n_learned : std::max<uint64_t>(1, options.n_tokens / longest());
     n_steps_ = (n_windows_ + per_step_ - 1) / per_step_;
-    result_.predicted_bytes = lora_bytes(model, options, longest(), pool.size());
+    result_.predicted_bytes = lora_memory(model, options, longest(), pool.size()).total();
     load_or_start(targets);
-    for (const auto& [name, r] : result_.adapter.tensors) {
-      adapted_[name] = model.tensor(name).with_low_rank(r);
-      backward_.replace_weight(name, adapted_[name]);
-    }
+    for (const auto& [name, r] : result_.adapter.tensors) show(name);
     gradient_ = std::make_unique<LoraGradient>(result_.adapter, pool);
     backward_.keep_values(options.kept_bytes);
+    backward_.reserve(longest());
   }
 
   // Time from one window each way; the adapter stays what it is.
@@ -116,6 +116,7 @@ class LoraTuning {
     }
     result_.seconds = seconds_since(start);
     result_.scratch_bytes = backward_.scratch_bytes() + gradient_->size_bytes() + state_bytes();
+    result_.peak_bytes = peak_resident_bytes();
     result_.n_steps = n_steps_;
     return std::move(result_);
   }
@@ -144,7 +145,7 @@ class LoraTuning {
   }
 
   std::string key() const {
-    Json json = {{"format", 1},
+    Json json = {{"format", 2},
                  {"model", options_.model_hash},
                  {"windows", windows_hash(windows_)},
                  {"rank", options_.rank},
@@ -211,25 +212,27 @@ class LoraTuning {
 
   void save() {
     SafetensorsWriter writer(options_.checkpoint);
-    const Json state = {{"step", step_}, {"before", result_.before}, {"has_before", has_before_}, {"trained", result_.n_trained},
+    const Json progress = {{"step", step_}, {"before", result_.before}, {"has_before", has_before_}, {"trained", result_.n_trained},
                         {"curve", curve_json(result_.curve)}};
     writer.set_metadata("key", key());
-    writer.set_metadata("state", state.dump());
-    std::map<std::string, std::vector<std::byte>> states;
+    writer.set_metadata("state", progress.dump());
     for (const auto& [name, r] : result_.adapter.tensors) {
-      writer.declare(name + ".a", SafeDtype::kF32, {r->rank, r->n_cols});
+      writer.declare(name + ".a", SafeDtype::kF32, {r->a.size() / r->n_cols, r->n_cols});
       writer.declare(name + ".b", SafeDtype::kF32, {r->n_rows, r->rank});
-      states[name + ".a.state"] = states_.at(name).a.save();
-      states[name + ".b.state"] = states_.at(name).b.save();
+      writer.declare(name + ".a.state", SafeDtype::kU8, {states_.at(name).a.state_bytes()});
+      writer.declare(name + ".b.state", SafeDtype::kU8, {states_.at(name).b.state_bytes()});
     }
-    for (const auto& [name, bytes] : states) writer.declare(name, SafeDtype::kU8, {bytes.size()});
-    for (const std::string& name : writer.begin_data()) {
-      if (const auto found = states.find(name); found != states.end()) {
-        writer.write(found->second);
-        continue;
-      }
-      const LowRank& r = *result_.adapter.tensors.at(name.substr(0, name.size() - 2));
-      writer.write(std::as_bytes(std::span(name.ends_with(".a") ? r.a : r.b)));
+    for (std::string name : writer.begin_data()) {
+      const bool is_state = name.ends_with(kStateSuffix);
+      if (is_state) name.resize(name.size() - kStateSuffix.size());
+      const bool is_a = name.ends_with(".a");
+      name.resize(name.size() - 2);
+      const LowRank& r = *result_.adapter.tensors.at(name);
+      const State& state = states_.at(name);
+      if (is_state)
+        writer.write((is_a ? state.a : state.b).save());
+      else
+        writer.write(std::as_bytes(std::span(is_a ? r.a : r.b)));
     }
     writer.commit();
   }
@@ -242,7 +245,7 @@ class LoraTuning {
     const LogitLoss f = [&](size_t at, size_t n, float* logits) {
       return cross_entropy(std::span(w.targets).subspan(at, n), scale, logits, n_vocab, pool_);
     };
-    return sink ? backward_.run(w.tokens, first, f, *sink) : backward_.forward(w.tokens, first, f);
+    return sink ? backward_.run(w.tokens, first, f, *sink, w.starts) : backward_.forward(w.tokens, first, f, w.starts);
   }
 
   double judge() {
@@ -318,10 +321,16 @@ class LoraTuning {
       State& state = states_.at(name);
       state.a.step(r.a, s.a, point.rate, step_ + 1, pool_);
       state.b.step(r.b, s.b, point.rate, step_ + 1, pool_);
+      if (model_.tensor(name).n_matrices() > 1) show(name);  // experts' matrices have copies of their parts
     }
     point.step = ++step_;
     result_.n_trained += n_targets;
     return point;
+  }
+
+  void show(const std::string& name) {
+    adapted_[name] = model_.tensor(name).with_low_rank(result_.adapter.tensors.at(name));
+    backward_.replace_weight(name, adapted_[name]);
   }
 
   struct State {
@@ -359,23 +368,33 @@ void LoraGradient::clear() {
 }
 
 void LoraGradient::on_linear(const Op& op, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows) {
-  const auto found = adapter_.tensors.find(op.weight);
+  add(op.weight, 0, x, g, n_tokens, n_cols, n_rows);
+}
+
+void LoraGradient::on_expert(const Op& op, size_t expert, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows) {
+  add(op.weight, expert, x, g, n_tokens, n_cols, n_rows);
+}
+
+void LoraGradient::add(const std::string& name, size_t matrix, const float* x, const float* g, size_t n_tokens, size_t n_cols,
+                       size_t n_rows) {
+  const auto found = adapter_.tensors.find(name);
   if (found == adapter_.tensors.end()) return;
   const LowRank& r = *found->second;
-  Sums& s = sums_.find(op.weight)->second;
+  Sums& s = sums_.find(name)->second;
   const size_t rank = r.rank, stride = padded_stride(n_tokens), b_stride = padded_stride(n_rows);
+  const size_t first_a = matrix * rank * n_cols, first_b = matrix * n_rows * rank;
   for (auto [buffer, n] : {std::pair{&u_, n_tokens * rank}, std::pair{&v_, n_tokens * rank}, std::pair{&b_transposed_, rank * b_stride},
                            std::pair{&small_, rank * stride}, std::pair{&product_, std::max(n_rows, n_cols) * rank}})
     if (buffer->size() < n) buffer->resize(n);
   transpose(x, n_tokens, n_cols, x_transposed_, pool_);
   transpose(g, n_tokens, n_rows, g_transposed_, pool_);
-  transpose(r.b.data(), rank, n_rows, rank, b_transposed_.data(), b_stride);
-  products(r.a.data(), n_cols, rank, x, n_cols, n_tokens, n_cols, u_.data(), pool_);
+  transpose(r.b.data() + first_b, rank, n_rows, rank, b_transposed_.data(), b_stride);
+  products(r.a.data() + first_a, n_cols, rank, x, n_cols, n_tokens, n_cols, u_.data(), pool_);
   products(b_transposed_.data(), b_stride, rank, g, n_rows, n_tokens, n_rows, v_.data(), pool_);
 
   transpose(u_.data(), rank, n_tokens, rank, small_.data(), stride);
   products(small_.data(), stride, rank, g_transposed_.data(), stride, n_rows, n_tokens, product_.data(), pool_);
-  kernels().axpy(r.scale, product_.data(), s.b.data(), n_rows * rank);
+  kernels().axpy(r.scale, product_.data(), s.b.data() + first_b, n_rows * rank);
 
   transpose(v_.data(), rank, n_tokens, rank, small_.data(), stride);
   pool_.parallel_for((n_cols + kTile - 1) / kTile, [&](size_t item, int) {
@@ -383,7 +402,7 @@ void LoraGradient::on_linear(const Op& op, const float* x, const float* g, size_
     kernels().gemm_nt(x_transposed_.data() + first * stride, stride, small_.data(), stride, product_.data() + first, n_cols, n, rank,
                       n_tokens);
   });
-  kernels().axpy(r.scale, product_.data(), s.a.data(), rank * n_cols);
+  kernels().axpy(r.scale, product_.data(), s.a.data() + first_a, rank * n_cols);
 }
 
 uint64_t LoraGradient::size_bytes() const {
@@ -401,10 +420,10 @@ Adapter fresh_adapter(const Model& model, std::span<const std::string> tensors, 
     r->n_cols = t.n_cols();
     r->rank = rank;
     r->scale = static_cast<float>(alpha / static_cast<double>(rank));
-    r->a.resize(rank * r->n_cols);
+    r->a.resize(t.n_matrices() * rank * r->n_cols);
     r->b.resize(r->n_rows * rank);
     const double bound = 1 / std::sqrt(static_cast<double>(r->n_cols));
-    for (size_t k = 0; k < rank; ++k) {
+    for (size_t k = 0; k < t.n_matrices() * rank; ++k) {
       RowDraws draws(seed, key_of(name), k);
       for (size_t c = 0; c < r->n_cols; ++c) r->a[k * r->n_cols + c] = static_cast<float>(bound * (2 * draws.uniform() - 1));
     }
@@ -413,20 +432,33 @@ Adapter fresh_adapter(const Model& model, std::span<const std::string> tensors, 
   return adapter;
 }
 
-uint64_t lora_bytes(const Model& model, const LoraOptions& options, size_t longest_window, int n_threads) {
-  uint64_t parameters = 0, states = 0, most_rows = 0, most_cols = 0;
+LoraMemory lora_memory(const Model& model, const LoraOptions& options, size_t longest_window, int n_threads) {
+  LoraMemory memory;
+  memory.now = resident_bytes() + kLaterBytes;
+  memory.weights = model.weight_bytes() + (options.float_model ? options.float_model->weight_bytes() : 0);
+  uint64_t parameters = 0, copies = 0, states = 0, most_state = 0, most_rows = 0, most_cols = 0, loftq = 0;
   for (const std::string& name : targeted_tensors(model, options.targets)) {
     const ModelTensor& t = model.tensor(name);
-    for (const uint64_t n : {options.rank * t.n_rows(), options.rank * t.n_cols()}) {
+    const uint64_t n_rows = t.n_rows() / t.n_matrices(), n_cols = t.n_cols();
+    for (const uint64_t n : {options.rank * t.n_rows(), options.rank * t.n_matrices() * n_cols}) {
       parameters += n;
+      if (t.n_matrices() > 1) copies += n;
       states += AdamW::state_bytes(n, options.adamw);
+      most_state = std::max(most_state, AdamW::state_bytes(n, options.adamw));
     }
-    most_rows = std::max(most_rows, t.n_rows());
-    most_cols = std::max(most_cols, t.n_cols());
+    most_rows = std::max(most_rows, n_rows);
+    most_cols = std::max(most_cols, n_cols);
+    if (options.float_model) loftq = std::max(loftq, loftq_bytes(n_rows, n_cols, options.rank));
   }
+  memory.adapter = (2 * parameters + copies) * sizeof(float) + states;
   const uint64_t stride = padded_stride(longest_window);
-  const uint64_t scratch = (most_rows + most_cols + 3 * options.rank) * stride + options.rank * (most_rows + std::max(most_rows, most_cols));
-  return 2 * parameters * sizeof(float) + states + scratch * sizeof(float) + predicted_backward_bytes(model, longest_window, n_threads, options.kept_bytes);
+  const uint64_t scratch = (most_rows + most_cols + 3 * options.rank) * stride +
+                           options.rank * (padded_stride(most_rows) + std::max(most_rows, most_cols));
+  const uint64_t n_vocab = model.graph().widths[static_cast<size_t>(model.graph().logits)];
+  memory.passes = predicted_backward_bytes(model, {longest_window, n_threads, options.kept_bytes}) + scratch * sizeof(float) + most_state +
+                  static_cast<uint64_t>(n_threads) * n_vocab * sizeof(float);
+  memory.passes = std::max(memory.passes, loftq);
+  return memory;
 }
 
 LoraPrediction predict_lora(const Model& model, std::span<const TuneWindow> windows, const LoraOptions& options, ThreadPool& pool) {
@@ -452,6 +484,7 @@ Json to_json(const LoraResult& r) {
                {"predicted_seconds", r.predicted_seconds},
                {"tokens_per_second", r.tokens_per_second},
                {"predicted_bytes", r.predicted_bytes},
+               {"peak_bytes", r.peak_bytes},
                {"scratch_bytes", r.scratch_bytes}};
   json["curve"] = curve_json(r.curve);
   return json;

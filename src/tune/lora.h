@@ -62,7 +62,8 @@ struct LoraResult {
   double before = 0, after = 0;  // on the held-out windows, nats a target; 0 without any
   uint64_t n_steps = 0, n_trained = 0 /* targets */, n_judged = 0, first_step = 0;
   double tokens_per_second = 0, seconds = 0;
-  uint64_t predicted_bytes = 0, scratch_bytes = 0;
+  uint64_t predicted_bytes = 0, peak_bytes = 0;  // of the whole process
+  uint64_t scratch_bytes = 0;                    // of adapter and passes
   double predicted_seconds = 0;  // once the first measure of the held-out windows was taken
 };
 
@@ -71,6 +72,7 @@ class LoraGradient : public GradientSink {
  public:
   LoraGradient(const Adapter& adapter, ThreadPool& pool);
   void on_linear(const Op& op, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows) override;
+  void on_expert(const Op& op, size_t expert, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows) override;
   struct Sums {
     std::vector<float> a, b;
   };
@@ -80,6 +82,7 @@ class LoraGradient : public GradientSink {
   uint64_t size_bytes() const;
 
  private:
+  void add(const std::string& name, size_t matrix, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows);
   const Adapter& adapter_;
   ThreadPool& pool_;
   std::map<std::string, Sums, std::less<>> sums_;
@@ -89,11 +92,18 @@ class LoraGradient : public GradientSink {
 // A at its usual start, B zero.
 Adapter fresh_adapter(const Model& model, std::span<const std::string> tensors, size_t rank, double alpha, uint64_t seed);
 
-// Bytes besides the model's: parameters, states and gradients, values of the backward pass.
-uint64_t lora_bytes(const Model& model, const LoraOptions& options, size_t longest_window, int n_threads);
+// Bytes of the whole process at its peak, said before the start.
+struct LoraMemory {
+  uint64_t now = 0;      // the program, what was read of texts and models so far
+  uint64_t weights = 0;  // mapped pages of the model, and of the float one for LoftQ
+  uint64_t adapter = 0;  // parameters, states and gradients
+  uint64_t passes = 0;   // buffers of the engine, of both passes and of the gradients' products; or those of LoftQ's start
+  uint64_t total() const { return now + weights + adapter + passes; }
+};
+LoraMemory lora_memory(const Model& model, const LoraOptions& options, size_t longest_window, int n_threads);
 
 struct LoraPrediction {
-  uint64_t bytes = 0, n_parameters = 0, n_steps = 0;
+  uint64_t bytes = 0 /* LoraMemory::total */, n_parameters = 0, n_steps = 0;
   double seconds = 0;  // from a short run
 };
 LoraPrediction predict_lora(const Model& model, std::span<const TuneWindow> windows, const LoraOptions& options, ThreadPool& pool);

@@ -12,9 +12,11 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/memory.h"
 #include "base/progress.h"
 #include "gradient/backward.h"
 #include "gradient/loss.h"
+#include "gradient/memory.h"
 #include "gradient/weight_gradients.h"
 #include "kernel/kernels.h"
 #include "tune/checkpoint.h"
@@ -85,21 +87,9 @@ class TrainedGradients : public WeightGradients {
     for (const auto& [name, t] : trained)
       if (t.is_trained()) names_.insert(name);
   }
-  void on_linear(const Op& op, const float* x, const float* g, size_t n_tokens, size_t n_cols, size_t n_rows) override {
-    if (names_.contains(op.weight)) WeightGradients::on_linear(op, x, g, n_tokens, n_cols, n_rows);
-  }
-  void on_rows(const Op& op, std::span<const TokenId> ids, const float* g, size_t width) override {
-    if (names_.contains(op.weight)) WeightGradients::on_rows(op, ids, g, width);
-  }
-  void on_vectors(const Op& op, std::span<const float> weight, std::span<const float>) override {
-    if (names_.contains(op.weight)) WeightGradients::on_vectors(op, weight, {});
-  }
-  void on_expert(const Op& op, size_t expert, const float* x, const float* g, size_t n_tokens, size_t n_cols,
-                 size_t n_rows) override {
-    if (names_.contains(op.weight)) WeightGradients::on_expert(op, expert, x, g, n_tokens, n_cols, n_rows);
-  }
 
  private:
+  bool wants(const std::string& name) const override { return names_.contains(name); }
   std::set<std::string> names_;
 };
 
@@ -157,13 +147,16 @@ class Qat::Run {
     const uint64_t wanted = options.n_tokens > 0 ? options.n_tokens : windows_.learned.size() * uint64_t{corpus.context};
     n_steps_ = std::max<uint64_t>(1, (wanted + per_step_ * corpus.context - 1) / (per_step_ * corpus.context));
     std::set<std::string> used;
-    for (const Op& op : model.graph().ops)
+    for (const Op& op : model.graph().ops) {
       if (!op.weight.empty()) used.insert(op.weight);
+      if (!op.bias.empty() && op.kind != OpKind::kRoute) used.insert(op.bias);
+    }
     for (const auto& [name, q] : tensors) {
       const ModelTensor& source = model.tensor(name);
       if (!used.contains(name) || !kernels().encode[q.type->index]) continue;
       make(source, q);
     }
+    for (const Op& op : model.graph().ops) size_of_zeros(op);
     gradients_ = std::make_unique<TrainedGradients>(model, pool, trained_, options.bf16_products);
     key_ = key(tensors);
   }
@@ -172,6 +165,10 @@ class Qat::Run {
     QatEstimate e;
     e.n_steps = n_steps_;
     e.n_tokens = n_steps_ * per_step_ * corpus_.context;
+    e.checkpoint_bytes = checkpoint_bytes();
+    e.memory_bytes = memory_bytes();
+    for (const auto& [name, t] : trained_) e.n_weights += t.n();
+    const double a_step = encoding_seconds() + optimizer_seconds(e.n_weights);
     std::vector<TokenId> tokens = corpus_.chunks[windows_.learned.front()];
     tokens.resize(std::min(tokens.size(), kTimedTokens));
     const auto timed = [&](GradientSink* sink) {
@@ -182,37 +179,14 @@ class Qat::Run {
     timed(gradients_.get());  // touches the pages
     const double trained = timed(gradients_.get()), judged = timed(nullptr);
     gradients_->clear();
-    uint64_t n_encoded = 0, exact = 0;
-    for (const auto& [name, t] : trained_) {
-      e.n_weights += t.n();
-      (t.is_exact() ? exact : n_encoded) += t.n();
-    }
-    Stopwatch watch;
-    for (auto& [name, t] : trained_)
-      if (t.is_trained()) t.round(t.master.data(), pool_);
-    double a_step = watch.lap();
-    AdamW adam(std::min<size_t>(kTimedWeights, std::max<uint64_t>(1, e.n_weights)), options_.adam);
-    std::vector<float> weights(adam.size()), gradient(adam.size(), 1.0f);
-    adam.step(weights, gradient, 0, 1, pool_);
-    watch.lap();
-    adam.step(weights, gradient, 0, 2, pool_);
-    a_step += watch.lap() * static_cast<double>(e.n_weights) / static_cast<double>(adam.size());
     const double per_token = trained / static_cast<double>(tokens.size());
     const double judged_tokens = static_cast<double>(windows_.judged.size() * corpus_.context);
     e.seconds = static_cast<double>(n_steps_) * a_step + static_cast<double>(e.n_tokens) * per_token +
                 (options_.n_evaluations + 1) * judged_tokens * judged / static_cast<double>(tokens.size());
-    uint64_t state = 0, encoded = 0;
-    for (const auto& [name, t] : trained_) {
-      state += t.adam.state_bytes();
-      encoded += t.rows().size();
-    }
-    // Masters, gradients, what is seen; states; rows, now and at the best point; values of both models, by the window's length.
-    uint64_t scratch = teacher_.scratch_bytes() + student_.scratch_bytes();
-    if (judging_teacher_) scratch += judging_teacher_->scratch_bytes() + judging_student_->scratch_bytes();
-    const uint64_t logits = uint64_t{corpus_.context} * teacher_.n_vocab() * sizeof(float);
-    e.memory_bytes = (n_encoded + exact) * 2 * sizeof(float) + n_encoded * sizeof(float) + state + 2 * encoded +
-                     scratch * corpus_.context / tokens.size() + logits + model_.weight_bytes();
-    e.checkpoint_bytes = (n_encoded + exact) * sizeof(float) + state + encoded;
+    // Buffers of the short window would stay beside those of whole ones.
+    for (Backward* b : {&teacher_, &student_, judging_teacher_.get(), judging_student_.get()})
+      if (b) b->release();
+    AlignedVector<float>().swap(base_);
     return e;
   }
 
@@ -256,6 +230,7 @@ class Qat::Run {
         static_cast<double>((n_steps_ - result.first_step) * per_step_ * corpus_.context) / result.seconds;
     for (const auto& [what, seconds] : seconds_) result.shares[what] = seconds / result.seconds;
     for (auto& [name, t] : trained_) result.tensors[name] = std::move(t.best);
+    result.peak_bytes = peak_resident_bytes();
     result.curve = curve_;
     result.best = best_;
     result.float_cross_entropy = float_cross_entropy_;
@@ -263,6 +238,70 @@ class Qat::Run {
   }
 
  private:
+  // Biases that are all zeros have no size of their own to take steps by: that of the weights beside them.
+  void size_of_zeros(const Op& op) {
+    const auto bias = trained_.find(op.bias), weight = trained_.find(op.weight);
+    if (bias == trained_.end() || bias->second.size != 0) return;
+    if (weight != trained_.end()) bias->second.size = weight->second.size;
+  }
+
+  double encoding_seconds() {
+    Stopwatch watch;
+    for (auto& [name, t] : trained_)
+      if (t.is_trained()) t.round(t.master.data(), pool_);
+    return watch.lap();
+  }
+
+  double optimizer_seconds(uint64_t n_weights) {
+    AdamW adam(std::min<size_t>(kTimedWeights, std::max<uint64_t>(1, n_weights)), options_.adam);
+    std::vector<float> weights(adam.size()), gradient(adam.size(), 1.0f);
+    adam.step(weights, gradient, 0, 1, pool_);
+    Stopwatch watch;
+    adam.step(weights, gradient, 0, 2, pool_);
+    return watch.lap() * static_cast<double>(n_weights) / static_cast<double>(adam.size());
+  }
+
+  uint64_t checkpoint_bytes() const {
+    uint64_t bytes = 0;
+    for (const auto& [name, t] : trained_)
+      bytes += t.rows().size() + (t.is_trained() ? t.n() * sizeof(float) + t.adam.state_bytes() : 0);
+    return bytes;
+  }
+
+  // Of the whole process at its peak, before the first pass: what is there now (the program, the text, masters, what is seen of
+  // them, states, rows, the mapped pages that were read) and what the run will add.
+  uint64_t memory_bytes() const {
+    LinearGradientSizes products(options_.bf16_products);
+    uint64_t gradients = 0, best = 0, unread = 0, state = 0, held = 0;
+    for (const auto& [name, t] : trained_) {
+      held += (t.master.size() + t.seen.size()) * sizeof(float) + t.encoded.size() + t.adam.state_bytes();
+      best += t.rows().size();
+      state = std::max(state, t.adam.state_bytes());
+      if (t.is_trained()) gradients += t.n() * sizeof(float);
+    }
+    const uint64_t n = corpus_.context, n_vocab = teacher_.n_vocab();
+    for (const Op& op : model_.graph().ops) {
+      const auto found = is_linear(op) ? trained_.find(op.weight) : trained_.end();
+      if (found == trained_.end() || !found->second.is_trained()) continue;
+      const uint64_t n_rows = found->second.n_rows / model_.tensor(op.weight).n_matrices();
+      products.weight(n_rows, found->second.n_cols, &op == &model_.graph().ops.back() ? std::min<uint64_t>(n, student_.head_tokens()) : n);
+    }
+    for (const ModelTensor& t : model_.tensors())
+      if (options_.start || !trained_.contains(t.name())) unread += t.size_bytes();
+    const auto passes = [&](const Backward& b, bool goes_back, const BackwardOptions& options) {
+      const uint64_t bytes = predicted_backward_bytes(model_, {n, pool_.size(), goes_back ? options_.kept_bytes : 0, goes_back, options});
+      return bytes - std::min(bytes, b.scratch_bytes());
+    };
+    BackwardOptions training = training_of(options_), judging = training;
+    judging.bf16_products = false;
+    uint64_t scratch = passes(teacher_, false, {.numerics = {}, .bf16_products = options_.bf16_products}) + passes(student_, true, training);
+    if (judging_teacher_) scratch += passes(*judging_teacher_, false, {}) + passes(*judging_student_, false, judging);
+    scratch += products.bytes(pool_.size()) + (n + static_cast<uint64_t>(pool_.size())) * n_vocab * sizeof(float) + state;
+    std::error_code error;
+    const bool restores = !options_.checkpoint.empty() && std::filesystem::exists(options_.checkpoint, error);
+    return std::max(resident_bytes(), held) + kLaterBytes + gradients + best + unread + std::max(scratch, restores ? checkpoint_bytes() : 0);
+  }
+
   void make(const ModelTensor& source, const QatTensor& q) {
     const std::string& name = source.name();
     Trained& t = trained_[name];
@@ -529,6 +568,7 @@ Json to_json(const QatResult& r) {
             {"first_step", r.first_step},
             {"seconds", r.seconds},
             {"tokens_per_second", r.tokens_per_second},
+            {"peak_bytes", r.peak_bytes},
             {"float_cross_entropy", r.float_cross_entropy},
             {"best", r.best},
             {"curve", Json::array()},

@@ -68,13 +68,15 @@ struct QatResult {
   uint64_t n_steps = 0, n_tokens = 0, n_weights = 0, n_trained = 0, n_judged = 0;
   uint64_t first_step = 0;  // of this run: above 0 when it went on from a checkpoint
   double seconds = 0, tokens_per_second = 0;  // of this run's steps
+  uint64_t peak_bytes = 0;  // of the whole process
   // Shares of the time of the steps: float model, both passes, encoding, optimizer, judging.
   std::map<std::string, double> shares;
 };
 
 struct QatEstimate {
   double seconds = 0;
-  uint64_t memory_bytes = 0, checkpoint_bytes = 0;
+  uint64_t memory_bytes = 0;  // of the whole process at its peak
+  uint64_t checkpoint_bytes = 0;
   uint64_t n_steps = 0, n_tokens = 0, n_weights = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <thread>
@@ -78,11 +79,15 @@ TEST_P(EveryType, BringsTheModelNearerToTheFloatOne) {
 }
 
 // What is given back is what was judged: a model of those rows has the divergence of the best point.
-TEST(Qat, RowsAreThoseThatWereJudged) {
-  Trial trial("Q4_0");
+void expect_rows_are_judged(bool with_biases) {
+  const auto change = [&](RandomModelOptions& o) { o.gpt2 = with_biases; };
+  Trial trial("Q4_0", change);
   const QatResult r = trial.run();
   std::map<std::string, QatTensor> exact;
-  RandomModel trained(random_options([](auto& o) { o.n_ff = 64; }));
+  RandomModel trained(random_options([&](auto& o) {
+    o.n_ff = 64;
+    change(o);
+  }));
   for (const auto& [name, q] : trial.tensors) {
     const ModelTensor& t = trial.model.tensor(name);
     std::vector<float> values(t.n_elements());
@@ -98,6 +103,33 @@ TEST(Qat, RowsAreThoseThatWereJudged) {
   EXPECT_EQ(again.curve.front().divergence, r.curve[r.best].divergence);
   EXPECT_EQ(again.curve.back().divergence, again.curve.front().divergence) << "everything is frozen";
   EXPECT_EQ(again.n_trained, 0u);
+}
+
+TEST(Qat, RowsAreThoseThatWereJudged) { expect_rows_are_judged(false); }
+TEST(Qat, BiasesAreThoseThatWereJudged) { expect_rows_are_judged(true); }
+
+// Of linears and of layer norms; also those that are zeros, but none that is frozen.
+TEST(Qat, TrainsBiases) {
+  Trial trial("Q4_0", [](RandomModelOptions& o) { o.gpt2 = true; });
+  const auto floats = [&](const std::string& name) {
+    const auto raw = trial.model.tensor(name).raw();
+    return std::span(reinterpret_cast<float*>(const_cast<std::byte*>(raw.data())), raw.size() / sizeof(float));
+  };
+  std::ranges::fill(floats("blk.0.ffn_up.bias"), 0.0f);
+  trial.tensors["blk.1.ffn_up.bias"].is_frozen = true;
+  trial.options.n_tokens = 4800;
+  const QatResult r = trial.run();
+  size_t n = 0;
+  for (const auto& [name, rows] : r.tensors) {
+    if (!name.ends_with(".bias")) continue;
+    ++n;
+    const auto start = trial.model.tensor(name).raw();
+    EXPECT_EQ(std::equal(rows.begin(), rows.end(), start.begin(), start.end()), name == "blk.1.ffn_up.bias") << name;
+  }
+  EXPECT_EQ(n, static_cast<size_t>(std::ranges::count_if(trial.model.tensors(), [](const ModelTensor& t) { return t.name().ends_with(".bias"); })));
+  EXPECT_GT(n, 8u);
+  EXPECT_LT(r.curve[r.best].divergence, r.curve.front().divergence);
+  EXPECT_GT(r.best, 0u);
 }
 
 TEST(Qat, DoesNotDependOnThreads) {
