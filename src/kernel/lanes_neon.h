@@ -33,7 +33,8 @@ struct NeonLanes {
     acc = fma(from_bits(bit_and(x, set1_i(~0xffff))), from_bits(bit_and(y, set1_i(~0xffff))), acc);
     return fma(from_bits(shift_left<16>(x)), from_bits(shift_left<16>(y)), acc);
   }
-  static TSUBU_INLINE void transpose(const uint32_t* in, size_t ld_in, uint32_t* out, size_t ld_out) {
+  template <class Word>
+  static TSUBU_INLINE void transpose(const Word* in, size_t ld_in, Word* out, size_t ld_out) {
     for (size_t i = 0; i < kLanes; ++i) for (size_t j = 0; j < kLanes; ++j) out[j * ld_out + i] = in[i * ld_in + j];
   }
   struct D { float64x2_t v[4]; };

@@ -8,6 +8,13 @@
 
 namespace tsubu {
 
+// f<C>(index) for every codec of the list.
+template <class Fn, class... Codecs>
+TSUBU_INLINE void each_codec(TypeList<Codecs...>, Fn f) {
+  size_t index = 0;
+  (f.template operator()<Codecs>(index++), ...);
+}
+
 template <class P, class B, class Block>
 TSUBU_INLINE float d_of(const Block& block) {
   if constexpr (requires { P::d_value(block); }) return P::d_value(block);

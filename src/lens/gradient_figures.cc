@@ -1,7 +1,5 @@
 #include "lens/gradient_figures.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
 
 #include "base/size.h"
@@ -13,20 +11,6 @@ namespace {
 std::string framed(const std::string& chart, const std::string& title, const std::string& caption, const std::string& table) {
   const std::string numbers = "<details><summary>Numbers</summary>" + table + "</details>";
   return chart_figure(chart.empty() ? "" : "<h3>" + escape(title) + "</h3>" + chart, caption, numbers);
-}
-
-// A line of equal values under the points of the others.
-ChartSeries equality(const std::vector<ChartSeries>& series) {
-  ChartSeries line;
-  line.name = "equal";
-  double low = 1e300, high = 0;
-  for (const ChartSeries& s : series)
-    for (const ChartPoint& p : s.points) {
-      low = std::min(low, p.x);
-      high = std::max(high, p.x);
-    }
-  if (high > low) line.points = {{low, low, 0, 0, ""}, {high, high, 0, 0, ""}};
-  return line;
 }
 
 std::string alpha_figure(const GradientStudy& study, const std::string& how, Charts& charts) {
@@ -46,7 +30,7 @@ std::string alpha_figure(const GradientStudy& study, const std::string& how, Cha
     rows.push_back({t.name, short_number(t.probe_alpha), fmt::format("{:.0f} %", 100 * t.probe_spread), short_number(t.fisher_alpha),
                     fmt::format("{:.0f} %", 100 * t.fisher_spread)});
   }
-  f.series = {dots, equality({dots})};
+  f.series = {dots, equality_line({dots})};
   return framed(charts.add(f), f.title, "Noise in the size of each row, one tensor at a time, against one backward pass for all of them.",
                 text_table({"tensor", "probe", "its error", "gradients", "their error"}, rows));
 }
@@ -76,7 +60,7 @@ std::string harm_figure(const GradientStudy& study, const std::string& how, Char
         if (p.kld && *p.kld > 0 && p.predicted[i] > 0) dots.points.push_back({p.predicted[i], *p.kld, 0, 0, ""});
     f.series.push_back(std::move(dots));
   }
-  f.series.push_back(equality(f.series));
+  f.series.push_back(equality_line(f.series));
   return framed(charts.add(f), f.title, "One tensor in one type, everything else float; a dot for each. On the line, the prediction is right.",
                 text_table(headings, rows));
 }

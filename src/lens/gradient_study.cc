@@ -77,12 +77,24 @@ ErrorSums sums_of(const GradientSensitivity& gradient, const std::vector<float>&
   return all;
 }
 
+// Ratios whose logarithms are added: their geometric mean, and the deviation of the logarithms.
+struct Ratios {
+  double sum = 0, squares = 0, n = 0;
+  void add(double logarithm) {
+    sum += logarithm;
+    squares += logarithm * logarithm;
+    n += 1;
+  }
+  double level() const { return std::exp(sum / n); }
+  double scatter() const { return std::sqrt(std::max(0.0, squares - sum * sum / n) / (n - 1)); }
+};
+
 Agreement agreement_of(size_t predictor, const std::vector<TensorPrediction>& tensors) {
   Agreement a;
   a.predictor = kPredictors[predictor];
   std::vector<double> predicted, measured;
   std::map<const TypeInfo*, std::pair<std::vector<double>, std::vector<double>>> by_type;
-  double sum = 0, squares = 0;
+  Ratios ratios;
   for (const TensorPrediction& t : tensors)
     for (const TypePrediction& p : t.types) {
       const double value = p.predicted[predictor];
@@ -91,13 +103,10 @@ Agreement agreement_of(size_t predictor, const std::vector<TensorPrediction>& te
       measured.push_back(std::log(*p.kld));
       by_type[p.type].first.push_back(predicted.back());
       by_type[p.type].second.push_back(measured.back());
-      const double ratio = measured.back() - predicted.back();
-      sum += ratio;
-      squares += ratio * ratio;
+      ratios.add(measured.back() - predicted.back());
     }
   a.n = predicted.size();
   if (a.n < 3) return a;
-  const auto n = static_cast<double>(a.n);
   a.spearman = rank_correlation(predicted, measured);
   a.pearson = correlation(predicted, measured);
   double n_types = 0;
@@ -107,8 +116,8 @@ Agreement agreement_of(size_t predictor, const std::vector<TensorPrediction>& te
     ++n_types;
   }
   if (n_types > 0) a.within /= n_types;
-  a.level = std::exp(sum / n);
-  a.scatter = std::sqrt(std::max(0.0, squares - sum * sum / n) / (n - 1));
+  a.level = ratios.level();
+  a.scatter = ratios.scatter();
   return a;
 }
 
@@ -121,7 +130,7 @@ class Studying {
       for (const char* name : {"Q2_K", "Q3_K", "Q4_K"}) types_.push_back(&type_named(name));
     for (const TypeInfo* type : types_) {
       if (!type->encode) fail(ExitCode::kUnsupported, "type {} can be read but not written yet (`tsubu types` says which can)", type->name);
-      bool fits = !options.types.empty() ? false : true;  // those that nobody named need not fit
+      bool fits = options.types.empty();  // those that nobody named need not fit
       for (const ModelTensor* t : sensitive_tensors(model)) fits |= t->n_cols() % type->block_len == 0;
       if (!fits)
         fail(ExitCode::kUsage, "type {}: its blocks of {} divide the rows of no tensor (name one with smaller blocks)", type->name,
@@ -275,19 +284,17 @@ class Studying {
 
   void summarize() {
     std::vector<double> probe, fisher;
-    double sum = 0, squares = 0;
+    Ratios ratios;
     for (const TensorPrediction& t : study_.tensors) {
       if (t.probe_alpha <= 0 || t.fisher_alpha <= 0) continue;
       probe.push_back(std::log(t.probe_alpha));
       fisher.push_back(std::log(t.fisher_alpha));
-      sum += fisher.back() - probe.back();
-      squares += std::pow(fisher.back() - probe.back(), 2);
+      ratios.add(fisher.back() - probe.back());
     }
     if (probe.size() >= 3) {
-      const auto n = static_cast<double>(probe.size());
       study_.alpha_spearman = rank_correlation(probe, fisher);
-      study_.alpha_ratio = std::exp(sum / n);
-      study_.alpha_scatter = std::sqrt(std::max(0.0, squares - sum * sum / n) / (n - 1));
+      study_.alpha_ratio = ratios.level();
+      study_.alpha_scatter = ratios.scatter();
     }
     if (study_.n_costs - study_.n_left_out < 3) return;
     for (size_t i = 0; i < kPredictors.size(); ++i) study_.agreements.push_back(agreement_of(i, study_.tensors));

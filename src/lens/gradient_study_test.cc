@@ -19,10 +19,7 @@ class GradientStudying : public testing::Test {
     for (const char* name : {"Q4_0", "Q8_0"}) options.types.push_back(&type_named(name));
   }
   static RandomModelOptions shape() {
-    RandomModelOptions o;
-    o.n_embd = o.n_ff = 64;
-    o.head_dim = 16;
-    return o;
+    return random_options([](RandomModelOptions& o) { o.n_embd = o.n_ff = 64, o.head_dim = 16; });
   }
   RandomModel model;
   ThreadPool pool;

@@ -26,6 +26,18 @@ bool can_show(const ChartAxis& axis, double v) { return std::isfinite(v) && (!ax
 
 }  // namespace
 
+ChartSeries equality_line(const std::vector<ChartSeries>& series) {
+  ChartSeries line;
+  line.name = "equal";
+  std::vector<double> xs;
+  for (const ChartSeries& s : series)
+    for (const ChartPoint& p : s.points) xs.push_back(p.x);
+  if (xs.empty()) return line;
+  const auto [low, high] = std::minmax_element(xs.begin(), xs.end());
+  if (*high > *low) line.points = {{*low, *low, 0, 0, ""}, {*high, *high, 0, 0, ""}};
+  return line;
+}
+
 Json Charts::protocol(const std::string& text) {
   if (text.empty()) return nullptr;
   const auto found = std::find(protocols_.begin(), protocols_.end(), Json(text));

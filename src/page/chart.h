@@ -36,6 +36,9 @@ struct ChartSeries {
   std::string protocol;
 };
 
+// From the least to the largest x of these points, y = x; empty where they do not vary.
+ChartSeries equality_line(const std::vector<ChartSeries>& series);
+
 // Values over values.
 struct XyChart {
   std::string title;

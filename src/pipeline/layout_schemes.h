@@ -23,6 +23,8 @@ struct LayoutScheme {
   std::string_view summary;
 
   bool is_block() const { return format == "fp8_block"; }
+  // Runtimes decode a quantized kv_b_proj before they take it apart, whichever of them reads the layout.
+  bool takes_heads() const { return method == "awq" || method == "fp8"; }
   bool is_stacked() const { return layout == "mxfp4"; }  // holds tensors of all experts and nothing else
 };
 

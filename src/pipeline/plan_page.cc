@@ -52,18 +52,16 @@ std::string anchor_figure(const PlanCosts& costs, const std::string& how, Charts
   f.x.name = "Σ α e: sum of the tensors' divergences";
   f.y.name = "measured divergence, nats";
   f.x.logarithmic = f.y.logarithmic = true;
-  ChartSeries measured, equal;
+  ChartSeries measured;
   measured.name = "measured";
   measured.color = 1;
   measured.protocol = how;
-  equal.name = "equal";
   std::vector<std::vector<std::string>> rows;
   for (const Anchor& a : costs.anchors) {
     measured.points.push_back({a.predicted, a.measured, 0, 0, ""});
-    equal.points.push_back({a.predicted, a.predicted, 0, 0, ""});
     rows.push_back({short_number(a.predicted), short_number(a.measured)});
   }
-  f.series = {measured, equal};
+  f.series = {measured, equality_line({measured})};
   return figure(charts.add(f), f.title, "By search. The distance from the line of equality is what predictions are corrected by.",
                 text_table({"Σ α e", "measured divergence"}, rows));
 }

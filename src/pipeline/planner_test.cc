@@ -16,7 +16,8 @@ namespace fs = std::filesystem;
 
 class Planning : public testing::Test {
  protected:
-  Planning() : model(shape()), pool(2), path(fs::temp_directory_path() / ("tsubu-plan-" + std::to_string(getpid()))) {
+  Planning() : model(random_options([](RandomModelOptions& o) { o.n_embd = o.n_ff = 64, o.head_dim = 16; })),
+               pool(2), path(fs::temp_directory_path() / ("tsubu-plan-" + std::to_string(getpid()))) {
     corpus.context = 32;
     for (uint32_t c = 0; c < 24; ++c) corpus.chunks.push_back(random_tokens(corpus.context, 50, c));
     for (const char* name : {"Q4_0", "Q5_0", "Q8_0", "F16"}) options.allowed.push_back(&type_named(name));
@@ -25,12 +26,6 @@ class Planning : public testing::Test {
     options.calibrated = false;
   }
   ~Planning() override { fs::remove(path); }
-  static RandomModelOptions shape() {
-    RandomModelOptions o;
-    o.n_embd = o.n_ff = 64;
-    o.head_dim = 16;
-    return o;
-  }
   RandomModel model;
   ThreadPool pool;
   fs::path path;

@@ -261,7 +261,7 @@ class LayoutWriting {
   void choose_heads(const HfTensor& t, const std::string& module) {
     const std::string& name = t.gguf_name();
     const auto choice = o_.choices.find(name);
-    bool takes = choice != o_.choices.end() ? choice->second.scheme != nullptr : o_.scheme->method == "awq" || o_.scheme->method == "fp8";
+    bool takes = choice != o_.choices.end() ? choice->second.scheme != nullptr : o_.scheme->takes_heads();
     LayoutRecipe own = recipe_;
     if (takes && choice != o_.choices.end()) {
       own.scheme = choice->second.scheme;

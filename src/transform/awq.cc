@@ -98,8 +98,10 @@ AlphaSearch search_alpha(const std::vector<Target>& targets, const Activations& 
 void note_unrounded(const EditableModel& model, const std::vector<FoldableGroup>& groups, const AwqOptions& options,
                     TransformReport& report) {
   size_t without = 0;
+  const auto is_rounded = [&](const std::string& name) { return rounding_target(model, options, name).has_value(); };
   for (const FoldableGroup& group : groups)
-    without += targets_of(model, group, options).empty();
+    without += std::none_of(group.linears.begin(), group.linears.end(), is_rounded) &&
+               std::none_of(group.experts.begin(), group.experts.end(), is_rounded);
   if (without > 0)
     report.notes.push_back(fmt::format("{} of {} groups were left alone: none of their matrices gets a quantized type",
                                        without, groups.size()));

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <random>
 
 #include "base/error.h"
@@ -53,23 +54,10 @@ double reference_loss(const Model& model, const TuneWindow& w) {
 }
 
 // Along directions v of A and of B: g · v against (L(+hv) - L(-hv)) / 2h of the loss in double, as the test of the whole gradient
-// does (gradient/backward_test.cc): what differs is the quotient's own error and f32's rounding, a share of |g| |v|. Where inputs of
-// a ReLU change sign on the way, the slope lies between those of the two sides.
-TEST_P(EveryShape, GradientsAgreeWithFiniteDifferencesInDouble) {
-  RandomModel model(GetParam().options);
-  Adapter adapter = random_adapter(model, 3);
-  ASSERT_FALSE(adapter.tensors.empty());
-  add_adapter(model, adapter);
-  TuneWindow w = text_windows(std::vector<std::vector<TokenId>>{random_tokens(kTokens, kVocab, 3)}).front();
-  for (size_t t = 0; t < kTokens; t += 4) w.targets[t] = -1;
-  ThreadPool pool(2);
-  Backward backward(model, pool);
-  LoraGradient gradient(adapter, pool);
-  const double loss = backward.run(
-      w.tokens, 1,
-      [&](size_t first, size_t n, float* logits) { return cross_entropy(std::span(w.targets).subspan(first, n), 1, logits, kVocab, pool); },
-      gradient);
-  EXPECT_NEAR(loss, reference_loss(model, w), 1e-4 * loss);
+// does (gradient/backward_test.cc): what differs is the quotient's own error and f32's rounding, a share of |g| |v|. has_kinks: where
+// inputs of a ReLU change sign on the way, the slope lies between those of the two sides. has_steps: a router that changes its mind
+// between the two sides leaves a step, not a slope.
+void expect_slopes(Adapter& adapter, const LoraGradient& gradient, const std::function<double()>& loss, bool has_kinks, bool has_steps) {
   std::mt19937 random(7);
   std::normal_distribution<float> normal;
   size_t n_directions = 0, n_steps = 0;
@@ -94,22 +82,40 @@ TEST_P(EveryShape, GradientsAgreeWithFiniteDifferencesInDouble) {
           along += (side == 0 ? 1 : -1) * static_cast<double>((*g)[i]) * (static_cast<double>((*values)[i]) - static_cast<double>(kept[i])) /
                    (2 * kStep);
         }
-        losses[side] = reference_loss(model, w);
+        losses[side] = loss();
       }
       *values = kept;
       // The rows that the reference reads are rounded to f32: half a unit of each weight, at random.
-      const double middle = reference_loss(model, w), sides = std::fabs(losses[0] - 2 * middle + losses[1]) / kStep;
-      const double kinks = GetParam().options.activation == OpKind::kRelu ? sides / 2 : 0;
+      const double sides = std::fabs(losses[0] - 2 * loss() + losses[1]) / kStep;
       ++n_directions;
-      // A router that changes its mind between the two sides leaves a step, not a slope.
-      if (GetParam().options.n_experts > 0 && sides > g_norm * v_norm) {
+      if (has_steps && sides > g_norm * v_norm) {
         ++n_steps;
         continue;
       }
-      EXPECT_NEAR(along, (losses[0] - losses[1]) / (2 * kStep), 1e-3 * g_norm * v_norm + kinks) << name << (values == &r.a ? " A" : " B");
+      EXPECT_NEAR(along, (losses[0] - losses[1]) / (2 * kStep), 1e-3 * g_norm * v_norm + (has_kinks ? sides / 2 : 0))
+          << name << (values == &r.a ? " A" : " B");
     }
   }
   EXPECT_LE(4 * n_steps, n_directions);
+}
+
+TEST_P(EveryShape, GradientsAgreeWithFiniteDifferencesInDouble) {
+  RandomModel model(GetParam().options);
+  Adapter adapter = random_adapter(model, 3);
+  ASSERT_FALSE(adapter.tensors.empty());
+  add_adapter(model, adapter);
+  TuneWindow w = text_windows(std::vector<std::vector<TokenId>>{random_tokens(kTokens, kVocab, 3)}).front();
+  for (size_t t = 0; t < kTokens; t += 4) w.targets[t] = -1;
+  ThreadPool pool(2);
+  Backward backward(model, pool);
+  LoraGradient gradient(adapter, pool);
+  const double loss = backward.run(
+      w.tokens, 1,
+      [&](size_t first, size_t n, float* logits) { return cross_entropy(std::span(w.targets).subspan(first, n), 1, logits, kVocab, pool); },
+      gradient);
+  EXPECT_NEAR(loss, reference_loss(model, w), 1e-4 * loss);
+  expect_slopes(adapter, gradient, [&] { return reference_loss(model, w); }, GetParam().options.activation == OpKind::kRelu,
+                GetParam().options.n_experts > 0);
 }
 
 // The same of experts' matrices: a stack's parts are copied into the model that the loss is of, so it is made anew for each.
@@ -139,41 +145,7 @@ TEST(Lora, ExpertsGradientsAgreeWithFiniteDifferencesInDouble) {
       [&](size_t first, size_t n, float* logits) { return cross_entropy(std::span(w.targets).subspan(first, n), 1, logits, kVocab, pool); },
       gradient);
   EXPECT_NEAR(loss, loss_of(), 1e-4 * loss);
-  size_t n_directions = 0, n_steps = 0;
-  for (const auto& [name, sums] : gradient.all()) {
-    LowRank& r = *adapter.tensors.at(name);
-    for (auto [values, g] : {std::pair{&r.a, &sums.a}, std::pair{&r.b, &sums.b}}) {
-      const std::vector<float> kept = *values;
-      double g_norm = 0, v_norm = 0, along = 0, losses[2];
-      for (float x : *g) g_norm += static_cast<double>(x) * static_cast<double>(x);
-      g_norm = std::sqrt(g_norm);
-      ASSERT_GT(g_norm, 0) << name;
-      std::vector<double> v(kept.size());
-      for (size_t i = 0; i < v.size(); ++i) {
-        v[i] = static_cast<double>(normal(random)) / std::sqrt(static_cast<double>(v.size())) + static_cast<double>((*g)[i]) / g_norm;
-        v_norm += v[i] * v[i];
-      }
-      v_norm = std::sqrt(v_norm);
-      constexpr double kStep = 1e-4;
-      for (const int side : {0, 1}) {
-        for (size_t i = 0; i < v.size(); ++i) {
-          (*values)[i] = kept[i] + static_cast<float>((side == 0 ? kStep : -kStep) * v[i]);
-          along += (side == 0 ? 1 : -1) * static_cast<double>((*g)[i]) * (static_cast<double>((*values)[i]) - static_cast<double>(kept[i])) /
-                   (2 * kStep);
-        }
-        losses[side] = loss_of();
-      }
-      *values = kept;
-      ++n_directions;
-      // A router that changes its mind between the two sides leaves a step, not a slope.
-      if (std::fabs(losses[0] - 2 * loss_of() + losses[1]) / kStep > g_norm * v_norm) {
-        ++n_steps;
-        continue;
-      }
-      EXPECT_NEAR(along, (losses[0] - losses[1]) / (2 * kStep), 1e-3 * g_norm * v_norm) << name << (values == &r.a ? " A" : " B");
-    }
-  }
-  EXPECT_LE(4 * n_steps, n_directions);
+  expect_slopes(adapter, gradient, loss_of, false, true);
 }
 
 struct Training {

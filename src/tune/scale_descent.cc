@@ -307,8 +307,18 @@ class ScaleDescent : public GradientSink {
     }
   }
 
+  // Where it cannot be written the run goes on without: nothing but time hangs on it.
   void save(size_t n_done, double before) {
     if (options_.checkpoint.empty()) return;
+    try {
+      write_checkpoint(n_done, before);
+    } catch (const Error& e) {
+      if (e.code() != ExitCode::kIo) throw;
+      note(fmt::format("{}: steps of tuning are not kept: {}", options_.checkpoint, e.what()));
+    }
+  }
+
+  void write_checkpoint(size_t n_done, double before) {
     SafetensorsWriter writer(options_.checkpoint);
     writer.set_metadata(kMetadata, Json{{"key", key_}, {"steps", n_done}, {"before", before}}.dump());
     std::map<std::string, const std::vector<float>*> states;

@@ -429,17 +429,11 @@ void fill_type(PackedKernels& k, size_t index) {
   }
 }
 
-template <class... Codecs>
-void fill_list(PackedKernels& k, TypeList<Codecs...>) {
-  size_t index = 0;
-  (fill_type<Codecs>(k, index++), ...);
-}
-
 }  // namespace
 
 void fill_packed_kernels(PackedKernels& k) {
   k.tile_tokens = kMostTokens;
-  fill_list(k, CodecList{});
+  each_codec(CodecList{}, [&]<class C>(size_t index) { fill_type<C>(k, index); });
 }
 
 }  // namespace tsubu::amx

@@ -559,18 +559,12 @@ void fill_type(PackedKernels& k, size_t index) {
   if constexpr (requires { PackedForm<C>::kBrain; }) k.float_dot_rows[index] = float_dot_rows<PackedForm<C>::kBrain>;
 }
 
-template <class... Codecs>
-void fill_list(PackedKernels& k, TypeList<Codecs...>) {
-  size_t index = 0;
-  (fill_type<Codecs>(k, index++), ...);
-}
-
 }  // namespace
 
 void fill_packed_kernels(PackedKernels& k) {
   k.encode_q8_0 = encode_q8_0;
   k.encode_q8_k = encode_q8_k;
-  fill_list(k, CodecList{});
+  each_codec(CodecList{}, [&]<class C>(size_t index) { fill_type<C>(k, index); });
 }
 
 }  // namespace tsubu::TSUBU_ISA
