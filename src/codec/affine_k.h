@@ -1,13 +1,13 @@
-// Encoding of Q2_K, Q4_K and Q5_K: a block of 256 in sub-blocks, w = (d · scale) · code - dmin · min.
-//   1. every sub-block's own best scale and minimum (affine_search.h), each candidate refined once;
-//   2. d and dmin from the largest of them; integer scales and minimums are chosen among the neighbors of the rounded
-//   ones
-//      by their exact error;
+// Encoding of Q2_K, Q4_K and Q5_K: blocks of 256 in sub-blocks, w = (d · scale) · code - dmin · min, as many as have sixteen
+// sub-blocks at a time (codec/panel.h).
+//   1. every sub-block's own best scale and minimum (affine_panel.h);
+//   2. d and dmin from the largest of them; integer scales and minimums are chosen among the neighbors of the rounded ones by
+//      their exact error;
 //   3. d and dmin by least squares for the codes chosen; codes rounded once more.
 #pragma once
 
 #include "base/half.h"
-#include "codec/affine_search.h"
+#include "codec/affine_panel.h"
 #include "codec/codec.h"
 
 namespace tsubu {
@@ -21,28 +21,25 @@ struct AffineKBlock {
   uint8_t codes[256];
 };
 
-// Σ w (x - (scale · code - min))² of each lane's scale and min, codes at their best.
+// Σ w (x - (scale · code - min))², codes at their best.
 template <class L, int n>
-TSUBU_INLINE typename L::F affine_error(const float* x, const float* w, typename L::F scale, typename L::F min,
-                                        float high) {
+TSUBU_INLINE typename L::F affine_panel_error(const Panel<n>& p, typename L::F scale, typename L::F min, float high) {
   const auto inverse = L::div(L::set1(1.0f), L::max(scale, L::set1(kNegligible)));
-  const auto shift = L::mul(min, inverse);
+  const auto shift = L::mul(min, inverse), down = L::neg(min);
   auto error = L::zero();
+#pragma GCC unroll 4
   for (int i = 0; i < n; ++i) {
-    const auto v = L::set1(x[i]);
-    const auto code = round_within<L>(L::add(L::mul(v, inverse), shift), 0.0f, high);
-    const auto difference = L::sub(L::sub(L::mul(scale, code), min), v);
-    error = L::add(error, L::mul(L::mul(L::set1(w[i]), difference), difference));
+    const auto v = L::load(p.x[i]);
+    const auto code = round_within<L>(L::fma(v, inverse, shift), 0.0f, high);
+    const auto difference = L::sub(L::fma(scale, code, down), v);
+    error = L::fma(L::mul(L::load(p.w[i]), difference), difference, error);
   }
   return error;
 }
 
-inline constexpr float kScaleSteps[kLanes] = {0, -1, 1, 0, 0, -1, -1, 1, 1, 2, -2, 0, 0, 2, -2, 1};
-inline constexpr float kMinSteps[kLanes] = {0, 0, 0, -1, 1, -1, 1, -1, 1, 0, 0, 2, -2, 1, -1, 2};
-
 // Codes of a block whose scales and minimums are known; the largest error.
 template <class L, int n_sub, int high>
-TSUBU_INLINE float round_affine_k(const Weighted<256>& block, AffineKBlock<n_sub>& out) {
+TSUBU_INLINE float round_affine_k(const float* x, AffineKBlock<n_sub>& out) {
   constexpr int kSubLen = 256 / n_sub;
   const float d = out.d.value();
   const float dmin = out.dmin.value();
@@ -53,7 +50,7 @@ TSUBU_INLINE float round_affine_k(const Weighted<256>& block, AffineKBlock<n_sub
     const auto inverse = L::set1(scale > kNegligible ? 1.0f / scale : 0.0f);
     const auto offset = L::set1(dmin * static_cast<float>(out.min[s]));
     for (int i = 0; i < kSubLen; i += kLanes) {
-      const auto above = L::add(L::load(block.x + s * kSubLen + i), offset);
+      const auto above = L::add(L::load(x + s * kSubLen + i), offset);
       const auto code = round_within<L>(L::mul(above, inverse), 0.0f, static_cast<float>(high));
       L::store_u8(out.codes + s * kSubLen + i, L::to_int(code));
       worst = L::max(worst, L::abs(L::sub(L::mul(factor, code), above)));
@@ -72,96 +69,19 @@ constexpr double plain_affine_k_bound(int high, int scale_high) {
   return step / 2 + scale_unit / 2 * (high + 0.5) + min_unit / 2 + 3 * 0x1p-11;
 }
 
-// n_refine: see search_affine. n_passes: of steps 2 and 3. bound: of the relative error.
-template <class L, int n_sub, int sub_len, int high, int scale_high>
-TSUBU_INLINE AffineKBlock<n_sub> encode_affine_k(const float* x, const float* importance, const AffineGrid& grid,
-                                                 int n_refine, int n_passes, double bound) {
-  AffineKBlock<n_sub> out = {};
-  Weighted<256> block;
-  copy_clamped<L, 256>(x, block);
-  if (block.largest < kNegligible) return out;
-  weigh<L, 256>(importance, (importance ? 2 : 1) * mean_square_of<L, 256>(block), block);
-
-  float scale[n_sub];
-  float min[n_sub];  // ≥ 0, subtracted
-  float largest_scale = 0;
-  float largest_min = 0;
-  for (int s = 0; s < n_sub; ++s) {
-    const AffineScale fit = search_affine<L, sub_len, true>(block.x + s * sub_len, block.w + s * sub_len,
-                                                            static_cast<float>(high), grid, n_refine);
-    scale[s] = fit.scale;
-    min[s] = -fit.min;
-    largest_scale = scale[s] > largest_scale ? scale[s] : largest_scale;
-    largest_min = min[s] > largest_min ? min[s] : largest_min;
-  }
-  out.d = Half::of(largest_scale / scale_high);
-  out.dmin = Half::of(largest_min / scale_high);
-
-  float d = out.d.value();
-  float dmin = out.dmin.value();
+// For a block with an outlier that was given up for the others: scales and minimums between smallest and largest values.
+template <class L, int n_sub, int high, int scale_high>
+TSUBU_OUTLINE void round_affine_k_plainly(const float* x, AffineKBlock<n_sub>& out) {
+  constexpr int sub_len = 256 / n_sub;
   const float top = static_cast<float>(scale_high);
-  for (int pass = 0; pass < n_passes; ++pass) {
-    const float per_d = d > 0 ? 1.0f / d : 0.0f;
-    const float per_dmin = dmin > 0 ? 1.0f / dmin : 0.0f;
-    // Sums of the normal equations for d and dmin: x ≈ d · (scale · code) - dmin · min.
-    auto aa = L::zero(), ab = L::zero(), bb = L::zero(), xa = L::zero(), xb = L::zero();
-    for (int s = 0; s < n_sub; ++s) {
-      const float* xs = block.x + s * sub_len;
-      const float* ws = block.w + s * sub_len;
-      const auto scales = round_within<L>(L::add(L::set1(scale[s] * per_d), L::load(kScaleSteps)), 0.0f, top);
-      const auto mins = round_within<L>(L::add(L::set1(min[s] * per_dmin), L::load(kMinSteps)), 0.0f, top);
-      const auto error = affine_error<L, sub_len>(xs, ws, L::mul(scales, L::set1(d)), L::mul(mins, L::set1(dmin)),
-                                                  static_cast<float>(high));
-      const int best = best_lane<L>(L::neg(error));
-      const float sc = lane<L>(scales, best);
-      const float mn = lane<L>(mins, best);
-      out.scale[s] = static_cast<uint8_t>(sc);
-      out.min[s] = static_cast<uint8_t>(mn);
-      const auto inverse = L::set1(sc * d > kNegligible ? 1.0f / (sc * d) : 0.0f);
-      const auto offset = L::set1(mn * dmin);
-      for (int i = 0; i < sub_len; i += kLanes) {
-        const auto v = L::load(xs + i);
-        const auto w = L::load(ws + i);
-        const auto grid_value = L::mul(L::add(v, offset), inverse);
-        const auto code = round_within<L>(grid_value, 0.0f, static_cast<float>(high));
-        const auto a = L::mul(code, L::set1(sc));
-        const auto b = L::set1(mn);
-        const auto wa = L::mul(w, a);
-        const auto wb = L::mul(w, b);
-        aa = L::add(aa, L::mul(wa, a));
-        ab = L::add(ab, L::mul(wa, b));
-        bb = L::add(bb, L::mul(wb, b));
-        xa = L::add(xa, L::mul(wa, v));
-        xb = L::add(xb, L::mul(wb, v));
-      }
-    }
-    const float saa = L::hsum(aa), sab = L::hsum(ab), sbb = L::hsum(bb), sxa = L::hsum(xa), sxb = L::hsum(xb);
-    const float det = saa * sbb - sab * sab;
-    if (det > saa * sbb * 0x1p-18f) {
-      const float new_d = (sxa * sbb - sxb * sab) / det;
-      const float new_dmin = (sxa * sab - sxb * saa) / det;
-      if (new_d > 0 && new_dmin >= 0) {
-        out.d = Half::of(new_d);
-        out.dmin = Half::of(new_dmin);
-      }
-    } else if (saa > 0 && sbb == 0) {
-      const float new_d = sxa / saa;
-      if (new_d > 0) out.d = Half::of(new_d);
-    }
-    d = out.d.value();
-    dmin = out.dmin.value();
-  }
-  if (round_affine_k<L, n_sub, high>(block, out) <= static_cast<float>(bound) * block.largest) return out;
-
-  // An outlier was given up for the others: round plainly instead, between smallest and largest values.
-  largest_scale = 0;
-  largest_min = 0;
+  float scale[n_sub], min[n_sub];
+  float largest_scale = 0, largest_min = 0;
   for (int s = 0; s < n_sub; ++s) {
     auto low_v = L::zero();
-    auto high_v = L::load(block.x + s * sub_len);
+    auto high_v = L::load(x + s * sub_len);
     for (int i = 0; i < sub_len; i += kLanes) {
-      low_v = L::min(low_v, L::load(block.x + s * sub_len + i));
-      high_v = L::max(high_v, L::load(block.x + s * sub_len + i));
+      low_v = L::min(low_v, L::load(x + s * sub_len + i));
+      high_v = L::max(high_v, L::load(x + s * sub_len + i));
     }
     min[s] = -L::hmin(low_v);
     scale[s] = (L::hmax(high_v) + min[s]) / high;
@@ -171,14 +91,130 @@ TSUBU_INLINE AffineKBlock<n_sub> encode_affine_k(const float* x, const float* im
   }
   out.d = Half::of(largest_scale / scale_high);
   out.dmin = Half::of(largest_min / scale_high);
-  d = out.d.value();
-  dmin = out.dmin.value();
+  const float d = out.d.value(), dmin = out.dmin.value();
   for (int s = 0; s < n_sub; ++s) {
     out.scale[s] = static_cast<uint8_t>(lane<L>(round_within<L>(L::set1(d > 0 ? scale[s] / d : 0.0f), 0.0f, top), 0));
     out.min[s] = static_cast<uint8_t>(lane<L>(round_within<L>(L::set1(dmin > 0 ? min[s] / dmin : 0.0f), 0.0f, top), 0));
   }
-  round_affine_k<L, n_sub, high>(block, out);
-  return out;
+  round_affine_k<L, n_sub, high>(x, out);
+}
+
+// Neighbors of a sub-block's rounded scale and minimum.
+struct AffineStep {
+  float scale, min;
+};
+inline constexpr AffineStep kNearAffine[] = {{0, 0}, {-1, 0}, {1, 0}, {0, -1}, {0, 1}, {-1, -1}, {-1, 1}, {1, -1}, {1, 1}};
+
+// n blocks, at most those of a panel. grid: see search_affine_panel, as n_refine (every candidate is refined). n_passes: of steps
+// 2 and 3. bound: of the relative error.
+template <class L, int sub_len, int high, int scale_high, int n_grid>
+TSUBU_INLINE void encode_affine_k(const float* x, const float* importance, int n, const float (&grid)[n_grid], int n_refine, int n_passes,
+                                  double bound, AffineKBlock<256 / sub_len>* out) {
+  using K = KPanel<sub_len>;
+  using F = typename L::F;
+  constexpr int n_sub = K::kSub;
+  K k;
+  k.template load<L>(x, importance, n);
+  const Panel<sub_len>& p = k.panel;
+  const float top = static_cast<float>(scale_high), highest = static_cast<float>(high);
+  const AffinePanelScale<L> fit = search_affine_panel<L, sub_len, true>(p, highest, grid, true, n_refine);
+  const F own_scale = fit.scale, own_min = L::neg(fit.min);  // ≥ 0, subtracted
+
+  float d[K::kBlocks], dmin[K::kBlocks];
+  {
+    float scales[kLanes], mins[kLanes];
+    L::store(scales, own_scale);
+    L::store(mins, own_min);
+    for (int b = 0; b < K::kBlocks; ++b) {
+      float largest_scale = 0, largest_min = 0;
+      for (int s = n_sub * b; s < n_sub * (b + 1); ++s) {
+        largest_scale = scales[s] > largest_scale ? scales[s] : largest_scale;
+        largest_min = mins[s] > largest_min ? mins[s] : largest_min;
+      }
+      d[b] = Half::of(largest_scale / top).value();
+      dmin[b] = Half::of(largest_min / top).value();
+    }
+  }
+  auto sum_w = L::zero(), sum_wx = L::zero();
+  for (int i = 0; i < sub_len; ++i) {
+    const auto w = L::load(p.w[i]);
+    sum_w = L::add(sum_w, w);
+    sum_wx = L::fma(w, L::load(p.x[i]), sum_wx);
+  }
+  F scale = L::zero(), min = L::zero();  // integers
+#pragma GCC unroll 1
+  for (int pass = 0; pass < n_passes; ++pass) {
+    const F ds = K::template spread<L>(d), dmins = K::template spread<L>(dmin);
+    const auto some = L::gt(ds, L::zero()), some_min = L::gt(dmins, L::zero());
+    const F near_scale = L::select(some, L::div(own_scale, ds), L::zero());
+    const F near_min = L::select(some_min, L::div(own_min, dmins), L::zero());
+    auto least = L::set1(0x1p120f);
+#pragma GCC unroll 1
+    for (const AffineStep& near : kNearAffine) {
+      const F scales = round_within<L>(L::add(near_scale, L::set1(near.scale)), 0.0f, top);
+      const F mins = round_within<L>(L::add(near_min, L::set1(near.min)), 0.0f, top);
+      const F error = affine_panel_error<L, sub_len>(p, L::mul(scales, ds), L::mul(mins, dmins), highest);
+      const auto better = L::lt(error, least);
+      least = L::select(better, error, least);
+      scale = L::select(better, scales, scale);
+      min = L::select(better, mins, min);
+    }
+    // Normal equations for d and dmin: x ≈ d · (scale · code) - dmin · min.
+    const F step = L::mul(scale, ds);
+    const F inverse = L::select(L::gt(step, L::set1(kNegligible)), L::div(L::set1(1.0f), L::max(step, L::set1(kNegligible))), L::zero());
+    const F shift = L::neg(L::mul(L::mul(min, dmins), inverse));
+    const AffineSums<L> sums = affine_sums<L, sub_len, true>(p.x, p.w, inverse, shift, highest);
+    float aa[K::kBlocks], ab[K::kBlocks], bb[K::kBlocks], xa[K::kBlocks], xb[K::kBlocks];
+    K::template sum_blocks<L>(L::mul(L::mul(scale, scale), sums.two), aa);
+    K::template sum_blocks<L>(L::mul(L::mul(scale, min), sums.one), ab);
+    K::template sum_blocks<L>(L::mul(L::mul(min, min), sum_w), bb);
+    K::template sum_blocks<L>(L::mul(scale, sums.product), xa);
+    K::template sum_blocks<L>(L::mul(min, sum_wx), xb);
+    for (int b = 0; b < K::kBlocks; ++b) {
+      const float det = aa[b] * bb[b] - ab[b] * ab[b];
+      if (det > aa[b] * bb[b] * 0x1p-18f) {
+        const float new_d = (xa[b] * bb[b] - xb[b] * ab[b]) / det;
+        const float new_dmin = (xa[b] * ab[b] - xb[b] * aa[b]) / det;
+        if (new_d > 0 && new_dmin >= 0) {
+          d[b] = Half::of(new_d).value();
+          dmin[b] = Half::of(new_dmin).value();
+        }
+      } else if (aa[b] > 0 && bb[b] == 0) {
+        const float new_d = xa[b] / aa[b];
+        if (new_d > 0) d[b] = Half::of(new_d).value();
+      }
+    }
+  }
+  uint8_t scales[kLanes], mins[kLanes];
+  L::store_u8(scales, L::to_int(scale));
+  L::store_u8(mins, L::to_int(min));
+  for (int b = 0; b < n; ++b) {
+    AffineKBlock<n_sub>& block = out[b];
+    block = {};
+    if (k.largest[b] < kNegligible) continue;
+    block.d = Half::of(d[b]);
+    block.dmin = Half::of(dmin[b]);
+    __builtin_memcpy(block.scale, scales + n_sub * b, n_sub);
+    __builtin_memcpy(block.min, mins + n_sub * b, n_sub);
+    const float* values = k.x + 256 * b;
+    if (round_affine_k<L, n_sub, high>(values, block) > static_cast<float>(bound) * k.largest[b])
+      round_affine_k_plainly<L, n_sub, high, scale_high>(values, block);
+  }
+}
+
+// The n blocks of codec C that encode_panel is asked for.
+template <class C, class L, int sub_len, int high, int scale_high, int n_grid>
+TSUBU_INLINE void encode_affine_k_rows(const float* x, const float* importance, int n, const float (&grid)[n_grid], int n_refine, int n_passes,
+                                       double bound, typename C::Block* blocks) {
+  constexpr int kAtOnce = KPanel<sub_len>::kBlocks;
+#pragma GCC unroll 1
+  for (int i = 0; i < n; i += kAtOnce) {
+    AffineKBlock<256 / sub_len> found[kAtOnce];
+    const int some = n - i < kAtOnce ? n - i : kAtOnce;
+    encode_affine_k<L, sub_len, high, scale_high>(x + 256 * i, importance ? importance + 256 * i : nullptr, some, grid, n_refine, n_passes, bound,
+                                                  found);
+    for (int b = 0; b < some; ++b) blocks[i + b] = C::pack(found[b]);
+  }
 }
 
 }  // namespace tsubu

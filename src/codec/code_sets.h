@@ -16,6 +16,11 @@ struct IntegerCodes {
   static TSUBU_INLINE typename L::F nearest(typename L::F t) {
     return L::round(L::max(L::min(t, L::set1(kHigh)), L::set1(kLow)));
   }
+  // Of v · inverse.
+  template <class L>
+  static TSUBU_INLINE typename L::F nearest_product(typename L::F v, typename L::F inverse) {
+    return round_product_within<L>(v, inverse, kLow, kHigh);
+  }
   template <class L>
   static TSUBU_INLINE typename L::I stored(typename L::F t) {
     return L::to_int(L::sub(nearest<L>(t), L::set1(kLow)));
@@ -50,6 +55,10 @@ struct Iq4Codes {
   static TSUBU_INLINE typename L::F nearest(typename L::F t) {
     const Cell<L> cell = cell_of<L>(t);
     return L::select(cell.above, L::lookup16(kAbove, cell.index), L::lookup16(kIq4Levels, cell.index));
+  }
+  template <class L>
+  static TSUBU_INLINE typename L::F nearest_product(typename L::F v, typename L::F inverse) {
+    return nearest<L>(L::mul(v, inverse));
   }
   template <class L>
   static TSUBU_INLINE typename L::I stored(typename L::F t) {

@@ -6,7 +6,7 @@
 #include "codec/grid.h"
 #include "codec/iq4.h"
 #include "codec/nibbles.h"
-#include "codec/symmetric_block.h"
+#include "codec/symmetric_panel.h"
 
 namespace tsubu {
 
@@ -34,15 +34,16 @@ struct IQ4_NL {
 
   // Plain rounding: the largest magnitude is level -127, its mirror image ends at 113; and the rounding of d to f16.
   static constexpr double kMaxRelativeError = kSearchSlack * (14.0 / 127 + 0x1p-11);
-  static constexpr SymmetricGrid kGrid = {
-      {95, 102, 108, 113, 118, 123, 128, 135, -95, -102, -108, -113, -118, -123, -128, -135}};
+  static constexpr float kGrid[] = {88, 97, 105, 113, 120, 130, 150, -90, -98, -106, -113, -120, -127, -135, -150};  // codes that the extreme weight is put on
   template <class L>
-  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row& row) {
-    const auto k = encode_symmetric_block<L, Iq4Codes>(x, importance, row, kGrid, kMaxRelativeError);
-    Block block;
-    block.d = k.d;
-    pack_4bit<L>(k.codes, block.qs);
-    return block;
+  static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row& row, Block* blocks, int n) {
+    uint16_t d[kLanes];
+    PanelCodes codes;
+    encode_symmetric_panel<L, Iq4Codes, 4>(x, importance, row, n, kGrid, kMaxRelativeError, d, codes);
+    for (int b = 0; b < n; ++b) {
+      blocks[b].d = Half::of_bits(d[b]);
+      codes.copy_block<4>(b, blocks[b].qs, nullptr);
+    }
   }
 
   static constexpr GridSpec kGridSpec = iq4_grid(32, 1);

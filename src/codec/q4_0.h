@@ -38,27 +38,15 @@ struct Q4_0 {
   // Plain rounding: a step (the largest magnitude is code -8, its mirror image ends at 7), and the rounding of d to
   // f16.
   static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 8 + 0x1p-11);
+  static constexpr float kGrid[] = {-6.6f, -7.1f, -7.6f, -8.0f, -8.4f, -9.0f, -10.5f};  // codes that the extreme weight is put on
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row& row, Block* blocks, int n) {
-    SymmetricPanel panel;
-    turn_panel<L>(x, n, panel.x);
-    const PanelExtremes<L> extremes = weigh_panel<L>(importance, n, row, panel);
-    const auto visible = L::lt(L::set1(kNegligible), extremes.largest);
-    const auto per_extreme = L::select(visible, L::div(L::set1(1.0f), extremes.extreme), L::zero());
-    PanelFit<L> best = {L::zero(), L::zero()};
-    // Which code the extreme weight is put on, but for its sign; the least-squares scale of the codes moves it on.
-    const auto attempt = [&](float candidate) __attribute__((always_inline)) { try_candidate<L>(panel, per_extreme, candidate, best); };
-    attempt(6.6f);
-    attempt(7.1f);
-    attempt(7.6f);
-    attempt(8.0f);
-    attempt(8.4f);
-    attempt(9.0f);
+    uint16_t d[kLanes];
     PanelCodes codes;
-    round_panel<L>(panel, extremes, L::select(visible, best.scale, L::zero()), kMaxRelativeError, codes);
+    encode_symmetric_panel<L, IntegerCodes<-8, 7>, 4>(x, importance, row, n, kGrid, kMaxRelativeError, d, codes);
     for (int b = 0; b < n; ++b) {
-      blocks[b].d = Half::of_bits(codes.d[b]);
-      for (int j = 0; j < 4; ++j) __builtin_memcpy(blocks[b].qs + 4 * j, &codes.qs[j][b], 4);
+      blocks[b].d = Half::of_bits(d[b]);
+      codes.copy_block<4>(b, blocks[b].qs, nullptr);
     }
   }
 

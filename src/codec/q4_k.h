@@ -49,11 +49,10 @@ struct Q4_K {
   }
 
   static constexpr double kMaxRelativeError = kSearchSlack * plain_affine_k_bound(15, 63);
+  static constexpr float kGrid[] = {-1.0f, -0.5f, 0.0f, 0.5f, 1.0f, 1.6f};
   template <class L>
-  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
-    const auto k =
-        encode_affine_k<L, 8, 32, 15, 63>(x, importance, kAffineGrid, 1, importance ? 1 : 2, kMaxRelativeError);
-    return pack(k);
+  static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row&, Block* blocks, int n) {
+    encode_affine_k_rows<Q4_K, L, 32, 15, 63>(x, importance, n, kGrid, 1, 1, kMaxRelativeError, blocks);
   }
 
   static constexpr GridSpec kGridSpec = integer_grid<0, 15>(256, 8, {0, 63}, {0, 63});

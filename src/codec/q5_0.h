@@ -6,7 +6,7 @@
 #include "codec/codec.h"
 #include "codec/grid.h"
 #include "codec/nibbles.h"
-#include "codec/symmetric_block.h"
+#include "codec/symmetric_panel.h"
 
 namespace tsubu {
 
@@ -37,15 +37,16 @@ struct Q5_0 {
   // Plain rounding: a step (the largest magnitude is code -16, its mirror image ends at 15), and the rounding of d to
   // f16.
   static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 16 + 0x1p-11);
-  static constexpr SymmetricGrid kGrid = {{12.8f, 13.8f, 14.5f, 15.1f, 15.6f, 16.1f, 16.6f, 17.2f, -12.8f, -13.8f,
-                                           -14.5f, -15.1f, -15.6f, -16.1f, -16.6f, -17.2f}};
+  static constexpr float kGrid[] = {-12.4f, -13.3f, -14.1f, -14.8f, -15.4f, -16.0f, -16.6f, -17.2f, -18.5f};  // codes that the extreme weight is put on
   template <class L>
-  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row& row) {
-    const auto k = encode_symmetric_block<L, IntegerCodes<-16, 15>>(x, importance, row, kGrid, kMaxRelativeError);
-    Block block;
-    block.d = k.d;
-    pack_5bit<L>(k.codes, block.qs, block.qh);
-    return block;
+  static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row& row, Block* blocks, int n) {
+    uint16_t d[kLanes];
+    PanelCodes codes;
+    encode_symmetric_panel<L, IntegerCodes<-16, 15>, 5>(x, importance, row, n, kGrid, kMaxRelativeError, d, codes);
+    for (int b = 0; b < n; ++b) {
+      blocks[b].d = Half::of_bits(d[b]);
+      codes.copy_block<5>(b, blocks[b].qs, blocks[b].qh);
+    }
   }
 
   static constexpr GridSpec kGridSpec = integer_grid<-16, 15>(32, 1);

@@ -2,7 +2,7 @@
 // The codes are stored as in Q5_0. Source: ggml's block_q5_1.
 #pragma once
 
-#include "codec/affine_block.h"
+#include "codec/affine_panel.h"
 #include "codec/codec.h"
 #include "codec/grid.h"
 #include "codec/nibbles.h"
@@ -37,14 +37,17 @@ struct Q5_1 {
   // A step where plain rounding keeps half of one (the range is at most twice the largest magnitude); and the rounding
   // of d (up to 2 · 2^-11) and m to f16.
   static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 31 + 3 * 0x1p-11);
+  static constexpr float kGrid[] = {-1.2f, -0.8f, -0.4f, 0.0f, 0.4f, 0.8f, 1.3f, 2.0f};
   template <class L>
-  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row& row) {
-    const auto k = encode_affine_block<L, 31>(x, importance, row, kAffineGrid, importance ? 1 : 0, kMaxRelativeError);
-    Block block;
-    block.d = k.d;
-    block.m = k.m;
-    pack_5bit<L>(k.codes, block.qs, block.qh);
-    return block;
+  static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row& row, Block* blocks, int n) {
+    uint16_t d[kLanes], m[kLanes];
+    PanelCodes codes;
+    encode_affine_panel<L, 5>(x, importance, row, n, kGrid, importance != nullptr, 1, kMaxRelativeError, d, m, codes);
+    for (int b = 0; b < n; ++b) {
+      blocks[b].d = Half::of_bits(d[b]);
+      blocks[b].m = Half::of_bits(m[b]);
+      codes.copy_block<5>(b, blocks[b].qs, blocks[b].qh);
+    }
   }
 
   static constexpr GridSpec kGridSpec = integer_grid<0, 31>(32, 1, {}, {1, 1});

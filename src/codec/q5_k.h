@@ -52,11 +52,10 @@ struct Q5_K {
   }
 
   static constexpr double kMaxRelativeError = kSearchSlack * plain_affine_k_bound(31, 63);
+  static constexpr float kGrid[] = {-1.1f, -0.6f, -0.2f, 0.2f, 0.6f, 1.1f, 1.7f};
   template <class L>
-  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
-    const auto k =
-        encode_affine_k<L, 8, 32, 31, 63>(x, importance, kAffineGrid, importance ? 1 : 0, 1, kMaxRelativeError);
-    return pack(k);
+  static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row&, Block* blocks, int n) {
+    encode_affine_k_rows<Q5_K, L, 32, 31, 63>(x, importance, n, kGrid, 0, 2, kMaxRelativeError, blocks);
   }
 
   static constexpr GridSpec kGridSpec = integer_grid<0, 31>(256, 8, {0, 63}, {0, 63});

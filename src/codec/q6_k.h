@@ -48,13 +48,12 @@ struct Q6_K {
   // Plain rounding: a step (the largest magnitude is code -32, its mirror image ends at 31), a unit of the scale (1/128
   // of the largest; its mirror image is cut to 127) times 32 codes, and the rounding of d to f16.
   static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 32 + 1.0 / 128 + 0x1p-10);
-  static constexpr SymmetricGrid kGrid = {
-      {28, 29, 29.8f, 30.5f, 31.2f, 31.9f, 32.5f, 33.2f, -28, -29, -29.8f, -30.5f, -31.2f, -31.9f, -32.5f, -33.2f}};
+  // Codes that a sub-block's extreme is put on, and what is added to its rounded scale.
+  static constexpr float kGrid[] = {-26, -28, -29.3f, -30.3f, -31, -31.7f, -32.4f, -33.5f, -36};
+  static constexpr float kNear[] = {0};
   template <class L>
-  static TSUBU_INLINE Block encode(const float* x, const float* importance, const Row&) {
-    using Codes = IntegerCodes<-32, 31>;
-    const auto k = encode_symmetric_k<L, Codes, 16, -128, 127, true>(x, importance, kGrid, kMaxRelativeError);
-    return pack(k);
+  static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row&, Block* blocks, int n) {
+    encode_symmetric_k_rows<Q6_K, L, IntegerCodes<-32, 31>, 16, -128, 127>(x, importance, n, kGrid, kNear, kMaxRelativeError, blocks);
   }
 
   static constexpr GridSpec kGridSpec = integer_grid<-32, 31>(256, 16, {-128, 127});

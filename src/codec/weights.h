@@ -30,28 +30,33 @@ struct Weighted {
   float largest;  // max |x|
 };
 
+// The n values of x into `to`; max |x|.
 template <class L, int n>
-TSUBU_INLINE void copy_clamped(const float* x, Weighted<n>& block) {
+TSUBU_INLINE float copy_clamped(const float* x, float* to) {
   auto largest = L::zero();
   const auto limit = L::set1(kOverflow);
   for (int i = 0; i < n; i += kLanes) {
     const auto v = L::max(L::min(L::load(x + i), limit), L::neg(limit));
-    L::store(block.x + i, v);
+    L::store(to + i, v);
     largest = L::max(largest, L::abs(v));
   }
-  block.largest = L::hmax(largest);
+  return L::hmax(largest);
+}
+template <class L, int n>
+TSUBU_INLINE void copy_clamped(const float* x, Weighted<n>& block) {
+  block.largest = copy_clamped<L, n>(x, block.x);
 }
 
 // importance may be nullptr: every column counts the same. mean_square scales the size factor (of the block or the
 // row).
 template <class L, int n>
-TSUBU_INLINE void weigh(const float* importance, float mean_square, Weighted<n>& block) {
+TSUBU_INLINE void weigh(const float* importance, float mean_square, const float* x, float* weights) {
   const auto level = L::set1(mean_square);
   auto sum = L::zero();
   for (int i = 0; i < n; i += kLanes) {
     const auto q = importance ? L::load(importance + i) : L::set1(1.0f);
-    const auto w = error_weight<L>(q, level, L::load(block.x + i));
-    L::store(block.w + i, w);
+    const auto w = error_weight<L>(q, level, L::load(x + i));
+    L::store(weights + i, w);
     sum = L::add(sum, w);
   }
   const float mean = L::hsum(sum) * (1.0f / n);
@@ -60,19 +65,36 @@ TSUBU_INLINE void weigh(const float* importance, float mean_square, Weighted<n>&
   const auto scale = L::set1(usable ? 1.0f / mean : 0.0f);
   const auto floor = L::set1(usable ? 0x1p-20f : 1.0f);
   for (int i = 0; i < n; i += kLanes) {
-    const auto w = usable ? L::load(block.w + i) : L::zero();
-    L::store(block.w + i, L::add(L::mul(w, scale), floor));
+    const auto w = usable ? L::load(weights + i) : L::zero();
+    L::store(weights + i, L::add(L::mul(w, scale), floor));
   }
+}
+template <class L, int n>
+TSUBU_INLINE void weigh(const float* importance, float mean_square, Weighted<n>& block) {
+  weigh<L, n>(importance, mean_square, block.x, block.w);
 }
 
 template <class L, int n>
-TSUBU_INLINE float mean_square_of(const Weighted<n>& block) {
+TSUBU_INLINE float mean_square_of(const float* x) {
   auto sum = L::zero();
   for (int i = 0; i < n; i += kLanes) {
-    const auto v = L::load(block.x + i);
+    const auto v = L::load(x + i);
     sum = L::add(sum, L::mul(v, v));
   }
   return L::hsum(sum) * (1.0f / n);
+}
+template <class L, int n>
+TSUBU_INLINE float mean_square_of(const Weighted<n>& block) {
+  return mean_square_of<L, n>(block.x);
+}
+
+// v · inverse rounded to the nearest of the integers low … high, in one rounding: the sum with 1.5·2^23 has none to the right of
+// the point. It may be far out of that range.
+template <class L>
+TSUBU_INLINE typename L::F round_product_within(typename L::F v, typename L::F inverse, float low, float high) {
+  const float magic = 12582912.0f;
+  const auto shifted = L::fma(v, inverse, L::set1(magic));
+  return L::sub(L::max(L::min(shifted, L::set1(magic + high)), L::set1(magic + low)), L::set1(magic));
 }
 
 // The lowest lane that holds the largest value.
