@@ -149,8 +149,8 @@ struct SixteenRows {
     const size_t n_lines = (n * kBytes + 63) / 64;
     const std::byte* next = rows + kPackedRows * row_bytes + b * kBytes;
 #pragma GCC unroll 8
-    for (size_t line = 0; line + kPackedRows <= n_lines; line += kPackedRows) __builtin_prefetch(next + (line + r) * 64, 0, 3);
-    if (r < n_lines % kPackedRows) __builtin_prefetch(next + (n_lines / kPackedRows * kPackedRows + r) * 64, 0, 3);
+    for (size_t line = 0; line + kPackedRows <= n_lines; line += kPackedRows) __builtin_prefetch(next + (line + r) * 64, 0, 2);
+    if (r < n_lines % kPackedRows) __builtin_prefetch(next + (n_lines / kPackedRows * kPackedRows + r) * 64, 0, 2);
   }
   TSUBU_INLINE F add(F y, size_t b, I sum, I min_sum, float scale) const {
     const F x = L::set1(scale);
@@ -525,7 +525,7 @@ TSUBU_INLINE void float_rows(const std::byte* bytes, size_t row_bytes, const flo
     if constexpr (rows > 1) {
       const std::byte* next = bytes + rows * row_bytes + k * rows * sizeof(uint16_t);
 #pragma GCC unroll 8
-      for (size_t i = 0; i < rows * kLanes * sizeof(uint16_t); i += 64) __builtin_prefetch(next + i, 0, 3);
+      for (size_t i = 0; i < rows * kLanes * sizeof(uint16_t); i += 64) __builtin_prefetch(next + i, 0, 2);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r) acc[r] = L::fma(load(row(r) + k), v, acc[r]);
