@@ -103,7 +103,6 @@ TSUBU_OUTLINE void round_affine_k_plainly(const float* x, AffineKBlock<n_sub>& o
 struct AffineStep {
   float scale, min;
 };
-inline constexpr AffineStep kNearAffine[] = {{0, 0}, {-1, 0}, {1, 0}, {0, -1}, {0, 1}, {-1, -1}, {-1, 1}, {1, -1}, {1, 1}};
 
 // n blocks, at most those of a panel. grid: see search_affine_panel, as n_refine (every candidate is refined). n_passes: of steps
 // 2 and 3. bound: of the relative error.
@@ -135,6 +134,7 @@ TSUBU_INLINE void encode_affine_k(const float* x, const float* importance, int n
       dmin[b] = Half::of(largest_min / top).value();
     }
   }
+  constexpr AffineStep kNear[] = {{0, 0}, {-1, 0}, {1, 0}, {0, -1}, {0, 1}, {-1, -1}, {-1, 1}, {1, -1}, {1, 1}};
   auto sum_w = L::zero(), sum_wx = L::zero();
   for (int i = 0; i < sub_len; ++i) {
     const auto w = L::load(p.w[i]);
@@ -150,7 +150,7 @@ TSUBU_INLINE void encode_affine_k(const float* x, const float* importance, int n
     const F near_min = L::select(some_min, L::div(own_min, dmins), L::zero());
     auto least = L::set1(0x1p120f);
 #pragma GCC unroll 1
-    for (const AffineStep& near : kNearAffine) {
+    for (const AffineStep& near : kNear) {
       const F scales = round_within<L>(L::add(near_scale, L::set1(near.scale)), 0.0f, top);
       const F mins = round_within<L>(L::add(near_min, L::set1(near.min)), 0.0f, top);
       const F error = affine_panel_error<L, sub_len>(p, L::mul(scales, ds), L::mul(mins, dmins), highest);

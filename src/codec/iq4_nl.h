@@ -34,9 +34,10 @@ struct IQ4_NL {
 
   // Plain rounding: the largest magnitude is level -127, its mirror image ends at 113; and the rounding of d to f16.
   static constexpr double kMaxRelativeError = kSearchSlack * (14.0 / 127 + 0x1p-11);
-  static constexpr float kGrid[] = {88, 97, 105, 113, 120, 130, 150, -90, -98, -106, -113, -120, -127, -135, -150};  // codes that the extreme weight is put on
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row& row, Block* blocks, int n) {
+    // Codes that the extreme weight is put on.
+    constexpr float kGrid[] = {88, 97, 105, 113, 120, 130, 150, -90, -98, -106, -113, -120, -127, -135, -150};
     uint16_t d[kLanes];
     PanelCodes codes;
     encode_symmetric_panel<L, Iq4Codes, 4>(x, importance, row, n, kGrid, kMaxRelativeError, d, codes);

@@ -45,11 +45,11 @@ struct IQ4_XS {
   // Plain rounding: the largest magnitude is level -127, its mirror image ends at 113; a unit of the scale (1/32 of the
   // largest; its mirror image is cut to 31) times 127, and the rounding of d to f16.
   static constexpr double kMaxRelativeError = kSearchSlack * (14.0 / 127 + 1.0 / 32 + 0x1p-10);
-  // Codes that a sub-block's extreme is put on, and what is added to its rounded scale.
-  static constexpr float kGrid[] = {88, 97, 105, 113, 120, 130, 150, -90, -98, -106, -113, -120, -127, -135, -150};
-  static constexpr float kNear[] = {0, -1, 1};
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row&, Block* blocks, int n) {
+    // Codes that a sub-block's extreme is put on, and what is added to its rounded scale.
+    constexpr float kGrid[] = {88, 97, 105, 113, 120, 130, 150, -90, -98, -106, -113, -120, -127, -135, -150};
+    constexpr float kNear[] = {0, -1, 1};
     encode_symmetric_k_rows<IQ4_XS, L, Iq4Codes, 32, -32, 31>(x, importance, n, kGrid, kNear, kMaxRelativeError, blocks);
   }
 

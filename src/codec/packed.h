@@ -1,7 +1,7 @@
 // What products with 8-bit activations need of a codec: its packed block as unsigned byte codes under integer scales.
 //   w = d · kFactor · scale[s] · (code - kBias) + offset · min[s]     for weights of sub-block s, kSub each.
 // PackedForm<C> is specialized for every codec that has the form (codec/packed_*.h too); a kernel needs no more to have it on
-// the fast path. Codes are at most 127, or it has kByteCodes. d is the bits of an f16 (then kFactor, a power of two, may be left out), or d_value a float.
+// the fast path. Codes are at most kMostCode (127 without), or it has kByteCodes and a bias of 128. d is the bits of an f16 (then kFactor, a power of two, may be left out), or d_value a float.
 // Super-blocks of 256 give chunk c of 64 codes, and scales and minimums as sixteen lanes, one for each 16 weights. Blocks
 // of 32 have one scale and give the codes of two blocks at a time; longer blocks with one scale give those of parts of 32.
 #pragma once
@@ -69,12 +69,14 @@ struct AffineKForm {
 
 template <>
 struct PackedForm<Q4_K> : AffineKForm<Q4_K::Block> {
+  static constexpr int kMostCode = 15;
   template <class B, int c>
   static TSUBU_INLINE typename B::V codes(const Q4_K::Block& b) { return B::nibbles(b.qs + 32 * c); }
 };
 
 template <>
 struct PackedForm<Q5_K> : AffineKForm<Q5_K::Block> {
+  static constexpr int kMostCode = 31;
   template <class B, int c>
   static TSUBU_INLINE typename B::V codes(const Q5_K::Block& b) {
     const auto fifth = B::bit_and(B::shifted_halves(b.qh, 2 * c, 2 * c + 1), B::set1(1));
@@ -85,6 +87,7 @@ struct PackedForm<Q5_K> : AffineKForm<Q5_K::Block> {
 template <>
 struct PackedForm<Q2_K> {
   using Block = Q2_K::Block;
+  static constexpr int kMostCode = 3;
   static constexpr int kSub = 16, kBias = 0;
   static constexpr bool kHasMins = true;
   static TSUBU_INLINE uint16_t d(const Block& b) { return b.d.bits(); }
@@ -104,6 +107,7 @@ struct PackedForm<Q2_K> {
 template <>
 struct PackedForm<Q3_K> {
   using Block = Q3_K::Block;
+  static constexpr int kMostCode = 7;
   static constexpr int kSub = 16, kBias = 4;
   static constexpr bool kHasMins = false;
   static TSUBU_INLINE uint16_t d(const Block& b) { return b.d.bits(); }
@@ -131,6 +135,7 @@ struct PackedForm<Q3_K> {
 template <>
 struct PackedForm<Q6_K> {
   using Block = Q6_K::Block;
+  static constexpr int kMostCode = 63;
   static constexpr int kSub = 16, kBias = 32;
   static constexpr bool kHasMins = false;
   static TSUBU_INLINE uint16_t d(const Block& b) { return b.d.bits(); }
@@ -197,6 +202,7 @@ struct PackedForm<Q8_0> : ShortForm<Q8_0::Block, 128> {
 };
 template <>
 struct PackedForm<Q4_0> : ShortForm<Q4_0::Block, 8> {
+  static constexpr int kMostCode = 15;
   template <class B>
   static TSUBU_INLINE typename B::V codes(const Q4_0::Block& a, const Q4_0::Block& b) { return B::nibbles16(a.qs, b.qs); }
 };
@@ -210,16 +216,19 @@ struct PackedForm<IQ4_NL> : ShortForm<IQ4_NL::Block, 128> {
 };
 template <>
 struct PackedForm<Q5_0> : ShortForm<Q5_0::Block, 16> {
+  static constexpr int kMostCode = 31;
   template <class B>
   static TSUBU_INLINE typename B::V codes(const Q5_0::Block& a, const Q5_0::Block& b) { return five_bit_codes<B>(a, b); }
 };
 template <>
 struct PackedForm<Q4_1> : ShortAffineForm<Q4_1::Block> {
+  static constexpr int kMostCode = 15;
   template <class B>
   static TSUBU_INLINE typename B::V codes(const Q4_1::Block& a, const Q4_1::Block& b) { return B::nibbles16(a.qs, b.qs); }
 };
 template <>
 struct PackedForm<Q5_1> : ShortAffineForm<Q5_1::Block> {
+  static constexpr int kMostCode = 31;
   template <class B>
   static TSUBU_INLINE typename B::V codes(const Q5_1::Block& a, const Q5_1::Block& b) { return five_bit_codes<B>(a, b); }
 };

@@ -44,9 +44,9 @@ struct Q2_K {
   }
 
   static constexpr double kMaxRelativeError = kSearchSlack * plain_affine_k_bound(3, 15);
-  static constexpr float kGrid[] = {-1.2f, -0.8f, -0.4f, 0.0f, 0.4f, 0.8f, 1.3f, 2.0f};
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row&, Block* blocks, int n) {
+    constexpr float kGrid[] = {-1.2f, -0.8f, -0.4f, 0.0f, 0.4f, 0.8f, 1.3f, 2.0f};
     encode_affine_k_rows<Q2_K, L, 16, 3, 15>(x, importance, n, kGrid, 1, 2, kMaxRelativeError, blocks);
   }
 

@@ -54,11 +54,11 @@ struct Q3_K {
   // Plain rounding: a step (the largest magnitude is code -4, its mirror image ends at 3), a unit of the scale (1/32 of
   // the largest; its mirror image is cut to 31) times four codes, and the rounding of d to f16.
   static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 4 + 1.0 / 32 + 0x1p-10);
-  // Codes that a sub-block's extreme is put on, and what is added to its rounded scale.
-  static constexpr float kGrid[] = {2.4f, 2.8f, 3.2f, 3.7f, 4.3f, 5.2f, -2.4f, -2.8f, -3.2f, -3.6f, -4.0f, -4.5f, -5.4f};
-  static constexpr float kNear[] = {0, -1, 1, -2, 2};
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row&, Block* blocks, int n) {
+    // Codes that a sub-block's extreme is put on, and what is added to its rounded scale.
+    constexpr float kGrid[] = {2.4f, 2.8f, 3.2f, 3.7f, 4.3f, 5.2f, -2.4f, -2.8f, -3.2f, -3.6f, -4.0f, -4.5f, -5.4f};
+    constexpr float kNear[] = {0, -1, 1, -2, 2};
     encode_symmetric_k_rows<Q3_K, L, IntegerCodes<-4, 3>, 16, -32, 31>(x, importance, n, kGrid, kNear, kMaxRelativeError, blocks);
   }
 

@@ -38,9 +38,10 @@ struct Q4_0 {
   // Plain rounding: a step (the largest magnitude is code -8, its mirror image ends at 7), and the rounding of d to
   // f16.
   static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 8 + 0x1p-11);
-  static constexpr float kGrid[] = {-6.6f, -7.1f, -7.6f, -8.0f, -8.4f, -9.0f, -10.5f};  // codes that the extreme weight is put on
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row& row, Block* blocks, int n) {
+    // Codes that the extreme weight is put on.
+    constexpr float kGrid[] = {-6.6f, -7.1f, -7.6f, -8.0f, -8.4f, -9.0f, -10.5f};
     uint16_t d[kLanes];
     PanelCodes codes;
     encode_symmetric_panel<L, IntegerCodes<-8, 7>, 4>(x, importance, row, n, kGrid, kMaxRelativeError, d, codes);

@@ -36,9 +36,9 @@ struct Q4_1 {
   // A step where plain rounding keeps half of one (the range is at most twice the largest magnitude); and the rounding
   // of d (up to 2 · 2^-11) and m to f16.
   static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 15 + 3 * 0x1p-11);
-  static constexpr float kGrid[] = {-1.2f, -0.8f, -0.4f, 0.0f, 0.4f, 0.8f, 1.3f, 2.0f};
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row& row, Block* blocks, int n) {
+    constexpr float kGrid[] = {-1.2f, -0.8f, -0.4f, 0.0f, 0.4f, 0.8f, 1.3f, 2.0f};
     uint16_t d[kLanes], m[kLanes];
     PanelCodes codes;
     encode_affine_panel<L, 4>(x, importance, row, n, kGrid, importance != nullptr, 1, kMaxRelativeError, d, m, codes);

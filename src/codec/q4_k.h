@@ -49,9 +49,9 @@ struct Q4_K {
   }
 
   static constexpr double kMaxRelativeError = kSearchSlack * plain_affine_k_bound(15, 63);
-  static constexpr float kGrid[] = {-1.0f, -0.5f, 0.0f, 0.5f, 1.0f, 1.6f};
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row&, Block* blocks, int n) {
+    constexpr float kGrid[] = {-1.0f, -0.5f, 0.0f, 0.5f, 1.0f, 1.6f};
     encode_affine_k_rows<Q4_K, L, 32, 15, 63>(x, importance, n, kGrid, 1, 1, kMaxRelativeError, blocks);
   }
 

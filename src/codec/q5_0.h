@@ -37,9 +37,10 @@ struct Q5_0 {
   // Plain rounding: a step (the largest magnitude is code -16, its mirror image ends at 15), and the rounding of d to
   // f16.
   static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 16 + 0x1p-11);
-  static constexpr float kGrid[] = {-12.4f, -13.3f, -14.1f, -14.8f, -15.4f, -16.0f, -16.6f, -17.2f, -18.5f};  // codes that the extreme weight is put on
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row& row, Block* blocks, int n) {
+    // Codes that the extreme weight is put on.
+    constexpr float kGrid[] = {-12.4f, -13.3f, -14.1f, -14.8f, -15.4f, -16.0f, -16.6f, -17.2f, -18.5f};
     uint16_t d[kLanes];
     PanelCodes codes;
     encode_symmetric_panel<L, IntegerCodes<-16, 15>, 5>(x, importance, row, n, kGrid, kMaxRelativeError, d, codes);

@@ -52,9 +52,9 @@ struct Q5_K {
   }
 
   static constexpr double kMaxRelativeError = kSearchSlack * plain_affine_k_bound(31, 63);
-  static constexpr float kGrid[] = {-1.1f, -0.6f, -0.2f, 0.2f, 0.6f, 1.1f, 1.7f};
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row&, Block* blocks, int n) {
+    constexpr float kGrid[] = {-1.1f, -0.6f, -0.2f, 0.2f, 0.6f, 1.1f, 1.7f};
     encode_affine_k_rows<Q5_K, L, 32, 31, 63>(x, importance, n, kGrid, 0, 2, kMaxRelativeError, blocks);
   }
 

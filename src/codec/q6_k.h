@@ -48,11 +48,11 @@ struct Q6_K {
   // Plain rounding: a step (the largest magnitude is code -32, its mirror image ends at 31), a unit of the scale (1/128
   // of the largest; its mirror image is cut to 127) times 32 codes, and the rounding of d to f16.
   static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 32 + 1.0 / 128 + 0x1p-10);
-  // Codes that a sub-block's extreme is put on, and what is added to its rounded scale.
-  static constexpr float kGrid[] = {-26, -28, -29.3f, -30.3f, -31, -31.7f, -32.4f, -33.5f, -36};
-  static constexpr float kNear[] = {0};
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row&, Block* blocks, int n) {
+    // Codes that a sub-block's extreme is put on, and what is added to its rounded scale.
+    constexpr float kGrid[] = {-26, -28, -29.3f, -30.3f, -31, -31.7f, -32.4f, -33.5f, -36};
+    constexpr float kNear[] = {0};
     encode_symmetric_k_rows<Q6_K, L, IntegerCodes<-32, 31>, 16, -128, 127>(x, importance, n, kGrid, kNear, kMaxRelativeError, blocks);
   }
 

@@ -107,6 +107,34 @@ struct Avx2Bytes {
     const __m256i s = _mm256_set1_epi32(four);
     return dot4_low(acc, u, {s, s});
   }
+  // Sums of two products each, sixteen bits wide: they meet their scales, or ones, as they are widened.
+  struct Words { __m256i a, b; };
+  static TSUBU_INLINE __m256i all(const int8_t* p) {
+    int32_t four;
+    __builtin_memcpy(&four, p, 4);
+    return _mm256_set1_epi32(four);
+  }
+  static TSUBU_INLINE Words word_products(V u, const int8_t* p) {
+    const __m256i s = all(p);
+    return {_mm256_maddubs_epi16(u.a, s), _mm256_maddubs_epi16(u.b, s)};
+  }
+  // magnitude: that of `code`, signed bytes.
+  static TSUBU_INLINE Words signed_word_products(V magnitude, V code, const int8_t* p) {
+    const __m256i s = all(p);
+    return {_mm256_maddubs_epi16(magnitude.a, _mm256_sign_epi8(s, code.a)), _mm256_maddubs_epi16(magnitude.b, _mm256_sign_epi8(s, code.b))};
+  }
+  static TSUBU_INLINE V magnitude(V x) { return {_mm256_abs_epi8(x.a), _mm256_abs_epi8(x.b)}; }
+  static TSUBU_INLINE Words add(Words x, Words y) { return {_mm256_add_epi16(x.a, y.a), _mm256_add_epi16(x.b, y.b)}; }
+  // A number below 2^15 in both words of its lane.
+  static TSUBU_INLINE Words both_words(I x) {
+    const auto both = [](__m256i v) __attribute__((always_inline)) {
+      return _mm256_or_si256(_mm256_and_si256(v, _mm256_set1_epi32(0xffff)), _mm256_slli_epi32(v, 16));
+    };
+    return {both(x.a), both(x.b)};
+  }
+  static TSUBU_INLINE I add_words(I acc, Words x, Words scale) {
+    return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(x.a, scale.a)), _mm256_add_epi32(acc.b, _mm256_madd_epi16(x.b, scale.b))};
+  }
   static TSUBU_INLINE I pairs(const uint8_t* p) {
     const __m128i x = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)), both = _mm_unpacklo_epi8(x, x);
     return {_mm256_cvtepu8_epi32(both), _mm256_cvtepu8_epi32(_mm_srli_si128(both, 8))};

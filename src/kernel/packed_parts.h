@@ -44,4 +44,23 @@ TSUBU_INLINE typename B::I dot4_all(typename B::I acc, typename B::V u, const in
   else return B::dot4_all(acc, u, p);
 }
 
+template <class P>
+constexpr int most_code() {
+  if constexpr (requires { P::kMostCode; }) return P::kMostCode;
+  else return 127;
+}
+
+// Sums of products in words, for vocabularies that have them: how many steps of four columns fit, activations within ±127.
+template <class P, class B>
+inline constexpr bool kWordSums = requires { typename B::Words; };
+template <class P>
+inline constexpr bool kSignedCodes = requires { P::kByteCodes; };
+template <class P, size_t sub>
+constexpr size_t word_steps() {
+  if (kSignedCodes<P>) return 1;
+  size_t steps = 1;
+  while (2 * steps <= sub / 4 && 2 * steps * 2 * 127 * static_cast<size_t>(most_code<P>()) <= 32767) steps *= 2;
+  return steps;
+}
+
 }  // namespace tsubu

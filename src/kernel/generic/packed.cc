@@ -23,6 +23,8 @@ using V = Bytes::V;
 
 #if defined(TSUBU_ISA_AVX512)
 constexpr size_t kTileTokens = 8;
+#elif defined(TSUBU_ISA_AVX2)
+constexpr size_t kTileTokens = 4;
 #else
 constexpr size_t kTileTokens = 2;
 #endif
@@ -386,11 +388,38 @@ TSUBU_INLINE void add_codes(I* acc, const Tile<C>& tile, const int8_t* codes, si
   }
 }
 
+// acc[t] += scale times codes (less their bias, if kSignedCodes) of the sub-block from col on times token t's, by sums of words.
+template <class C, class B, size_t tokens>
+TSUBU_INLINE void add_scaled_codes(I* acc, const Tile<C>& tile, const int8_t* codes, size_t n_cols, size_t col, I scale) {
+  using P = PackedForm<C>;
+  using Words = typename B::Words;
+  constexpr size_t kStep = 4 * word_steps<P, Tile<C>::kSub>();
+  const Words scales = B::both_words(scale);
+#pragma GCC unroll 8
+  for (size_t i = 0; i < Tile<C>::kSub; i += kStep) {
+    Words sums[tokens];
+#pragma GCC unroll 8
+    for (size_t j = i; j < i + kStep; j += 4) {
+      const V w = B::load(tile.codes + (col + j) * kPackedRows);
+      const V code = kSignedCodes<P> ? B::bit_xor(w, B::set1(128)) : w, magnitude = kSignedCodes<P> ? B::magnitude(code) : w;
+#pragma GCC unroll 8
+      for (size_t t = 0; t < tokens; ++t) {
+        const int8_t* x = codes + t * n_cols + col + j;
+        const Words product = kSignedCodes<P> ? B::signed_word_products(magnitude, code, x) : B::word_products(w, x);
+        sums[t] = j == i ? product : B::add(sums[t], product);
+      }
+    }
+#pragma GCC unroll 8
+    for (size_t t = 0; t < tokens; ++t) acc[t] = B::add_words(acc[t], sums[t], scales);
+  }
+}
+
 // Blocks of 32: a sum begins with what the bias of the codes takes away.
 template <class C, size_t tokens>
 TSUBU_OUTLINE void short_product(const Tile<C>& tile, size_t n_rows, const Int8Rows& x, float* y, size_t ldy,
                                  size_t n_cols) {
   using P = PackedForm<C>;
+  constexpr bool kUnbiased = kWordSums<P, Bytes> && kSignedCodes<P>;
   constexpr size_t kPiece = 64;  // blocks whose column sums are prepared together
   const size_t n_blocks = n_cols / 32;
   F out[tokens];
@@ -406,8 +435,11 @@ TSUBU_OUTLINE void short_product(const Tile<C>& tile, size_t n_rows, const Int8R
     for (size_t b = first; b < first + n; ++b) {
       I acc[tokens];
 #pragma GCC unroll 8
-      for (size_t t = 0; t < tokens; ++t) acc[t] = L::set1_i(P::kBias ? totals[t][b - first] : 0);
-      add_codes<C, tokens>(acc, tile, x.codes, n_cols, 32 * b);
+      for (size_t t = 0; t < tokens; ++t) acc[t] = L::set1_i(P::kBias && !kUnbiased ? totals[t][b - first] : 0);
+      if constexpr (kWordSums<P, Bytes>)
+        add_scaled_codes<C, Bytes, tokens>(acc, tile, x.codes, n_cols, 32 * b, L::set1_i(1));
+      else
+        add_codes<C, tokens>(acc, tile, x.codes, n_cols, 32 * b);
       const F d = L::load(tile.d + b * kPackedRows);
 #pragma GCC unroll 8
       for (size_t t = 0; t < tokens; ++t) {
@@ -437,11 +469,15 @@ TSUBU_OUTLINE void super_product(const Tile<C>& tile, size_t n_rows, const Int8R
 #pragma GCC unroll 8
     for (size_t t = 0; t < tokens; ++t) sums[t] = L::set1_i(0);
     for (size_t s = 0; s < kSubs; ++s) {
+      const I scale = L::load_i(tile.scale + (b * kSubs + s) * kPackedRows);
+      if constexpr (kWordSums<P, Bytes>) {
+        add_scaled_codes<C, Bytes, tokens>(sums, tile, x.codes, n_cols, 256 * b + s * Tile<C>::kSub, scale);
+        continue;
+      }
       I acc[tokens];
 #pragma GCC unroll 8
       for (size_t t = 0; t < tokens; ++t) acc[t] = L::set1_i(0);
       add_codes<C, tokens>(acc, tile, x.codes, n_cols, 256 * b + s * Tile<C>::kSub);
-      const I scale = L::load_i(tile.scale + (b * kSubs + s) * kPackedRows);
 #pragma GCC unroll 8
       for (size_t t = 0; t < tokens; ++t) sums[t] = L::add(sums[t], L::mul(acc[t], scale));
     }
@@ -475,7 +511,7 @@ TSUBU_OUTLINE void super_product(const Tile<C>& tile, size_t n_rows, const Int8R
     for (size_t t = 0; t < tokens; ++t) {
       const F scale = L::set1(x.scales[t * n_blocks + b]);
       I sum = sums[t];
-      if constexpr (P::kBias != 0) sum = L::sub(sum, min_sum(t));
+      if constexpr (P::kBias != 0 && !(kWordSums<P, Bytes> && kSignedCodes<P>)) sum = L::sub(sum, min_sum(t));
       out[t] = L::fma(L::to_float(sum), L::mul(d, scale), out[t]);
       if constexpr (P::kHasMins)
         out[t] = L::fma(L::to_float(min_sum(t)), L::mul(L::load(tile.offset + b * kPackedRows), scale), out[t]);
