@@ -1,4 +1,4 @@
-// What measuring and judging say in sentences: one list, which report/words.cc translates.
+// What measuring and judging say in sentences: one list, which page/words.cc translates.
 #pragma once
 
 #include "base/remark.h"

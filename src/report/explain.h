@@ -9,7 +9,7 @@
 
 #include "codec/type_info.h"
 #include "model/model.h"
-#include "report/words.h"
+#include "page/words.h"
 
 namespace tsubu {
 

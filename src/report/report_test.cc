@@ -21,10 +21,10 @@ TEST(Words, EveryPhraseIsSaidInBothLanguagesOnce) {
     EXPECT_TRUE(keys.insert(p.key).second) << p.key;
     EXPECT_FALSE(p.english.empty());
     EXPECT_FALSE(p.japanese.empty());
-    const auto holes = [](std::string_view s) {
-      size_t n = 0;
-      for (size_t at = s.find("{}"); at != s.npos; at = s.find("{}", at + 2)) ++n;
-      return n;
+    const auto holes = [](std::string_view s) {  // {} and {0} …
+      std::multiset<std::string_view> found;
+      for (size_t at = s.find('{'); at != s.npos; at = s.find('{', at + 1)) found.insert(s.substr(at, s.find('}', at) + 1 - at));
+      return found;
     };
     EXPECT_EQ(holes(p.english), holes(p.japanese)) << p.key;
   }

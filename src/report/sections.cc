@@ -182,7 +182,7 @@ PageData gather(std::span<const Run> runs, const ReportOptions& options) {
   page.options = &options;
   page.words = Words(options.language);
   const Words& w = page.words;
-  page.charts = Charts({w("chart.zoom"), w("chart.back"), w("chart.interval"), w("chart.protocol"), w("bar"), w("chart.keys")});
+  page.charts = Charts(chart_words(w));
   const auto find = [&](const std::string& path, bool is_base) -> ShownModel& {
     const std::string name = base_name(path);
     for (ShownModel& m : page.models)
