@@ -128,6 +128,12 @@ TEST(Report, ShowsWhatTheRunSaysAndNothingRunsInIt) {
   EXPECT_EQ(charts.at("charts")[2].at("cells")[0], parse_json(R"([0,0,1.4,"blk.0.ffn_up.weight, Q4_K","holds blk.1",true])", "test"));
   EXPECT_EQ(charts.at("protocols")[0], "the protocol line");
   EXPECT_EQ(page.find(">nan"), std::string::npos);
+  size_t links = 0;  // each leads to a place of the page
+  for (size_t at = page.find("href=\"#"); at != page.npos; at = page.find("href=\"#", at + 1), ++links) {
+    const std::string name = page.substr(at + 7, page.find('"', at + 7) - at - 7);
+    EXPECT_NE(page.find("id=\"" + name + "\""), std::string::npos) << name;
+  }
+  EXPECT_GT(links, 15u);
   ReportOptions japanese;
   japanese.language = Language::kJapanese;
   const std::string page_ja = make_report(runs, japanese);
