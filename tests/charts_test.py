@@ -178,6 +178,40 @@ def check_phone(b, page):
     b.width(1000)
 
 
+def check_touch(b, page):
+    """How a number was measured, for a finger and for the keyboard: at the foot of the window, cut off by nothing."""
+    b.width(360, 740, True)
+    b.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    b.open(page)
+    b.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    shown = """(e => { const s = getComputedStyle(e, '::after'), t = e.getAttribute('title');
+      return t && s.content === JSON.stringify(t) && s.position === 'fixed' && s.display !== 'none' && parseFloat(s.left) === 0 && parseFloat(s.bottom) === 0
+        && parseFloat(s.width) > 300 && parseFloat(s.height) > 10 ? t : ''; })"""
+    hidden = "getComputedStyle(document.querySelector('[title]'), '::after').content === 'none'"
+    assert b.evaluate(hidden), f"{page}: shown unasked"
+    x, y = b.evaluate("(e => { e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect(); return [r.x + Math.min(r.width, 300) / 2, r.y + r.height / 2]; })"
+                      "(document.querySelector('main [title]'))")
+    b.tap(x, y)
+    assert wait_for(b, f"{shown}(document.activeElement)"), page
+    b.tap(180, 5)
+    # Every table of numbers has them within it or for all of it, or stands behind a figure that says it.
+    assert b.evaluate("document.querySelectorAll('main [title]:not([tabindex=\"0\"])').length") == 0, f"{page}: notes that no finger reaches"
+    b.evaluate("document.querySelector('main [title]').focus()")
+    assert b.evaluate(f"{shown}(document.activeElement)"), f"{page}: not by keyboard"
+    b.call("Emulation.setTouchEmulationEnabled", enabled=False)
+    b.width(1000)
+
+
+def check_language(b, page):
+    """Japanese but for names: no three English words in a row, in what is read and in what charts say."""
+    b.open(page)
+    said = b.evaluate("[...document.querySelectorAll('main h1,main h2,main h3,main p,main li,main th,main td,main figcaption,main summary,main [title]')]"
+                      ".flatMap(e => [e.textContent, e.getAttribute('title') || ''])")
+    english = sorted({t for t in [*said, *texts_of(data_of(page))] if ENGLISH.search(t)})
+    assert english == [], f"{page}: English on a Japanese page: {english}"
+    assert b.evaluate("document.documentElement.lang") == "ja"
+
+
 def check_paper(b, page, pdf):
     b.theme("dark")
     b.open(page)
@@ -227,8 +261,12 @@ def make_pages(tsubu, source, work):
         "own.jsonl", "--margin", "0.1", "--max-memory", "60MiB", "--max-kld", "0.01", "--threads", "1", "--quiet", "-o", "run.json", codes=(0, 1))
     run("lens", "base.gguf", "--text", str(model / "heldout.txt"), "--ctx", "32", "--windows", "1", "--seeds", "2", "--minutes", "0.2", "--threads", "1", "-o",
         "lens.html", "--json", "--quiet", output="lens.json")
-    run("plan", "base.gguf", "--text", str(model / "calib.txt"), "--ctx", "64", "--chunks", "16", "--probes", "2", "--verify", "2", "--allow", "Q4_K,Q6_K,Q8_0",
-        "--effort", "fast", "--bpw", "6", "--page", "plan.html", "--quiet", "--threads", "1")
+    # All of it, of one layer.
+    run("lens", "base.gguf", "--text", str(model / "heldout.txt"), "--ctx", "16", "--windows", "1", "--seeds", "1", "--minutes", "5", "--threads", "1", "--where",
+        "blk.2", "--gradients", "--types", "Q4_K", "--held-windows", "1", "--held-out", str(model / "calib.txt"), "-o", "lens.ja.html", "--lang", "ja", "--quiet")
+    for language, page in (("en", "plan.html"), ("ja", "plan.ja.html")):
+        run("plan", "base.gguf", "--text", str(model / "calib.txt"), "--ctx", "64", "--chunks", "16", "--probes", "2", "--verify", "2", "--allow", "Q4_K,Q6_K,Q8_0",
+            "--effort", "fast", "--bpw", "6", "--costs", "costs.json", "--page", page, "--lang", language, "--quiet", "--threads", "1")
     tune = {"source_bytes": 9, "size_bytes": 3, "bits_per_weight": 2.6, "tensors": [], "notes": [], "output": "a/q2.gguf", "training": {
         "best": 2, "judged_tokens": 8192, "seconds": 90, "tokens_per_second": 2345.6, "curve": [
             {"step": 7 * i, "tokens": 14336 * i, "loss": 0 if i == 0 else 0.12 / i, "divergence": 0.168 / (i + 1), "cross_entropy": 4.25, "rate": 0.001} for i in range(4)]}}
@@ -236,7 +274,7 @@ def make_pages(tsubu, source, work):
     runs = ["run.json", "Q4_K.json", "lens.json", "tune.json"]
     run("report", *runs, "-o", "report.html", "--price-hour", "0.8", "--quiet")
     run("report", *runs, "-o", "report.ja.html", "--lang", "ja", "--price-hour", "0.8", "--quiet")
-    return [work / name for name in ("report.html", "report.ja.html", "lens.html", "plan.html")]
+    return [work / name for name in ("report.html", "report.ja.html", "lens.html", "lens.ja.html", "plan.html", "plan.ja.html")]
 
 
 def main():
@@ -251,9 +289,10 @@ def main():
         pages = make_pages(tsubu, source, work)
         for page in pages:
             kinds |= check_drawn(b, page)
-            check_answers(b, page) if page.name != "plan.html" else None
+            check_answers(b, page) if not page.name.startswith("plan") else None
             check_theme(b, page)
             check_phone(b, page)
+            check_touch(b, page)
             check_paper(b, page, work / (page.stem + ".pdf"))
             check_without_scripts(b, page)
             print(f"{page.name}: {len(data_of(page)['charts'])} charts, {os.path.getsize(page)} bytes")
@@ -266,9 +305,11 @@ def main():
                     b.picture(pictures / f"{page.stem}-{name}.png")
                 (pictures / f"{page.stem}.pdf").write_bytes((work / (page.stem + ".pdf")).read_bytes())
         assert kinds == {"xy", "bars", "intervals", "heat", "pairs"}, kinds
-        said = texts_of({k: v for k, v in data_of(pages[1]).items()})
-        english = [t for t in said if ENGLISH.search(t)]
+        english = [t for t in texts_of(data_of(pages[1])) if ENGLISH.search(t)]
         assert english == [], f"English on the Japanese page: {english}"
+        for page in pages:
+            if page.name in ("lens.ja.html", "plan.ja.html"):
+                check_language(b, page)
     print("the charts are drawn")
     return 0
 

@@ -238,6 +238,35 @@ def bad_bytes(s):
         check(time.time() - began < 6, f"a slow {name} is cut off after {time.time() - began:.1f} s")
 
 
+def slow_crowd(s):
+    """Many clients that begin a request and do not go on: others are served meanwhile, and each of the slow is closed in time."""
+    body = json.dumps(dict(model="grain-7m", prompt="x", max_tokens=1)).encode()
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    slow = []
+    for i in range(120):
+        c = socket.create_connection(("127.0.0.1", s.port), timeout=20)
+        c.sendall((head[:7 + i % 60], head + body[:i % len(body)])[i % 2])
+        slow.append(c)
+    check(s.ask("GET", "/health")[0] == 200, "health beside 120 slow clients")
+    check("choices" in s.post("/v1/completions", model="grain-7m", prompt="x", max_tokens=1), "a completion beside 120 slow clients")
+    open_still = 0
+    for c in slow:
+        try:  # the end, or an error's answer and the end
+            while c.recv(4096):
+                pass
+        except TimeoutError:
+            open_still += 1
+        except OSError:
+            pass
+        c.close()
+    check(open_still == 0, f"{open_still} of 120 slow clients are kept")
+    for _ in range(100):
+        if s.metric("tsubu_connections") <= 1:  # the one that asks
+            break
+        time.sleep(0.05)
+    check(s.metric("tsubu_connections") <= 1 and s.metric("tsubu_running") == 0, f"{s.metric('tsubu_connections')} connections are left")
+
+
 def disconnects(s):
     for body in (dict(stream=True), dict(stream=False)):
         before = s.metric("tsubu_cancelled_total")
@@ -286,7 +315,7 @@ def main():
         work = pathlib.Path(name)
         s = Server(work, "--max-body", "1MiB", "--head-seconds", "2", "--body-seconds", "2", "--parallel", "4", "--queue", "8")
         try:
-            for part in (plain_requests, streams, logprobs, refusals, bad_bytes, disconnects, crowd):
+            for part in (plain_requests, streams, logprobs, refusals, bad_bytes, slow_crowd, disconnects, crowd):
                 began = time.time()
                 part(s)
                 print(f"{part.__name__}: {time.time() - began:.1f} s", file=sys.stderr)

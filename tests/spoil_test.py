@@ -4,6 +4,7 @@ bits that were rounded with calibration text.   spoil_test.py TSUBU SOURCE_DIR""
 import json
 import os
 import pathlib
+import shutil
 import struct
 import subprocess
 import sys
@@ -100,6 +101,43 @@ def shorter_vocabulary(d):
     return bytearray(head[:last] + b"\0" * (-last % 32) + data)
 
 
+def metadata(d, key, change):
+    """Of a text or a list of numbers: change(where its bytes begin, how many) → nothing, in place."""
+    at = d.index(struct.pack("<Q", len(key)) + key.encode()) + 8 + len(key)
+    kind = struct.unpack_from("<I", d, at)[0]
+    if kind == 8:
+        change(at + 12, struct.unpack_from("<Q", d, at + 4)[0])
+    else:
+        element, n = struct.unpack_from("<IQ", d, at + 4)
+        assert kind == 9 and element == 6, (kind, element)
+        change(at + 16, 4 * n)
+
+
+def other_scores(d):
+    """The pieces' scores the other way round: the same tokens, other cuts of a text into them."""
+    def change(at, n):
+        d[at:at + n] = b"".join(d[i:i + 4] for i in range(at + n - 4, at - 1, -4))
+
+    metadata(d, "tokenizer.ggml.scores", change)
+
+
+def with_chat_template(directory, template):
+    path = directory / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": template}))
+
+
+def spoiled_layout(directory):
+    """One group's scale of a matrix of 4-bit integers, times four."""
+    path = directory / "model.safetensors"
+    d = bytearray(path.read_bytes())
+    n = struct.unpack_from("<Q", d)[0]
+    entry = json.loads(d[8:8 + n])["model.layers.2.mlp.up_proj.scales"]
+    assert entry["dtype"] == "F16", entry
+    at = 8 + n + entry["data_offsets"][0] + 2 * 9  # (groups, outputs): the first group of output 9
+    struct.pack_into("<e", d, at, 4 * struct.unpack_from("<e", d, at)[0])
+    path.write_bytes(d)
+
+
 failures = []
 
 
@@ -145,5 +183,40 @@ with tempfile.TemporaryDirectory() as name:
     patched("base.gguf", "short.gguf", shorter_vocabulary)
     done = run("certify", "base.gguf", "short.gguf", "--text", model / "heldout.txt", "--ctx", 64, "--chunks", 1, "--no-speed", "--quiet")
     expect(done.returncode == 3 and "short.gguf" in done.stderr and "tokens" in done.stderr, f"vocabulary cut short: {done.returncode} {done.stderr.strip()}")
+    # Metadata that changes what a user gets, though every weight is right.
+    patched("base.gguf", "scores.gguf", other_scores)
+    for name in ("plain", "other"):
+        shutil.copytree(model, work / f"chat-{name}")
+        with_chat_template(work / f"chat-{name}", "{% for m in messages %}" + name + " {{ m['content'] }}{% endfor %}")
+    code, _, gates = certify(work, ["scores.gguf", "chat-plain"])
+    reasons = {g["candidate"]: [r["text"] for r in g["reasons"]] for g in gates if g["name"] == "configuration"}
+    expect(code == 1 and any("becomes other tokens" in t and "heldout.txt" in t for t in reasons["scores.gguf"]), f"other scores of the tokenizer: {reasons}")
+    expect(reasons["chat-plain"] == ["chat template: the base has none, here is one"], f"a chat template: {reasons}")
+    shutil.move("base.gguf", "f16.gguf")
+    shutil.copytree("chat-other", "base.gguf")  # now the base
+    code, _, gates = certify(work, ["chat-plain", "chat-other"])
+    reasons = {g["candidate"]: [r["text"] for r in g["reasons"]] for g in gates if g["name"] == "configuration"}
+    expect(code == 1 and reasons == {"chat-plain": ["chat template: another one than the base's"], "chat-other": []}, f"another chat template: {reasons}")
+    shutil.rmtree("base.gguf")
+    shutil.move("f16.gguf", "base.gguf")
+    # Layouts of Hugging Face: held against the rounding that they are, and transformed ones not at all.
+    for layout in ("gptq", "compressed-tensors", "bitsandbytes", "awq", "fp8"):
+        made("quantize", "base.gguf", "--format", layout, "--base", model, "-o", f"hf-{layout}")
+    made("quantize", "base.gguf", "--format", "gptq", "--base", model, "--text", model / "calib.txt", "--ctx", 256, "--chunks", 8, "-o", "hf-calibrated")
+    made("quantize", "base.gguf", "--format", "awq", "--base", model, "--text", model / "calib.txt", "--ctx", 256, "--chunks", 8, "--transform", "awq", "-o", "hf-folded")
+    shutil.copytree("hf-folded", "hf-foreign")  # as another tool leaves it
+    os.remove("hf-foreign/tsubu_manifest.json")
+    shutil.copytree("hf-gptq", "hf-spoiled")
+    spoiled_layout(work / "hf-spoiled")
+    sound = ["hf-gptq", "hf-compressed-tensors", "hf-bitsandbytes", "hf-awq", "hf-fp8", "hf-calibrated", "hf-folded", "hf-foreign"]
+    code, verdicts, gates = certify(work, [*sound, "hf-spoiled"])
+    wrong = [(g["candidate"], r["text"]) for g in gates if g["candidate"] in sound for r in g["reasons"]]
+    expect(all(verdicts[c] == "pass" for c in sound), f"sound layouts: {wrong}")
+    found = [(r.get("about"), r["text"]) for g in gates if g["candidate"] == "hf-spoiled" and g["name"] == "weights" for r in g["reasons"]]
+    expect(code == 1 and len(found) == 1 and found[0][0] == PLACE and "row 9" in found[0][1], f"a layout's scale, times four: {found}")
+    run_json = {c["path"]: c for c in json.loads((work / "run.json").read_text())["candidates"]}
+    expect(all("weights were transformed" in json.dumps(run_json["hf-folded"]["weights"]) and not run_json[c]["weights"]["comparable"] for c in ("hf-folded", "hf-foreign")),
+           "folded scales are said and not judged")
+    expect([t["type"] for t in run_json["hf-gptq"]["types"] if t["type"].startswith("int4")] != [], f"a layout's type: {run_json['hf-gptq']['types']}")
 if failures:
     sys.exit(f"{len(failures)} of the expectations failed")

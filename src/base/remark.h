@@ -1,6 +1,6 @@
 // Sentences that a program says about what it found, kept with what they are made of, so that a page can say them in
 // another language: an id, arguments (numbers already formatted, names) and the English text. Each layer that speaks has
-// one list of its kinds; the translations stand in report/words.cc, and a test holds the two together.
+// one list of its kinds; the translations stand in page/words.cc, and a test holds the two together.
 #pragma once
 
 #include <span>

@@ -17,7 +17,7 @@ namespace tsubu {
 namespace {
 
 struct Options {
-  std::string model, output;
+  std::string model, output, language = "en";
   std::vector<std::string> texts, held_out, types;
   CorpusOptions corpus;
   uint32_t windows = 8, held_windows = 0;
@@ -69,6 +69,7 @@ void print_study(const Study& study) {
 }
 
 ExitCode run(const Options& o, const CommonOptions& common) {
+  const Language language = language_named(o.language);
   const auto model = Model::open(model_path(o.model));
   CorpusOptions corpus_options = o.corpus;
   check_can_create(o.output);
@@ -97,7 +98,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   const Study study = run_study(*model, windows, options, pool);
   if (!o.output.empty()) {
     AtomicFile page(o.output);
-    page.write(study_page(study));
+    page.write(study_page(study, Words(language)));
     page.commit();
     if (study.left_out.empty()) {
       std::error_code ignored;
@@ -120,6 +121,7 @@ Action declare(CLI::App& app) {
   app.add_option("--text", o->texts, "Text to measure on; repeatable")->required()->type_name("F[:WEIGHT]")->allow_extra_args(false);
   app.add_option("-o,--output", o->output, "Page to write (one self-contained HTML file); finished cells are kept beside it")
       ->type_name("OUT.html");
+  app.add_option("--lang", o->language, "Of the page: en or ja (default en)")->type_name("L");
   app.add_option("--minutes", o->study.minutes, "Time to take (default 10); what was left out is said")
       ->check(number_between(0, 1e6))
       ->type_name("N");

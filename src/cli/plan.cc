@@ -18,7 +18,7 @@ namespace tsubu {
 namespace {
 
 struct Options {
-  std::string model, stats, output, tensor_types, format = "gguf", config_groups, page, effort = "default";
+  std::string model, stats, output, tensor_types, format = "gguf", config_groups, page, language = "en", effort = "default";
   std::vector<std::string> texts, recipes;
   CorpusOptions corpus;
   TargetChoice target;
@@ -40,6 +40,7 @@ Recipe recipe_of(const std::string& name) {
 }
 
 ExitCode run(const Options& o, const CommonOptions& common) {
+  const Language language = language_named(o.language);
   const SensitivityMethod method = sensitivity_method(o.target.sensitivities);
   const CalibrationEffort& effort = calibration_effort(o.effort);
   for (const std::string& file : {o.output, o.tensor_types, o.config_groups, o.page}) check_can_create(file);
@@ -124,7 +125,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     std::vector<NamedPrediction> others;
     for (const FitCandidate& c : stock)
       others.push_back({c.name, 8.0 * static_cast<double>(c.size_bytes - costs.metadata_bytes) / static_cast<double>(costs.n_weights), c.predicted});
-    write_text(o.page, plan_page(o.model, costs, front, others, plan ? &*plan : nullptr));
+    write_text(o.page, plan_page(o.model, costs, front, others, plan ? &*plan : nullptr, Words(language)));
   }
   std::optional<PlanCheck> check;
   if (o.check > 0) check = check_plan(*model, costs, o.check, o.seed, quantize.stats, text.held_out, pool);
@@ -196,6 +197,7 @@ Action declare(CLI::App& app) {
       ->type_name("FORMAT");
   app.add_option("--config-groups", o->config_groups, "The quantization_config of that plan, as JSON")->type_name("F.json");
   app.add_option("--page", o->page, "The same as a page with figures (one self-contained HTML file)")->type_name("OUT.html");
+  app.add_option("--lang", o->language, "Of the page: en or ja (default en)")->type_name("L");
   app.add_option("--recipe", o->recipes, "Predict this recipe too (name or JSON file); repeatable")
       ->type_name("R")
       ->allow_extra_args(false);

@@ -71,12 +71,39 @@ std::vector<std::string> hashes_of(const Model& model) {
   return hashes;
 }
 
-std::string main_type(const Model& model) {
+std::map<std::string, uint64_t> weights_by_type(const Model& model) {
   std::map<std::string, uint64_t> weights;
-  for (const ModelTensor& t : model.tensors()) weights[std::string(t.type().name)] += t.n_elements();
+  for (const ModelTensor& t : model.tensors()) weights[stored_type(t)] += t.n_elements();
+  return weights;
+}
+
+std::string main_type(const Model& model) {
+  const std::map<std::string, uint64_t> weights = weights_by_type(model);
   return std::max_element(weights.begin(), weights.end(),
                           [](const auto& a, const auto& b) { return a.second < b.second; })
       ->first;
+}
+
+// How a file was made, from its metadata.
+std::vector<Remark> made_how(const Model& model) {
+  std::vector<Remark> made;
+  const auto text = [&](const char* key) {
+    const GgufValue* v = model.gguf_metadata().find(key);
+    const std::string* s = v ? v->as_string() : nullptr;
+    return s ? *s : std::string();
+  };
+  if (const std::string how = transforms_of(model); !how.empty()) made.push_back(remark("made.transformed"_said, {how}));
+  if (const std::string recipe = text("tsubu.recipe"); !recipe.empty()) made.push_back(remark("made.recipe"_said, {recipe}));
+  const GgufValue *texts = model.gguf_metadata().find("tsubu.calibration.texts"), *tokens = model.gguf_metadata().find("tsubu.calibration.tokens");
+  const GgufArray* names = texts ? texts->as_array() : nullptr;
+  if (names && tokens) {
+    std::string list;  // each is "name hash"
+    for (const std::string& name : names->strings) list += (list.empty() ? "" : ", ") + name.substr(0, name.rfind(' '));
+    made.push_back(remark("made.calibrated"_said, {std::to_string(tokens->as_uint().value_or(0)), list}));
+  }
+  if (const std::string file = text("quantize.imatrix.file"); !file.empty()) made.push_back(remark("made.importance"_said, {file}));
+  if (const std::string how = text("tsubu.training"); !how.empty()) made.push_back(remark("made.trained"_said, {how}));
+  return made;
 }
 
 double bits_per_weight(const Model& model) {
@@ -118,6 +145,21 @@ void check_overlap(const Model& model, const OverlapIndex& index, const std::vec
   for (const std::string& name : names->strings)
     for (const TextSource& text : r.texts)
       if (name.ends_with(text.hash)) std::tie(c.overlap, c.overlap_with) = std::pair(1.0, text.path);
+}
+
+// Whether the candidate's own tokenizer makes the base's tokens of the texts: scores, merges, space prefix, special tokens.
+std::vector<Remark> check_tokenizer(const Model& model, const Tokenizer& base, const std::vector<std::string>& contents, const CertifyResult& r) {
+  const auto own = model.make_tokenizer();
+  for (size_t i = 0; i < contents.size(); ++i) {
+    const std::vector<TokenId> wanted = base.encode(contents[i]), found = own->encode(contents[i]);
+    const auto [a, b] = std::mismatch(wanted.begin(), wanted.end(), found.begin(), found.end());
+    if (a == wanted.end() && b == found.end()) continue;
+    const auto piece = [](const Tokenizer& t, auto at, auto end) {  // quoted
+      return Json(at == end ? std::string() : t.piece(*at)).dump(-1, ' ', false, Json::error_handler_t::replace);
+    };
+    return {remark("configuration.tokens"_said, {r.texts[i].path, std::to_string(a - wanted.begin()), piece(base, a, wanted.end()), piece(*own, b, found.end())})};
+  }
+  return {};
 }
 
 void run_prompts(const Models& models, const Model& base, CertifyResult& r,
@@ -197,10 +239,13 @@ CertifyResult certify(const CertifyOptions& options, ThreadPool& pool) {
     candidate.hashes = hashes_of(*models[c]);
     candidate.size_bytes = models[c]->weight_bytes();
     candidate.bits_per_weight = bits_per_weight(*models[c]);
+    candidate.types = weights_by_type(*models[c]);
+    candidate.made = made_how(*models[c]);
     r.candidates.push_back(std::move(candidate));
   }
 
   std::optional<TextRun> texts;
+  std::vector<std::vector<Remark>> tokenizers(models.size());
   if (!options.texts.empty()) {
     r.context = common_context(*base, models, options.eval.context);
     if (r.context < 4) fail(ExitCode::kUsage, "a context of {} tokens is too short to score anything", r.context);
@@ -213,6 +258,7 @@ CertifyResult certify(const CertifyOptions& options, ThreadPool& pool) {
         read_chunks(options.texts, *tokenizer, r.context, options.eval.max_chunks, r.texts, contents);
     r.n_chunks = static_cast<uint32_t>(chunks.text_of.size());
     r.n_tokens_scored = r.n_chunks * protocol.n_scored();
+    for (size_t c = 0; c < models.size(); ++c) tokenizers[c] = check_tokenizer(*models[c], *tokenizer, contents, r);
     Runner base_runner(*base, protocol, options.eval.act_int8, options.eval.bf16_products, pool);
     std::vector<Runner> runners;
     for (const auto& m : models) runners.emplace_back(*m, protocol, options.eval.act_int8, options.eval.bf16_products, pool);
@@ -251,7 +297,10 @@ CertifyResult certify(const CertifyOptions& options, ThreadPool& pool) {
   run_prompts(models, *base, r, pool);
   const Rerun again = run_again(models, *base, texts, r, pool);
   if (options.weights)
-    for (size_t c = 0; c < models.size(); ++c) r.candidates[c].weights = compare_weights(*base, *models[c], pool);
+    for (size_t c = 0; c < models.size(); ++c) {
+      WeightDifferences& w = r.candidates[c].weights.emplace(compare_weights(*base, *models[c], pool));
+      w.configuration.insert(w.configuration.end(), tokenizers[c].begin(), tokenizers[c].end());
+    }
   models.clear();  // what bench measures in a process of its own should have the memory
   if (options.measure_speed) {
     r.base_speed = options.measure_speed(options.base);

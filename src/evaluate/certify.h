@@ -65,6 +65,8 @@ struct CandidateResult {
   std::vector<std::string> hashes;
   uint64_t size_bytes = 0;  // of the weights
   double bits_per_weight = 0;
+  std::map<std::string, uint64_t> types;  // weights stored in each
+  std::vector<Remark> made;               // how, as the file says; empty: it does not
   Remark error;  // why it could not be measured: logits that are not finite
   PerplexityResult perplexity;
   DivergenceResult divergence;

@@ -87,7 +87,10 @@ Json candidate_json(const CertifyResult& r, const CandidateResult& c) {
                {"hashes", c.hashes},
                {"size_bytes", c.size_bytes},
                {"bits_per_weight", c.bits_per_weight},
+               {"types", Json::array()},
+               {"made", to_json(std::span<const Remark>(c.made))},
                {"verdict", r.pass(c.path) ? "pass" : "fail"}};
+  for (const auto& [type, n] : c.types) json["types"].push_back({{"type", type}, {"weights", n}});
   if (!c.error.empty()) json["error"] = to_json(c.error);
   if (!c.by_text.empty()) {
     json["perplexity"] = to_json(c.perplexity);

@@ -1,4 +1,4 @@
-// What measuring and judging say in sentences: one list, which report/words.cc translates.
+// What measuring and judging say in sentences: one list, which page/words.cc translates.
 #pragma once
 
 #include "base/remark.h"
@@ -27,6 +27,7 @@ inline constexpr RemarkKind kEvaluateRemarks[] = {
     {"weights.shape", "has another shape than the base's"},
     {"weights.missing", "is missing"},
     {"weights.transformed", "the candidate's weights were transformed: {0}"},
+    {"weights.folded", "the norms are not the base's, as where AWQ folded its scales into them"},
     {"configuration.architecture", "architecture: {0} in the base, {1} here"},
     {"configuration.rope_base", "rope base: {0} in the base, {1} here"},
     {"configuration.rope_dimensions", "rope dimensions: {0} in the base, {1} here"},
@@ -41,6 +42,15 @@ inline constexpr RemarkKind kEvaluateRemarks[] = {
     {"configuration.bos", "BOS token: {0} in the base, {1} here"},
     {"configuration.add_bos", "BOS added: {0} in the base, {1} here"},
     {"configuration.eos", "EOS token: {0} in the base, {1} here"},
+    {"configuration.chat_template", "chat template: another one than the base's"},
+    {"configuration.chat_template.missing", "chat template: the base has one, here is none"},
+    {"configuration.chat_template.added", "chat template: the base has none, here is one"},
+    {"configuration.tokens", "tokenizer: {0} becomes other tokens than the base's; the first: token {1} is {2} in the base, {3} here"},
+    {"made.transformed", "transformed before rounding: {0}"},
+    {"made.recipe", "recipe {0}"},
+    {"made.calibrated", "rounded with {0} tokens of {1}"},
+    {"made.importance", "importance matrix {0}"},
+    {"made.trained", "trained in its types: {0}"},
     {"runs.logits", "logits at token {0} are not finite: the model is damaged"},
     {"runs.questions", "logits of a question are not finite: the model is damaged"},
     {"gate.not_measured", "not measured"},

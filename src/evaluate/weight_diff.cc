@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <span>
 #include <tuple>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/progress.h"
 #include "codec/grid.h"
 #include "evaluate/remarks.h"
@@ -19,10 +21,32 @@ namespace {
 constexpr uint64_t kGroup = 16, kLongGroup = 64;
 constexpr double kFewBits = 2.6;
 
-uint64_t dead_group_of(const TypeInfo& type) {
-  if (type.bits_per_weight() >= kFewBits) return kGroup;
-  return type.grid && !type.grid->spec.has_scales() ? type.block_len : kLongGroup;
-}
+// What a candidate's tensor is stored as: a type of GGUF, or a matrix of a Hugging Face layout.
+class Format {
+ public:
+  explicit Format(const ModelTensor& t) : first_(t.n_matrices() > 1 ? t.matrix(0) : t), type_(&t.type()), matrix_(first_.quantized()) {}
+  std::string name() const { return matrix_ ? matrix_->kind() : std::string(type_->name); }
+  bool is_float() const { return !matrix_ && !type_->is_quantized; }
+  double bits() const {
+    return matrix_ ? 8.0 * static_cast<double>(matrix_->size_bytes()) / static_cast<double>(matrix_->n_rows() * matrix_->n_cols())
+                   : type_->bits_per_weight();
+  }
+  bool has_few_bits() const { return bits() < kFewBits; }
+  uint64_t dead_group() const {
+    if (!has_few_bits()) return kGroup;
+    return type_->grid && !type_->grid->spec.has_scales() ? type_->block_len : kLongGroup;
+  }
+  bool can_round(uint64_t n_cols) const { return matrix_ ? n_cols == matrix_->n_cols() : type_->encode && n_cols % type_->block_len == 0; }
+  // A row of the base after plain rounding: as the type encodes it; in a layout to the nearest levels, the largest value of
+  // each group (with zero points: both ends) on the outermost one.
+  std::vector<float> rounded(std::span<const float> x) const;
+
+ private:
+  std::vector<float> rounded_to_levels(std::span<const float> x) const;
+  ModelTensor first_;  // of a stack: its first matrix
+  const TypeInfo* type_;
+  const QuantMatrix* matrix_;
+};
 
 constexpr double kGroupShare =
     0.5;  // of its row's root mean square: a run of the base below it may well round to one value
@@ -41,9 +65,12 @@ constexpr double kUnlike = 0.2;  // cosine below which a tensor that is no other
 // were turned. Rows and runs with hardly any weight are left out, and short rows.
 constexpr double kOpposed = -0.8;
 // The scale of a run, ⟨ŵ, w⟩ / ⟨w, w⟩, is about that of the other runs, the more exactly the more bits the type has. A run is
-// scaled otherwise when it is off by this much, and by this many times what 99 of 100 runs of its tensor stay below: sound
-// files of one bit, rounded with calibration text, stay far from it, and a scale that was doubled is 1 off.
-constexpr double kScaleOff = 0.5, kScaleSpread = 4;
+// scaled otherwise when it is off by this much, and by so many times what 99 of 100 runs of its tensor stay below, in types
+// down to kFewBits, below it, and of signs alone: half as far again as the farthest run of sound files of every type went
+// (docs/decisions/certify.md has the distributions, and what is found so).
+constexpr double kScaleOff = 0.25, kSigns = 1.5;
+double scale_factor(double bits) { return bits >= kFewBits ? 4 : bits >= kSigns ? 5 : 10; }
+constexpr double kScaleExcused = 0.5;  // share of a run's deviation that plain rounding has too: the type cannot do better
 constexpr size_t kEnoughRuns = 100;
 constexpr double kRowShare = 0.1;  // of the tensor's root mean square
 constexpr uint64_t kShortRow = 64;
@@ -54,6 +81,7 @@ struct RowSums {
   double error = 0, base = 0, candidate = 0, product = 0;  // squares and the product of both
   uint64_t dead = 0, first_dead = UINT64_MAX;
   uint64_t opposed = 0, first_opposed = UINT64_MAX;
+  double least_run_cosine = 1;
   std::vector<float> scales;  // of the runs; NaN: hardly any weight
   double cosine() const {
     const double norms = std::sqrt(base * candidate);
@@ -93,18 +121,48 @@ RowSums compare_row(const std::vector<float>& base, const std::vector<float>& ca
         sums_of(std::span(base).subspan(begin, kOpposedRun), std::span(candidate).subspan(begin, kOpposedRun));
     const bool is_thin = run.base / static_cast<double>(kOpposedRun) < least;
     s.scales.push_back(is_thin || run.base == 0 ? NAN : static_cast<float>(run.product / run.base));
-    if (run.cosine() >= kOpposed || is_thin) continue;
+    if (is_thin) continue;
+    s.least_run_cosine = std::min(s.least_run_cosine, run.cosine());
+    if (run.cosine() >= kOpposed) continue;
     if (s.opposed++ == 0) s.first_opposed = begin;
   }
   return s;
 }
 
-// A row of the base after plain rounding to a type.
-std::vector<float> rounded_row(std::span<const float> x, const TypeInfo& type) {
+std::vector<float> Format::rounded(std::span<const float> x) const {
+  if (matrix_) return rounded_to_levels(x);
   std::vector<float> y(x.size());
-  std::vector<std::byte> blocks(tensor_bytes(type, 1, x.size()));
-  type.encode(x.data(), nullptr, blocks.data(), x.size());
-  type.decode(blocks.data(), y.data(), y.size());
+  std::vector<std::byte> blocks(tensor_bytes(*type_, 1, x.size()));
+  type_->encode(x.data(), nullptr, blocks.data(), x.size());
+  type_->decode(blocks.data(), y.data(), y.size());
+  return y;
+}
+
+std::vector<float> Format::rounded_to_levels(std::span<const float> x) const {
+  std::vector<float> levels(matrix_->levels().begin(), matrix_->levels().begin() + (ptrdiff_t{1} << matrix_->code_bits()));
+  std::erase_if(levels, [](float v) { return !std::isfinite(v); });
+  std::sort(levels.begin(), levels.end());
+  const auto group_of = [&](size_t column) {
+    return matrix_->group_of_column().empty() ? column / matrix_->group_columns() : matrix_->group_of_column()[column];
+  };
+  std::vector<float> low(matrix_->n_groups(), 0.0f), high(matrix_->n_groups(), 0.0f), y(x.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    const size_t g = group_of(i);
+    low[g] = std::min(low[g], x[i]);
+    high[g] = std::max(high[g], x[i]);
+  }
+  for (size_t i = 0; i < x.size(); ++i) {
+    const size_t g = group_of(i);
+    const float scale = matrix_->has_zeros() ? (high[g] - low[g]) / (levels.back() - levels.front())
+                        : levels.front() < 0 ? std::max(high[g] / levels.back(), low[g] / levels.front())
+                                             : high[g] / levels.back();
+    if (!(scale > 0)) continue;
+    const float zero = matrix_->has_zeros() ? levels.back() - high[g] / scale : 0;
+    const float at = x[i] / scale + zero;
+    auto next = std::lower_bound(levels.begin(), levels.end(), at);
+    if (next == levels.end() || (next != levels.begin() && at - *(next - 1) < *next - at)) --next;
+    y[i] = (*next - zero) * scale;
+  }
   return y;
 }
 
@@ -128,16 +186,15 @@ std::optional<uint64_t> origin_of(const ModelTensor& base, const ModelTensor& ca
 
 double relative(double error, double norm) { return norm > 0 ? std::sqrt(error / norm) : error > 0 ? INFINITY : 0; }
 
-void expected_error(const ModelTensor& base, const ModelTensor& candidate, ThreadPool& pool, TensorDifference& d) {
-  const TypeInfo& type = candidate.type();
-  if (!type.is_quantized || !type.encode || base.n_cols() % type.block_len != 0) return;
+void expected_error(const ModelTensor& base, const ModelTensor& candidate, const Format& format, ThreadPool& pool, TensorDifference& d) {
+  if (format.is_float() || !format.can_round(base.n_cols())) return;
   const uint64_t n = std::min(kSampledRows, base.n_rows());
   std::vector<double> plain(n), actual(n), norms(n);
   pool.parallel_for(n, [&](size_t i, int) {
     const uint64_t row = i * base.n_rows() / n;
     const std::vector<float> x = row_of(base, row), q = row_of(candidate, row);
     if (!std::all_of(x.begin(), x.end(), [](float v) { return std::isfinite(v); })) return;
-    plain[i] = sums_of(x, rounded_row(x, type)).error;
+    plain[i] = sums_of(x, format.rounded(x)).error;
     const RowSums s = sums_of(x, q);
     actual[i] = s.error;
     norms[i] = s.base;
@@ -153,41 +210,48 @@ void expected_error(const ModelTensor& base, const ModelTensor& candidate, Threa
 }
 
 // Finds runs whose scale is far from those of the others; rows are those of compare_row.
-void find_scaled_runs(const ModelTensor& base, const TypeInfo& type, std::span<const RowSums> rows, TensorDifference& d) {
+void find_scaled_runs(const ModelTensor& base, const Format& format, std::span<const RowSums> rows, TensorDifference& d) {
   std::vector<float> scales;
   for (const RowSums& row : rows)
     for (const float s : row.scales)
       if (!std::isnan(s)) scales.push_back(s);
-  if (scales.size() < kEnoughRuns || !type.encode || base.n_cols() % type.block_len != 0) return;
+  if (scales.size() < kEnoughRuns || !format.can_round(base.n_cols())) return;
   std::sort(scales.begin(), scales.end());
   const float middle = scales[scales.size() / 2];
   std::vector<float> off;
   for (const float s : scales) off.push_back(std::abs(s - middle));
   std::sort(off.begin(), off.end());
-  const double limit = std::max(kScaleOff, kScaleSpread * static_cast<double>(quantile(off, 0.99)));
-  if (static_cast<double>(off.back()) <= limit) return;
-  for (uint64_t r = 0; r < rows.size(); ++r)
+  d.scale_middle = static_cast<double>(middle);
+  d.scale_spread = static_cast<double>(quantile(off, 0.99));
+  d.scale_farthest = static_cast<double>(off.back());
+  const double limit = std::max(kScaleOff, scale_factor(format.bits()) * d.scale_spread);
+  if (d.scale_farthest <= limit) return;
+  for (uint64_t r = 0; r < rows.size(); ++r) {
+    std::vector<float> x, plain;
     for (size_t run = 0; run < rows[r].scales.size(); ++run) {
       const float s = rows[r].scales[run];
       if (std::isnan(s) || static_cast<double>(std::abs(s - middle)) <= limit) continue;
-      const std::vector<float> x = row_of(base, r), plain = rounded_row(x, type);
+      if (x.empty()) x = row_of(base, r), plain = format.rounded(x);
       const auto part = [&](const std::vector<float>& v) { return std::span(v).subspan(run * kOpposedRun, kOpposedRun); };
       const RowSums sums = sums_of(part(x), part(plain));
-      if (std::abs(sums.product / sums.base - static_cast<double>(middle)) > kScaleOff) continue;  // the type cannot do better
+      const double deviation = static_cast<double>(s - middle), excused = sums.product / sums.base - static_cast<double>(middle);
+      if (excused / deviation >= kScaleExcused) continue;
       if (d.scaled_runs++ == 0) {
         d.scaled_row = r;
         d.scaled_column = run * kOpposedRun;
         d.scaled_by = static_cast<double>(s);
       }
     }
+  }
 }
 
 TensorDifference compare_tensor(const ModelTensor& base, const ModelTensor& candidate, ThreadPool& pool) {
   TensorDifference d;
   d.name = base.name();
-  d.type = candidate.type().name;
-  d.base_type = base.type().name;
-  d.group = base.spec().shape.size() < 2 ? 0 : dead_group_of(candidate.type());
+  const Format format(candidate);
+  d.type = format.name();
+  d.base_type = Format(base).name();
+  d.group = base.spec().shape.size() < 2 ? 0 : format.dead_group();
   std::vector<RowSums> rows(base.n_rows());
   pool.parallel_for(rows.size(), [&](size_t r, int) {
     rows[r] = compare_row(row_of(base, r), row_of(candidate, r), d.group);
@@ -199,13 +263,11 @@ TensorDifference compare_tensor(const ModelTensor& base, const ModelTensor& cand
     all.candidate += row.candidate;
     all.product += row.product;
   }
-  const TypeInfo& type = candidate.type();
-  const bool can_encode = type.encode && base.n_cols() % type.block_len == 0;
   // Of a row in which something was found: what plain rounding makes of it.
   std::vector<float> plain;
   const auto plain_too = [&](uint64_t r, const auto& is_so) {
-    if (!can_encode) return false;
-    plain = rounded_row(row_of(base, r), type);
+    if (!format.can_round(base.n_cols())) return false;
+    plain = format.rounded(row_of(base, r));
     return is_so(plain);
   };
   const double least = kRowShare * kRowShare * all.base / static_cast<double>(rows.size());
@@ -218,11 +280,14 @@ TensorDifference compare_tensor(const ModelTensor& base, const ModelTensor& cand
       d.dead_groups += row.dead;
     }
     if (d.group == 0) continue;
-    if (base.n_cols() >= kShortRow && row.base > least && row.cosine() < kUnlike &&
+    const bool is_judged = base.n_cols() >= kShortRow && row.base > least;
+    if (is_judged) d.least_row_cosine = std::min(d.least_row_cosine, row.cosine());
+    d.least_run_cosine = std::min(d.least_run_cosine, row.least_run_cosine);
+    if (is_judged && row.cosine() < kUnlike &&
         !plain_too(r, [&](const auto& y) { return sums_of(row_of(base, r), y).cosine() < kUnlike; })) {
       const std::optional<uint64_t> origin = d.foreign_origin || d.foreign_rows > kOriginsSought ? std::nullopt : origin_of(base, candidate, r);
       // In a sound file of one bit a row may be as far from its own: only another row's weights tell.
-      if (!origin && !d.foreign_origin && type.bits_per_weight() < kFewBits) continue;
+      if (!origin && !d.foreign_origin && format.has_few_bits()) continue;
       if (d.foreign_rows == 0) d.foreign_row = r;
       if (origin && !d.foreign_origin) std::tie(d.foreign_row, d.foreign_origin) = std::pair(r, origin);
       ++d.foreign_rows;
@@ -235,8 +300,9 @@ TensorDifference compare_tensor(const ModelTensor& base, const ModelTensor& cand
   }
   d.rel_error = relative(all.error, all.base);
   d.cosine = all.cosine();
-  if (d.foreign_rows == 0 && d.cosine >= kForeign) find_scaled_runs(base, type, rows, d);
-  if (d.rel_error > 0) expected_error(base, candidate, pool, d);
+  if (d.foreign_rows == 0 && d.cosine >= kForeign) find_scaled_runs(base, format, rows, d);
+  d.is_float = format.is_float();
+  if (d.rel_error > 0) expected_error(base, candidate, format, pool, d);
   return d;
 }
 
@@ -293,7 +359,7 @@ Remark finding_of(const TensorDifference& d, double typical) {
   if (d.expected > 0 && std::max(d.rel_error, d.same_rows) > std::max(kSuspicious * d.expected, typical))
     return remark("weights.error"_said, {fmt::format("{:.3g}", d.rel_error), fmt::format("{:.1f}", d.rel_error / d.expected), d.type,
                                         text_of(d.worst_row)});
-  if (d.expected == 0 && find_type(d.type) && !find_type(d.type)->is_quantized && d.rel_error > kFloatError)
+  if (d.is_float && d.rel_error > kFloatError)
     return remark("weights.float_error"_said, {fmt::format("{:.3g}", d.rel_error), text_of(d.worst_row)});
   return {};
 }
@@ -323,6 +389,10 @@ std::vector<Remark> compare_configuration(const Model& base, const Model& candid
   check("configuration.bos"_said, v.bos, w.bos);
   check("configuration.add_bos"_said, v.add_bos, w.add_bos);
   check("configuration.eos"_said, v.eos, w.eos);
+  if (v.chat_template != w.chat_template)
+    found.push_back(v.chat_template.empty()   ? remark("configuration.chat_template.added"_said)
+                    : w.chat_template.empty() ? remark("configuration.chat_template.missing"_said)
+                                              : remark("configuration.chat_template"_said));
   return found;
 }
 
@@ -338,6 +408,24 @@ double typical_error(std::span<const TensorDifference> tensors) {
 
 }  // namespace
 
+std::string transforms_of(const Model& candidate) {
+  std::string how;
+  const auto add = [&](const std::string& name) { how += (how.empty() ? "" : " ") + name; };
+  if (const GgufValue* done = candidate.gguf_metadata().find("tsubu.transform"))
+    if (const GgufArray* names = done->as_array())
+      for (const std::string& name : names->strings) add(name);
+  const std::filesystem::path manifest = std::filesystem::path(candidate.path()) / "tsubu_manifest.json";
+  std::error_code none;
+  if (!how.empty() || !std::filesystem::is_regular_file(manifest, none)) return how;
+  const Json options = parse_json(read_text_file(manifest.string()), manifest.string()).value("options", Json::object());
+  if (options.is_object() && options.contains("--transform") && options["--transform"].is_array())
+    for (const Json& name : options["--transform"])
+      if (name.is_string()) add(name.get<std::string>());
+  return how;
+}
+
+std::string stored_type(const ModelTensor& tensor) { return Format(tensor).name(); }
+
 uint32_t WeightDifferences::n_findings() const {
   if (!comparable) return 0;
   return static_cast<uint32_t>(
@@ -347,11 +435,8 @@ uint32_t WeightDifferences::n_findings() const {
 WeightDifferences compare_weights(const Model& base, const Model& candidate, ThreadPool& pool) {
   WeightDifferences result;
   result.configuration = compare_configuration(base, candidate);
-  if (const GgufValue* done = candidate.gguf_metadata().find("tsubu.transform")) {
+  if (const std::string how = transforms_of(candidate); !how.empty()) {
     result.comparable = false;
-    std::string how;
-    if (const GgufArray* names = done->as_array())
-      for (const std::string& name : names->strings) how += (how.empty() ? "" : " ") + name;
     result.reason = remark("weights.transformed"_said, {how});
   }
   Progress progress("weights", base.weight_bytes(), "B");
@@ -378,6 +463,13 @@ WeightDifferences compare_weights(const Model& base, const Model& candidate, Thr
   const double typical = typical_error(result.tensors);
   for (TensorDifference& d : result.tensors)
     if (d.finding.empty()) d.finding = finding_of(d, typical);
+  // AWQ as others write it: scales folded into the norms, and nothing says so but the layout.
+  const auto has_other_norm = [](const TensorDifference& d) { return d.is_float && d.name.ends_with("norm.weight") && d.rel_error > kFloatError; };
+  if (result.comparable && candidate.layout().find("awq") != std::string_view::npos &&
+      std::any_of(result.tensors.begin(), result.tensors.end(), has_other_norm)) {
+    result.comparable = false;
+    result.reason = remark("weights.folded"_said);
+  }
   const auto key = [](const TensorDifference& d) { return std::isnan(d.rel_error) ? INFINITY : d.rel_error; };
   std::stable_sort(result.tensors.begin(), result.tensors.end(),
                    [&](const TensorDifference& a, const TensorDifference& b) { return key(a) > key(b); });
@@ -403,6 +495,9 @@ Json to_json(const WeightDifferences& w) {
               {"foreign_rows", d.foreign_rows},
               {"opposed_runs", d.opposed_runs},
               {"scaled_runs", d.scaled_runs}};
+    if (d.scale_spread > 0) t["scales"] = {{"middle", d.scale_middle}, {"spread", d.scale_spread}, {"farthest", d.scale_farthest}};
+    t["least_row_cosine"] = d.least_row_cosine;
+    t["least_run_cosine"] = d.least_run_cosine;
     if (!d.finding.empty()) t["finding"] = to_json(d.finding);
     if (!d.finding.empty() && w.comparable) json["findings"].push_back({{"tensor", d.name}, {"finding", to_json(d.finding)}});
     json["tensors"].push_back(std::move(t));

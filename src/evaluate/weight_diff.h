@@ -17,7 +17,8 @@ namespace tsubu {
 inline constexpr uint64_t kOpposedRun = 32;
 
 struct TensorDifference {
-  std::string name, type, base_type;
+  std::string name, type, base_type;  // types as people know them: "Q4_K", "int4 group=128 asym"
+  bool is_float = false;              // the candidate's
   double rel_error = 0;  // ‖ŵ − w‖ / ‖w‖
   double cosine = 1;     // of ŵ and w
   double expected = 0;  // rel_error of plain rounding to the type on a few rows (0: a float type, or not to be encoded)
@@ -35,6 +36,9 @@ struct TensorDifference {
   uint64_t scaled_runs = 0;   // runs of kOpposedRun weights that are larger or smaller than those of the rest of the tensor
   uint64_t scaled_row = 0, scaled_column = 0;
   double scaled_by = 1;       // of the first
+  // Of the runs' scales: the median, what 99 of 100 stay within of it, the farthest.
+  double scale_middle = 1, scale_spread = 0, scale_farthest = 0;
+  double least_row_cosine = 1, least_run_cosine = 1;  // of a row and of a run with its own, where there is weight enough
   std::string looks_like;    // the name of the base's tensor that it equals better, where its own does not fit
   Remark finding;         // what is wrong; empty: nothing
 };
@@ -47,6 +51,11 @@ struct WeightDifferences {
   uint32_t n_findings() const;
 };
 
+// What a tensor is stored as: "Q4_K", of a Hugging Face layout "int4 group=128 asym".
+std::string stored_type(const ModelTensor& tensor);
+// What the candidate says was done to its weights before rounding, names between spaces: a GGUF file in its metadata, a
+// directory in the manifest beside its files; empty: nothing.
+std::string transforms_of(const Model& candidate);
 // Reads every tensor of both. Rows are compared in parallel; nothing depends on the number of threads.
 WeightDifferences compare_weights(const Model& base, const Model& candidate, ThreadPool& pool);
 Json to_json(const WeightDifferences& differences);

@@ -8,20 +8,15 @@
 namespace tsubu {
 namespace {
 
-std::string framed(const std::string& chart, const std::string& title, const std::string& caption, const std::string& table) {
-  const std::string numbers = "<details><summary>Numbers</summary>" + table + "</details>";
-  return chart_figure(chart.empty() ? "" : "<h3>" + escape(title) + "</h3>" + chart, caption, numbers);
-}
-
-std::string alpha_figure(const GradientStudy& study, const std::string& how, Charts& charts) {
+std::string alpha_figure(const GradientStudy& study, const std::string& how, Charts& charts, const Words& w) {
   XyChart f;
-  f.title = "Sensitivity by gradients over that by noise probes";
-  f.x.name = "noise probe: divergence over r²";
-  f.y.name = "Fisher diagonal: the same by gradients";
+  f.title = w("gradients.alpha");
+  f.x.name = w("gradients.alpha.x");
+  f.y.name = w("gradients.alpha.y");
   f.x.logarithmic = f.y.logarithmic = true;
   ChartSeries dots;
   dots.form = ChartSeries::Form::kDots;
-  dots.name = "tensors";
+  dots.name = w("gradients.tensors");
   dots.color = 1;
   dots.protocol = how;
   std::vector<std::vector<std::string>> rows;
@@ -30,18 +25,18 @@ std::string alpha_figure(const GradientStudy& study, const std::string& how, Cha
     rows.push_back({t.name, short_number(t.probe_alpha), fmt::format("{:.0f} %", 100 * t.probe_spread), short_number(t.fisher_alpha),
                     fmt::format("{:.0f} %", 100 * t.fisher_spread)});
   }
-  f.series = {dots, equality_line({dots})};
-  return framed(charts.add(f), f.title, "Noise in the size of each row, one tensor at a time, against one backward pass for all of them.",
-                text_table({"tensor", "probe", "its error", "gradients", "their error"}, rows));
+  f.series = {dots, equality_line({dots}, w("chart.equality"))};
+  return titled_figure(charts.add(f), f.title, w("gradients.alpha.how"),
+                       text_table({w("tensor"), w("gradients.probe"), w("gradients.error"), w("gradients.gradients"), w("gradients.error")}, rows, how), w);
 }
 
-std::string harm_figure(const GradientStudy& study, const std::string& how, Charts& charts) {
+std::string harm_figure(const GradientStudy& study, const std::string& how, Charts& charts, const Words& w) {
   XyChart f;
-  f.title = "What single tensors cost: predicted and measured";
-  f.x.name = "predicted divergence, nats";
-  f.y.name = "measured divergence, nats";
+  f.title = w("gradients.harm");
+  f.x.name = w("plan.predicted.nats");
+  f.y.name = w("plan.measured.nats");
   f.x.logarithmic = f.y.logarithmic = true;
-  std::vector<std::string> headings = {"tensor", "type", "r", "measured"};
+  std::vector<std::string> headings = {w("tensor"), w("plan.type"), "r", w("gradients.measured")};
   for (const std::string_view name : kPredictors) headings.emplace_back(name);
   std::vector<std::vector<std::string>> rows;
   for (const TensorPrediction& t : study.tensors)
@@ -60,29 +55,27 @@ std::string harm_figure(const GradientStudy& study, const std::string& how, Char
         if (p.kld && *p.kld > 0 && p.predicted[i] > 0) dots.points.push_back({p.predicted[i], *p.kld, 0, 0, ""});
     f.series.push_back(std::move(dots));
   }
-  f.series.push_back(equality_line(f.series));
-  return framed(charts.add(f), f.title, "One tensor in one type, everything else float; a dot for each. On the line, the prediction is right.",
-                text_table(headings, rows));
+  f.series.push_back(equality_line(f.series, w("chart.equality")));
+  return titled_figure(charts.add(f), f.title, w("gradients.harm.how"), text_table(headings, rows, how), w);
 }
 
 }  // namespace
 
-std::string gradient_figures(const GradientStudy& study, Charts& charts) {
-  std::string html = "<h2>Sensitivities by gradients</h2>";
-  if (study.tensors.empty()) return html + "<p class=\"note\">Nothing was measured.</p>";
-  const std::string how = fmt::format("learned from {} windows of {} tokens, costs measured on {} windows; second half of each scored, f32",
-                                      study.n_windows, study.context, study.n_held_windows);
-  html += fmt::format("<p class=\"note\">{}. Noise probes took {}, the backward passes {} (and {} for the text's own gradient), measuring single tensors {}.</p>\n",
-                      escape(how), format_duration(study.probe_seconds), format_duration(study.fisher_seconds),
-                      format_duration(study.gradient_seconds), format_duration(study.harm_seconds));
+std::string gradient_figures(const GradientStudy& study, Charts& charts, const Words& w) {
+  std::string html = heading(w("gradients"));
+  if (study.tensors.empty()) return html + "<p class=\"note\">" + escape(w("gradients.none")) + "</p>";
+  const std::string how = w("gradients.protocol", study.n_windows, study.context, study.n_held_windows);
+  html += "<p class=\"note\">" + escape(w("gradients.note", how, format_duration(study.probe_seconds), format_duration(study.fisher_seconds),
+                                          format_duration(study.gradient_seconds), format_duration(study.harm_seconds))) + "</p>\n";
   std::vector<std::vector<std::string>> rows;
   for (const Agreement& a : study.agreements)
     rows.push_back({std::string(a.predictor), fmt::format("{}", a.n), fmt::format("{:.3f}", a.spearman), fmt::format("{:.3f}", a.within),
                     fmt::format("{:.3f}", a.pearson), short_number(a.level), fmt::format("{:.0f} %", 100 * a.scatter)});
   if (!rows.empty())
-    html += text_table({"prediction", "costs", "rank correlation", "in one type", "correlation of logarithms", "measured over predicted", "scatter"}, rows);
-  html += "<div class=\"figures\">\n" + alpha_figure(study, how, charts);
-  return html + harm_figure(study, how, charts) + "</div>\n";
+    html += text_table({w("gradients.prediction"), w("gradients.costs"), w("gradients.rank"), w("gradients.within"), w("gradients.pearson"), w("gradients.level"),
+                        w("gradients.scatter")}, rows, how);
+  html += "<div class=\"figures\">\n" + alpha_figure(study, how, charts, w);
+  return html + harm_figure(study, how, charts, w) + "</div>\n";
 }
 
 }  // namespace tsubu

@@ -60,7 +60,7 @@ TEST_F(GradientStudying, PredictionsAreComparedWithWhatSingleTensorsCost) {
   const Json json = to_json(study);
   EXPECT_EQ(json["tensors"].size(), study.tensors.size());
   Charts charts;
-  const std::string html = gradient_figures(study, charts);
+  const std::string html = gradient_figures(study, charts, Words(Language::kEnglish));
   EXPECT_NE(html.find("first-order"), std::string::npos);
   EXPECT_EQ(html.find("nan"), std::string::npos);
   EXPECT_FALSE(charts.empty());
@@ -89,7 +89,7 @@ TEST_F(GradientStudying, WithoutTimeNothingIsMeasured) {
   EXPECT_TRUE(none.tensors.empty());
   EXPECT_EQ(none.n_left_out, none.n_costs);
   Charts charts;
-  EXPECT_NE(gradient_figures(none, charts).find("Nothing was measured"), std::string::npos);
+  EXPECT_NE(gradient_figures(none, charts, Words(Language::kEnglish)).find("Nothing was measured"), std::string::npos);
 }
 
 TEST_F(GradientStudying, ATypeThatFitsNowhereIsAnError) {

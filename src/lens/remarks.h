@@ -1,4 +1,4 @@
-// What the lens says of a study: one list, which report/words.cc translates.
+// What the lens says of a study: one list, which page/words.cc translates.
 #pragma once
 
 #include "base/remark.h"

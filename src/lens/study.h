@@ -13,6 +13,7 @@
 #include "base/remark.h"
 #include "lens/gradient_study.h"
 #include "lens/sensitivity.h"
+#include "page/words.h"
 
 namespace tsubu {
 
@@ -92,7 +93,7 @@ std::optional<double> equivalent_noise(const Study& study, double kld);
 // Sentences with their numbers, the most telling first.
 std::vector<Remark> findings(const Study& study);
 Json to_json(const Study& study);
-// One self-contained page: figures as SVG, light and dark, a table behind each.
-std::string study_page(const Study& study);
+// One self-contained page: figures, light and dark, a table behind each; in the words' language.
+std::string study_page(const Study& study, const Words& words);
 
 }  // namespace tsubu

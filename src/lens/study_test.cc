@@ -58,7 +58,7 @@ TEST_F(Studying, EverythingIsMeasuredOnceAndHarmGrowsWithTheSquare) {
       EXPECT_GT(result.r, 0) << cell.id();
     }
   // The page stands alone and holds every figure.
-  const std::string page = study_page(study);
+  const std::string page = study_page(study, Words(Language::kEnglish));
   const std::string before_script = page.substr(0, page.find("<script>"));
   EXPECT_EQ(before_script.find("http://"), std::string::npos);
   EXPECT_EQ(before_script.find("nan"), std::string::npos);
@@ -66,6 +66,10 @@ TEST_F(Studying, EverythingIsMeasuredOnceAndHarmGrowsWithTheSquare) {
   for (size_t at = page.find("data-chart="); at != page.npos; at = page.find("data-chart=", at + 1)) ++n_charts;
   EXPECT_GE(n_charts, 9u);
   EXPECT_NE(page.find("prefers-color-scheme:dark"), std::string::npos);
+  const std::string japanese = study_page(study, Words(Language::kJapanese));
+  EXPECT_NE(japanese.find("<html lang=\"ja\">"), std::string::npos);
+  EXPECT_NE(japanese.find("感度：相対雑音の二乗あたりのダイバージェンス"), std::string::npos);
+  for (const char* english : {"Numbers</summary>", "sensitivity", "Findings", "windows of"}) EXPECT_EQ(japanese.substr(0, japanese.find("<script>")).find(english), std::string::npos) << english;
 }
 
 TEST_F(Studying, MixturesAreStudied) {
@@ -91,7 +95,7 @@ TEST_F(Studying, WithoutTimeItSaysWhatIsLeftOutAndGoesOnLater) {
   const Study none = run_study(model, windows, options, pool);
   EXPECT_TRUE(none.cells.empty());
   EXPECT_GE(none.left_out.size(), 5u);
-  EXPECT_FALSE(study_page(none).empty());
+  EXPECT_FALSE(study_page(none, Words(Language::kEnglish)).empty());
   options.minutes = 10;
   const Study all = run_study(model, windows, options, pool);
   EXPECT_EQ(all.n_resumed, 0u);

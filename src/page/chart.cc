@@ -26,9 +26,9 @@ bool can_show(const ChartAxis& axis, double v) { return std::isfinite(v) && (!ax
 
 }  // namespace
 
-ChartSeries equality_line(const std::vector<ChartSeries>& series) {
+ChartSeries equality_line(const std::vector<ChartSeries>& series, const std::string& name) {
   ChartSeries line;
-  line.name = "equal";
+  line.name = name;
   std::vector<double> xs;
   for (const ChartSeries& s : series)
     for (const ChartPoint& p : s.points) xs.push_back(p.x);

@@ -37,7 +37,7 @@ struct ChartSeries {
 };
 
 // From the least to the largest x of these points, y = x; empty where they do not vary.
-ChartSeries equality_line(const std::vector<ChartSeries>& series);
+ChartSeries equality_line(const std::vector<ChartSeries>& series, const std::string& name);
 
 // Values over values.
 struct XyChart {

@@ -35,8 +35,9 @@ std::string escape(std::string_view text) {
   return out;
 }
 
-std::string HtmlTable::html() const {
-  std::string out = "<div class=\"scroll\"><table><thead><tr>";
+std::string HtmlTable::html(std::string_view protocol) const {
+  std::string out = protocol.empty() ? "<div class=\"scroll\">" : "<div class=\"scroll how\" tabindex=\"0\" title=\"" + escape(protocol) + "\">";
+  out += "<table><thead><tr>";
   std::vector<bool> right;
   for (const std::string& h : headings_) {
     right.push_back(h.starts_with('>'));
@@ -57,7 +58,9 @@ std::string with_protocol(std::string_view number, std::string_view protocol) {
   return "<span class=\"v\" tabindex=\"0\" title=\"" + escape(protocol) + "\">" + std::string(number) + "</span>";
 }
 
-std::string text_table(const std::vector<std::string>& headings, const std::vector<std::vector<std::string>>& rows) {
+std::string text_table(const std::vector<std::string>& headings, const std::vector<std::vector<std::string>>& rows,
+                       const std::string& protocol) {
+  if (rows.empty()) return "";
   std::vector<std::string> marked;
   for (const std::string& h : headings) marked.push_back((marked.empty() ? "" : ">") + h);
   HtmlTable table(std::move(marked));
@@ -66,8 +69,10 @@ std::string text_table(const std::vector<std::string>& headings, const std::vect
     for (const std::string& cell : row) cells.push_back(escape(cell));
     table.add(std::move(cells));
   }
-  return table.html();
+  return table.html(protocol);
 }
+
+std::string heading(std::string_view text) { return "<h2>" + escape(text) + "</h2>\n"; }
 
 std::string short_number(double v) {
   if (!std::isfinite(v)) return "–";

@@ -16,17 +16,20 @@ class HtmlTable {
   explicit HtmlTable(std::vector<std::string> headings) : headings_(std::move(headings)) {}
   void add(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
   bool empty() const { return rows_.empty(); }
-  std::string html() const;
+  // protocol: how all of its numbers were measured; shown when one points at the table, taps or focuses it.
+  std::string html(std::string_view protocol = "") const;
 
  private:
   std::vector<std::string> headings_;
   std::vector<std::vector<std::string>> rows_;
 };
 
-// A table of plain text: the first column is names, the others numbers.
-std::string text_table(const std::vector<std::string>& headings, const std::vector<std::vector<std::string>>& rows);
+// A table of plain text: the first column is names, the others numbers, all measured in one way. Empty without rows.
+std::string text_table(const std::vector<std::string>& headings, const std::vector<std::vector<std::string>>& rows,
+                       const std::string& protocol = "");
+std::string heading(std::string_view text);  // of a part of the page
 
-// A number with how it was measured, shown when one points at it (or focuses it).
+// A number with how it was measured, shown when one points at it, and at the foot of the window when one taps or focuses it.
 std::string with_protocol(std::string_view number, std::string_view protocol);
 
 // Up to three significant digits: "0.00123" → "1.23e-3" where that is shorter.

@@ -5,6 +5,7 @@
 #include "base/digest.h"
 #include "page/document.h"
 #include "page/html.h"
+#include "page/words.h"
 
 namespace tsubu {
 namespace {
@@ -20,6 +21,13 @@ TEST(Html, TablesAlignNumbers) {
   EXPECT_NE(table.html().find("<td class=\"n\">1</td>"), std::string::npos);
   EXPECT_NE(table.html().find("<td>x</td>"), std::string::npos);
   EXPECT_NE(text_table({"a", "b"}, {{"<", "2"}}).find("<td>&lt;</td><td class=\"n\">2</td>"), std::string::npos);
+}
+
+TEST(Html, TablesSayHowTheirNumbersWereMeasured) {
+  const std::string table = text_table({"a", "b"}, {{"x", "2"}}, "by \"eye\"");
+  EXPECT_EQ(table.find("<div class=\"scroll how\" tabindex=\"0\" title=\"by &quot;eye&quot;\"><table>"), 0u) << table;
+  EXPECT_EQ(text_table({"a", "b"}, {{"x", "2"}}).find("title="), std::string::npos);
+  EXPECT_EQ(text_table({"a", "b"}, {}, "how"), "");
 }
 
 TEST(Html, NumbersAreShort) {
@@ -77,6 +85,23 @@ TEST(Charts, MapsMarkCells) {
   map.cells = {{HeatCell{0.1, "a", "why", true}, HeatCell{NAN, "b", "not finite", true}, std::nullopt}};
   EXPECT_NE(charts.add(map), "");
   EXPECT_EQ(charts.json().at("charts")[0].at("cells"), Json::parse(R"([[0,0,0.1,"a","why",true],[1,0,null,"b","not finite",true]])"));
+}
+
+TEST(Words, FillTheirHoles) {
+  const Words en(Language::kEnglish), ja(Language::kJapanese);
+  EXPECT_EQ(en("study.layer", 3), "layer 3");
+  EXPECT_EQ(ja("study.layer", 3), "層 3");
+  EXPECT_EQ(en("gradients.protocol", 8, 64, 2).find("learned from 8 windows of 64 tokens"), 0u);
+  EXPECT_EQ(ja("gradients.protocol", 8, 64, 2).find("64 トークンの窓 8 個"), 0u);
+  EXPECT_EQ(ja.code(), "ja");
+}
+
+TEST(Words, FiguresSayWhenThereIsNothingToSee) {
+  const Words w(Language::kEnglish);
+  EXPECT_EQ(titled_figure("", "T", "caption", "", w), "<figure><figcaption>T: nothing was measured.</figcaption></figure>\n");
+  EXPECT_NE(titled_figure("<i></i>", "<T>", "caption", "<table></table>", w)
+                .find("<h3>&lt;T&gt;</h3><i></i><figcaption>caption</figcaption><details><summary>Numbers</summary><table></table></details>"),
+            std::string::npos);
 }
 
 TEST(Document, NothingOfTheDataRuns) {

@@ -19,6 +19,7 @@
 #include "base/json.h"
 #include "calibrate/corpus.h"
 #include "lens/sensitivity.h"
+#include "page/words.h"
 #include "pipeline/quantize.h"
 #include "plan/allocate.h"
 #include "plan/evidence.h"
@@ -187,8 +188,8 @@ struct NamedPrediction {
   double bits_per_weight = 0;
   Prediction predicted;
 };
-// One self-contained page (plan_page.cc); plan may be nullptr.
+// One self-contained page (plan_page.cc) in the words' language; plan may be nullptr.
 std::string plan_page(const std::string& model, const PlanCosts& costs, const std::vector<Plan>& front,
-                      const std::vector<NamedPrediction>& others, const Plan* plan);
+                      const std::vector<NamedPrediction>& others, const Plan* plan, const Words& words);
 
 }  // namespace tsubu

@@ -1,4 +1,4 @@
-// What making a file says in sentences: one list, which report/words.cc translates.
+// What making a file says in sentences: one list, which page/words.cc translates.
 #pragma once
 
 #include "base/remark.h"

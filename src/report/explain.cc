@@ -237,6 +237,8 @@ std::string explain_overview(Language language) {
   for (const MetricWords& m : metric_words()) text += fmt::format(" {}", m.name);
   text += ja ? "\n用語:" : "\nWords:";
   for (const MetricWords& m : term_words()) text += fmt::format(" {}", m.name);
+  text += ja ? "\n基準:" : "\nLimits:";
+  for (const MetricWords& m : gate_words()) text += fmt::format(" {}", m.name);
   return text + "\n";
 }
 
@@ -249,7 +251,7 @@ std::string explain(std::string_view name, const ExampleRow& row, Language langu
     if (same_name(m.name, name)) text += explain_method(m, ja);
     names.emplace_back(m.name);
   }
-  for (const auto& list : {metric_words(), term_words()})
+  for (const auto& list : {metric_words(), term_words(), gate_words()})
     for (const MetricWords& m : list) {
       if (same_name(m.name, name)) text += fmt::format("{}{}: {}\n", text.empty() ? "" : "\n", m.name, ja ? m.japanese : m.english);
       names.emplace_back(m.name);

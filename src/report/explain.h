@@ -9,7 +9,7 @@
 
 #include "codec/type_info.h"
 #include "model/model.h"
-#include "report/words.h"
+#include "page/words.h"
 
 namespace tsubu {
 
@@ -18,6 +18,7 @@ struct MetricWords {
 };
 std::span<const MetricWords> metric_words();
 std::span<const MetricWords> term_words();  // words that the others are explained with
+std::span<const MetricWords> gate_words();  // certify's limits (evaluate/certify_gates.cc), by name
 
 struct MethodWords {
   std::string_view name, english, japanese;                               // when to take it

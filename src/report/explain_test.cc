@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "codec/type_info.h"
+#include "evaluate/certify.h"
 #include "round/methods.h"
 
 namespace tsubu {
@@ -20,6 +21,7 @@ TEST(Explain, EveryThingOfTheListsInBothLanguages) {
   for (const RoundingMethod& m : rounding_methods()) names.push_back(m.name);
   for (const MetricWords& m : metric_words()) names.push_back(m.name);
   for (const MetricWords& m : term_words()) names.push_back(m.name);
+  for (const MetricWords& m : gate_words()) names.push_back(m.name);
   for (Language language : {Language::kEnglish, Language::kJapanese}) {
     const std::string overview = explain_overview(language);
     for (std::string_view name : names) {
@@ -34,6 +36,15 @@ TEST(Explain, EveryMethodHasItsAdvice) {
     EXPECT_TRUE(std::any_of(method_words().begin(), method_words().end(), [&](const MethodWords& w) {
       return w.name == m.name;
     })) << m.name;
+}
+
+TEST(Explain, EveryLimitOfCertifyIsExplained) {
+  const auto is_among = [](std::span<const MetricWords> words, std::string_view name) {
+    return std::any_of(words.begin(), words.end(), [&](const MetricWords& w) { return w.name == name; });
+  };
+  for (const GateKind& k : gate_kinds()) EXPECT_TRUE(is_among(gate_words(), k.name) || is_among(metric_words(), k.name)) << k.name;
+  for (const MetricWords& w : gate_words())
+    EXPECT_TRUE(std::any_of(gate_kinds().begin(), gate_kinds().end(), [&](const GateKind& k) { return k.name == w.name; })) << w.name;
 }
 
 TEST(Explain, InJapaneseNothingIsLeftInEnglish) {

@@ -125,11 +125,73 @@ constexpr MetricWords kTerms[] = {
     {"nat",
      "The unit of divergence and of surprise: natural logarithms. A token of probability p costs −ln p nats; 1 nat is 1.44 bits.",
      "ダイバージェンスと「驚き」の単位（自然対数）です。確率 p のトークンの驚きは −ln p nat、1 nat は 1.44 ビットです。"},
+    {"tensor",
+     "A matrix or vector of the model by its name: blk.3.ffn_up.weight is the ffn_up matrix of layer 3 (counted from 0). attn_q, attn_k, attn_v and attn_output are the "
+     "attention's, ffn_gate, ffn_up and ffn_down the feed-forward's, token_embd holds a row for each token, output makes the predictions. A row makes one output, "
+     "a column takes one input.",
+     "モデルの行列やベクトルを名前で呼んだものです。blk.3.ffn_up.weight は第 3 層（0 から数える）の ffn_up 行列です。attn_q、attn_k、attn_v、attn_output は注意機構、ffn_gate、ffn_up、"
+     "ffn_down は順伝播層、token_embd はトークンごとに一行、output は予測を作ります。行はひとつの出力を作り、列はひとつの入力を受け取ります。"},
+    {"interval",
+     "95 % interval [low, high]: made so that it holds the true value, what an endless text of this kind would give, about 95 times in 100. A wide one asks for more text.",
+     "95 % 区間 [下端, 上端]。同じ種類の文書が無限にあったときの真の値を、100 回のうち約 95 回含むように作ります。広ければ文書を増やします。"},
+    {"cosine",
+     "How alike two lists of numbers point: 1 the same direction, 0 nothing in common, −1 the opposite. A rounded row stays above 0.9 of its own at 4 bits; rows that have "
+     "nothing to do with each other lie near 0.",
+     "二つの数の並びの向きの近さです。1 は同じ向き、0 は無関係、−1 は逆向きです。4 ビットに丸めた行は元の行と 0.9 以上、無関係な行どうしは 0 に近くなります。"},
+    {"rope",
+     "Rotary positions: how the model knows where a token stands, by turning parts of its numbers by angles. The rope base sets the angles; a wrong one makes far tokens "
+     "blur, short texts hardly show it.",
+     "回転位置埋め込み。数の一部を角度で回すことで、トークンの位置を表します。RoPE の基数がその角度を決め、間違っていると遠いトークンがぼやけます。短い文章ではほとんど気づけません。"},
+    {"chat_template",
+     "The text that a conversation is wrapped in before the model reads it: who speaks, where a turn ends. With another one than it was trained with a model answers badly "
+     "though its weights are right.",
+     "会話をモデルに読ませる前に包む文面です。誰の発言か、どこで終わるかを示します。学習時と違うと、重みが正しくても答えが悪くなります。"},
+    {"sensitivity",
+     "Divergence over the squared relative error of one tensor: what a unit of error costs there. Tensors with a large one deserve more bits.",
+     "ひとつのテンソルの相対誤差の二乗あたりのダイバージェンスで、そこでの誤差の代償です。大きいテンソルほど多くのビットに値します。"},
     {"noise_floor",
      "What the same model differs from itself by when it is computed otherwise: 0 here, and a little in runtimes that round activations to 8 bits and the cache to "
      "16. A loss below that cannot be seen there.",
      "同じモデルを別の計算のしかたで動かしたときの、自分自身との差です。ここでは 0、活性値を 8 ビット、キャッシュを 16 ビットに丸める実行環境では少しあります。"
      "それより小さい損失はそこでは見えません。"},
+};
+
+// What each limit of certify holds, for the page and for `explain`.
+constexpr MetricWords kGates[] = {
+    {"max_kld", "Limit: the mean divergence from the base, with the upper end of its interval, stays below it. See kld.",
+     "基準：元からの平均ダイバージェンス（95 % 区間の上端）がこの値以下であること。kld を参照。"},
+    {"max_kld_p99", "Limit: 99 of 100 tokens diverge by less. The rare bad token is what readers notice.",
+     "基準：100 トークンのうち 99 のダイバージェンスがこの値以下であること。まれな悪いトークンほど読み手の目につきます。"},
+    {"max_text_kld", "Limit: the mean divergence on the worst of the texts, so that harm to one language or kind of text is not hidden in a mean over all.",
+     "基準：最も悪い文書での平均ダイバージェンス。ひとつの言語や種類への害が全体の平均に隠れないようにします。"},
+    {"min_top1", "Limit: at least this share of tokens keeps the same likeliest token, with the lower end of its interval. See top1.",
+     "基準：最有力トークンが変わらない割合（95 % 区間の下端）がこの値以上であること。top1 を参照。"},
+    {"max_ppl_ratio", "Limit: perplexity over the base's, with the upper end of its interval. See perplexity.",
+     "基準：パープレキシティの元との比（95 % 区間の上端）がこの値以下であること。perplexity を参照。"},
+    {"max_flips", "Limit: the share of questions whose answer turned right or wrong, in the worst task. See flips.",
+     "基準：答えが正解にも不正解にも変わった問題の割合（最も悪い課題）がこの値以下であること。flips を参照。"},
+    {"max_unended", "Limit: the share of prompts whose continuation comes to no end, beyond the base's. A model that does not stop is broken for its users.",
+     "基準：続きが終わらない書き出しの割合（元より多い分）がこの値以下であること。止まらないモデルは使えません。"},
+    {"min_speedup", "Limit: speed of writing over the base's, both measured by `tsubu bench` on this machine. See speed.",
+     "基準：生成の速さの元との比（この機械で `tsubu bench` により実測）がこの値以上であること。speed を参照。"},
+    {"max_memory", "Limit: the most memory that a process running the model took, weights and cache together.",
+     "基準：モデルを動かすプロセスの最大メモリ（重みとキャッシュの合計）がこの値以下であること。"},
+    {"max_size", "Limit: bytes of the weights as they are stored, scales and tables included; a file has a little more. See bits_per_weight.",
+     "基準：スケールや表を含め、保存された重みのバイト数がこの値以下であること。ファイルはこれより少し大きくなります。bits_per_weight を参照。"},
+    {"max_overlap", "Limit: how much of a text that judges stands in the text that was calibrated with. See leakage.",
+     "基準：判定用の文書が較正用の文書と重なる割合がこの値以下であること。leakage を参照。"},
+    {"weights",
+     "Limit, always on: how many matrices are no rounding of the base's. Every number of each is compared with the base's: another matrix or row in its place, values that "
+     "are not finite, runs of one single value (a lost scale), of turned signs, of another scale than the rest, or an error far beyond what the type makes. Any is a damaged "
+     "or mixed-up file, however small its divergence.",
+     "つねに有効な基準：元の丸めとは言えない行列の数。すべての数を元と比べ、別の行列や行が入っている、有限でない値、ひとつの値だけの区間（失われたスケール）、符号の反転した区間、"
+     "大きさの違う区間、形式からは説明できない誤差を探します。ダイバージェンスが小さくても、ひとつでもあればファイルは壊れているか取り違えられています。"},
+    {"configuration",
+     "Limit, always on: how many settings differ from the base's: those that change what is computed (rope base, epsilon, heads …), special tokens, the chat template, and "
+     "whether its own tokenizer makes the base's tokens of the texts.",
+     "つねに有効な基準：元と違う設定の数。計算を変えるもの（RoPE の基数、ε、ヘッドなど）、特殊トークン、チャットテンプレート、そして候補自身のトークナイザが文書を元と同じトークンにするかを調べます。"},
+    {"runs", "Limit, always on: 1 when the model gives numbers that are not finite; nothing else can be measured then.",
+     "つねに有効な基準：モデルの出力に有限でない数があれば 1。その場合ほかの値は測れません。"},
 };
 
 // Needs and formats are those of round/methods.cc.
@@ -214,6 +276,7 @@ constexpr TypeWords kTypes[] = {
 
 std::span<const MetricWords> metric_words() { return kMetrics; }
 std::span<const MetricWords> term_words() { return kTerms; }
+std::span<const MetricWords> gate_words() { return kGates; }
 std::span<const MethodWords> method_words() { return kMethods; }
 std::span<const Advice> advice_by_bits() { return kAdvice; }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <vector>
@@ -35,6 +36,12 @@ struct PageData {
   mutable Json worked_out = Json::array();
   mutable Charts charts;  // sections add theirs
 };
+
+// A line that leads from a section to the words it uses, which explain_section() explains.
+std::string words_line(const PageData& page, std::initializer_list<std::string_view> names);
+// The name of a limit, leading to what it holds; and that as text.
+std::string gate_link(const std::string& name);
+std::string gate_explained(const std::string& name, Language language);
 
 PageData gather(std::span<const Run> runs, const ReportOptions& options);
 

@@ -67,7 +67,7 @@ std::string make_report(std::span<const Run> runs, const ReportOptions& options)
   all.push_back({{"worked_out", page.worked_out}});
   body = fmt::format("<h1>{}</h1><p class=\"made\">{}</p><nav>{}</nav>\n{}<details><summary>{}</summary><div class=\"scroll\"><pre id=\"runs\">{}</pre></div></details>\n",
                      escape(title), fmt::format(fmt::runtime(escape(w("made"))), TSUBU_VERSION), nav, body, escape(w("json")), escape(dump_json(all)));
-  return page_document({options.language == Language::kJapanese ? "ja" : "en", title, body, false}, page.charts);
+  return page_document({std::string(w.code()), title, body, false}, page.charts);
 }
 
 }  // namespace tsubu

@@ -8,7 +8,7 @@
 
 #include "base/json.h"
 #include "report/cost.h"
-#include "report/words.h"
+#include "page/words.h"
 
 namespace tsubu {
 

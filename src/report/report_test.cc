@@ -21,10 +21,10 @@ TEST(Words, EveryPhraseIsSaidInBothLanguagesOnce) {
     EXPECT_TRUE(keys.insert(p.key).second) << p.key;
     EXPECT_FALSE(p.english.empty());
     EXPECT_FALSE(p.japanese.empty());
-    const auto holes = [](std::string_view s) {
-      size_t n = 0;
-      for (size_t at = s.find("{}"); at != s.npos; at = s.find("{}", at + 2)) ++n;
-      return n;
+    const auto holes = [](std::string_view s) {  // {} and {0} …
+      std::multiset<std::string_view> found;
+      for (size_t at = s.find('{'); at != s.npos; at = s.find('{', at + 1)) found.insert(s.substr(at, s.find('}', at) + 1 - at));
+      return found;
     };
     EXPECT_EQ(holes(p.english), holes(p.japanese)) << p.key;
   }
@@ -128,6 +128,12 @@ TEST(Report, ShowsWhatTheRunSaysAndNothingRunsInIt) {
   EXPECT_EQ(charts.at("charts")[2].at("cells")[0], parse_json(R"([0,0,1.4,"blk.0.ffn_up.weight, Q4_K","holds blk.1",true])", "test"));
   EXPECT_EQ(charts.at("protocols")[0], "the protocol line");
   EXPECT_EQ(page.find(">nan"), std::string::npos);
+  size_t links = 0;  // each leads to a place of the page
+  for (size_t at = page.find("href=\"#"); at != page.npos; at = page.find("href=\"#", at + 1), ++links) {
+    const std::string name = page.substr(at + 7, page.find('"', at + 7) - at - 7);
+    EXPECT_NE(page.find("id=\"" + name + "\""), std::string::npos) << name;
+  }
+  EXPECT_GT(links, 15u);
   ReportOptions japanese;
   japanese.language = Language::kJapanese;
   const std::string page_ja = make_report(runs, japanese);

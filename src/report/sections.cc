@@ -59,6 +59,9 @@ bool has_divergence(const ShownModel& m) { return !m.is_base && m.data.is_object
 // A limit and a value of these gates are bytes.
 bool is_size(const std::string& gate) { return gate == "max_memory" || gate == "max_size"; }
 
+// Measured on tokens of text, as the run's protocol says.
+bool is_of_text(const std::string& gate) { return gate.find("kld") != std::string::npos || gate == "min_top1" || gate == "max_ppl_ratio"; }
+
 std::string gate_number(const std::string& gate, const Json& v) {
   if (!v.is_number()) return "–";
   return is_size(gate) ? format_size(static_cast<uint64_t>(v.get<double>())) : sig(v.get<double>(), 5);
@@ -67,7 +70,7 @@ std::string gate_number(const std::string& gate, const Json& v) {
 // "max_kld 0.44 (0.48), limit 0.05: worst text a.txt". The bound is shown where it is another number than the value.
 std::string broken_gate(const Json& g, const Words& w) {
   const std::string name = str(g, "name"), value = gate_number(name, g.at("value")), bound = gate_number(name, g.at("bound"));
-  std::string out = "<code>" + escape(name) + "</code> " + value;
+  std::string out = gate_link(name) + " " + value;
   if (bound != value) out += " (" + escape(w("bound")) + " " + bound + ")";
   out += ", " + escape(w("bar")) + " " + gate_number(name, g.at("limit"));
   // Runs of before had one text only.
@@ -182,7 +185,7 @@ PageData gather(std::span<const Run> runs, const ReportOptions& options) {
   page.options = &options;
   page.words = Words(options.language);
   const Words& w = page.words;
-  page.charts = Charts({w("chart.zoom"), w("chart.back"), w("chart.interval"), w("chart.protocol"), w("bar"), w("chart.keys")});
+  page.charts = Charts(chart_words(w));
   const auto find = [&](const std::string& path, bool is_base) -> ShownModel& {
     const std::string name = base_name(path);
     for (ShownModel& m : page.models)
@@ -258,20 +261,20 @@ std::string verdict_section(const PageData& page) {
       const bool ok = g.at("ok").get<bool>();
       const std::string name = str(g, "name");
       const double p = num(g, "p_break");
-      table.add({escape(base_name(str(g, "candidate"))), "<code>" + escape(name) + "</code>",
-                 with_protocol(gate_number(name, g.at("value")), protocol_of(*run, w)),
+      table.add({escape(base_name(str(g, "candidate"))), gate_link(name),
+                 with_protocol(gate_number(name, g.at("value")), is_of_text(name) ? protocol_of(*run, w) : gate_explained(name, w.language())),
                  gate_number(name, g.at("bound")), gate_number(name, g.at("limit")),
                  fmt::format("<span class=\"tag {}\">{}</span>", ok ? "ok" : "bad", escape(w(ok ? "pass" : "fail"))),
                  std::isfinite(p) ? percent(p) : "–"});
     }
-    out += "<h3>" + escape(w("gates")) + "</h3><p>" + escape(w("gates.lead")) + "</p>" + table.html();
+    out += "<h3>" + escape(w("gates")) + "</h3><p>" + escape(w("gates.lead")) + "</p>" + words_line(page, {"interval", "bootstrap"}) + table.html();
   }
   return out.empty() ? "" : "<section id=\"verdict\">" + out + "</section>\n";
 }
 
 std::string models_section(const PageData& page) {
   const Words& w = page.words;
-  HtmlTable table({w("model"), w("type"), ">" + w("size"), ">" + w("bits"), ">" + w("share"), w("hash")});
+  HtmlTable table({w("model"), w("type"), ">" + w("size"), ">" + w("bits"), ">" + w("share"), w("types"), w("made.how"), w("hash")});
   double base = 0;
   for (const ShownModel& m : page.models)
     if (m.is_base) base = m.size_bytes;
@@ -280,11 +283,19 @@ std::string models_section(const PageData& page) {
     std::string hashes;
     if (m.data.contains("hashes"))
       for (const Json& h : m.data.at("hashes")) hashes += (hashes.empty() ? "" : " ") + h.get<std::string>();
+    double n_weights = 0;
+    std::string types;
+    const Json of_types = m.data.contains("types") ? m.data.at("types") : Json::array();
+    for (const Json& t : of_types) n_weights += num(t, "weights");
+    for (const Json& t : of_types)
+      types += (types.empty() ? "" : ", ") + str(t, "type") + " " +
+               percent(page.derived(m.name + ": share of the weights in " + str(t, "type"), num(t, "weights") / n_weights));
     table.add({swatch(m) + (m.is_base ? " (" + escape(w("base")) + ")" : ""), escape(m.type),
                format_size(static_cast<uint64_t>(m.size_bytes)), sig(m.bits_per_weight),
-               base > 0 ? percent(page.derived(m.name + ": size over the base's", m.size_bytes / base)) : "–", "<code>" + escape(hashes) + "</code>"});
+               base > 0 ? percent(page.derived(m.name + ": size over the base's", m.size_bytes / base)) : "–",
+               escape(types), m.data.contains("made") ? escape(w.all_said(m.data.at("made"))) : "", "<code>" + escape(hashes) + "</code>"});
   }
-  return table.empty() ? "" : section("models", w("models"), w("models.lead"), table.html());
+  return table.empty() ? "" : section("models", w("models"), w("models.lead"), words_line(page, {"bits_per_weight", "block", "scale", "calibration", "importance"}) + table.html());
 }
 
 std::string pareto_section(const PageData& page) {
@@ -303,7 +314,7 @@ std::string pareto_section(const PageData& page) {
       chart.series.push_back({m.name, {{m.bits_per_weight, mean, low, high, m.name}}, m.series, ChartSeries::Form::kDots, m.protocol});
   }
   if (table.empty()) return "";
-  return section("pareto", w("pareto"), w("pareto.lead"), chart_figure(page.charts.add(chart)) + table.html());
+  return section("pareto", w("pareto"), w("pareto.lead"), words_line(page, {"kld", "nat", "top1", "perplexity", "interval"}) + chart_figure(page.charts.add(chart)) + table.html());
 }
 
 std::string divergence_section(const PageData& page) {
@@ -346,7 +357,7 @@ std::string divergence_section(const PageData& page) {
              fmt::format(fmt::runtime(escape(w("floor"))), sig(num((*run).at("noise_floor"), "repeat"), 3),
                          sig(num((*run).at("noise_floor"), "runtime"), 3)) +
              "</p>";
-  return section("divergence", w("divergence"), w("divergence.lead"), out);
+  return section("divergence", w("divergence"), w("divergence.lead"), words_line(page, {"kld", "nat", "token", "perplexity", "noise_floor"}) + out);
 }
 
 std::string layers_section(const PageData& page) {
@@ -377,7 +388,7 @@ std::string layers_section(const PageData& page) {
                  sig(num(t, "rel_rmse"))});
     out += "<details><summary>" + escape(w("tensor")) + "</summary>" + table.html() + "</details>";
   }
-  return section("layers", w("layers"), w("layers.lead"), out);
+  return out.empty() ? "" : section("layers", w("layers"), w("layers.lead"), words_line(page, {"tensor", "rel_error", "cosine", "weights", "configuration", "rope"}) + out);
 }
 
 std::string tasks_section(const PageData& page) {
@@ -414,7 +425,7 @@ std::string tasks_section(const PageData& page) {
     for (const Json& line : (*run).at("power")) out += "<li>" + escape(w.said(line)) + "</li>";
     out += "</ul>";
   }
-  return section("tasks", w("tasks"), w("tasks.lead"), out);
+  return section("tasks", w("tasks"), w("tasks.lead"), words_line(page, {"flips", "mcnemar", "holm", "margin", "power", "interval"}) + out);
 }
 
 std::string generation_section(const PageData& page) {
@@ -486,7 +497,7 @@ std::string speed_section(const PageData& page) {
   if (table.empty()) return "";
   const std::string decode_chart = page.charts.add(decode);
   return section("speed", w("speed"), w("speed.lead"),
-                 "<h3>" + escape(w("decode")) + ", " + escape(w("rate")) + "</h3>" + chart_figure(decode_chart) + "<h3>" +
+                 words_line(page, {"speed", "min_speedup", "max_memory"}) + "<h3>" + escape(w("decode")) + ", " + escape(w("rate")) + "</h3>" + chart_figure(decode_chart) + "<h3>" +
                      escape(w("memory")) + "</h3>" + chart_figure(page.charts.add(memory)) + table.html());
 }
 
@@ -548,7 +559,7 @@ std::string how_section(const PageData& page, std::span<const Run> runs) {
   for (const Run& run : runs)
     if (run.json.contains("protocol") && !run.json.contains("candidates"))
       out += "<p>" + escape(base_name(run.path)) + ": " + escape(protocol_of(run.json, w)) + "</p>";
-  return section("how", w("how"), "", out);
+  return out.empty() ? "" : section("how", w("how"), "", words_line(page, {"token", "leakage", "bootstrap"}) + out);
 }
 
 }  // namespace tsubu

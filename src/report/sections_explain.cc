@@ -41,11 +41,36 @@ std::string paragraphs(const std::string& text) {
 std::string glossary(std::span<const MetricWords> words, bool japanese) {
   std::string out;
   for (const MetricWords& m : words)
-    out += fmt::format("<dt><code>{}</code></dt><dd>{}</dd>", escape(m.name), escape(japanese ? m.japanese : m.english));
+    out += fmt::format("<dt id=\"word-{}\"><code>{}</code></dt><dd>{}</dd>", escape(m.name), escape(m.name), escape(japanese ? m.japanese : m.english));
   return "<dl>" + out + "</dl>";
 }
 
+// Of the three lists; nullptr: not among them.
+const MetricWords* find_words(std::string_view name) {
+  for (const auto& list : {metric_words(), term_words(), gate_words()})
+    for (const MetricWords& m : list)
+      if (m.name == name) return &m;
+  return nullptr;
+}
+
 }  // namespace
+
+std::string words_line(const PageData& page, std::initializer_list<std::string_view> names) {
+  std::string out;
+  for (const std::string_view name : names)
+    out += fmt::format("{} <a href=\"#word-{}\">{}</a>", out.empty() ? "" : " ·", escape(name), escape(name));
+  return "<p class=\"note words\">" + escape(page.words("explained")) + out + "</p>\n";
+}
+
+std::string gate_link(const std::string& name) {
+  const std::string code = "<code>" + escape(name) + "</code>";
+  return find_words(name) ? "<a href=\"#word-" + escape(name) + "\">" + code + "</a>" : code;
+}
+
+std::string gate_explained(const std::string& name, Language language) {
+  const MetricWords* words = find_words(name);
+  return words ? std::string(language == Language::kJapanese ? words->japanese : words->english) : "";
+}
 
 Json explained_rows(const PageData& page) {
   const ExampleRow row = built_in_row();
@@ -88,9 +113,11 @@ std::string explain_section(const PageData& page, const Json& rows) {
     out += chart_figure(page.charts.add(chart)) + "<p class=\"note\">" + escape(told) + "</p><details><summary>" + escape(w("numbers")) +
            "</summary>" + table.html() + "</details>";
   }
-  if (out.empty()) return "";
-  out += "<details><summary>" + escape(w("explain.measures")) + "</summary>" + glossary(metric_words(), japanese) + "</details><details><summary>" +
-         escape(w("explain.terms")) + "</summary>" + glossary(term_words(), japanese) + "</details>";
+  if (page.models.empty() && out.empty()) return "";
+  const auto part = [&](const char* title, std::span<const MetricWords> words) { out += "<h3>" + escape(w(title)) + "</h3>" + glossary(words, japanese); };
+  part("explain.measures", metric_words());
+  part("gates.words", gate_words());
+  part("explain.terms", term_words());
   return fmt::format("<section id=\"explain\"><h2>{}</h2>\n<p>{}</p>\n{}</section>\n", escape(w("explain")), escape(w("explain.lead")), out);
 }
 

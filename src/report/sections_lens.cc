@@ -120,7 +120,7 @@ std::string lens_section(const PageData& page) {
     body += map_of(page, *lens) + codecs_of(*lens, w);
   }
   if (body.empty()) return "";
-  return fmt::format("<section id=\"lens\"><h2>{}</h2>\n<p>{}</p>\n{}</section>\n", escape(w("lens")), escape(w("lens.lead")), body);
+  return fmt::format("<section id=\"lens\"><h2>{}</h2>\n<p>{}</p>\n{}</section>\n", escape(w("lens")), escape(w("lens.lead")), words_line(page, {"sensitivity", "kld", "activations", "tensor"}) + body);
 }
 
 }  // namespace tsubu

@@ -1,9 +1,10 @@
-#include "report/words.h"
+#include "page/words.h"
 
 #include <algorithm>
 
 #include "base/error.h"
 #include "base/remark.h"
+#include "page/html.h"
 
 namespace tsubu {
 namespace {
@@ -38,6 +39,10 @@ constexpr Phrase kPhrases[] = {
     {"size", "size of the weights", "重みの大きさ"},
     {"bits", "bits per weight", "重みあたりビット数"},
     {"share", "of the base", "元に対する比"},
+    {"types", "types, share of the weights", "形式と重みの割合"},
+    {"made.how", "how, as its file says", "作り方（ファイルの記録）"},
+    {"explained", "Words:", "用語："},
+    {"gates.words", "Limits", "基準"},
     {"hash", "hash", "ハッシュ"},
     {"pareto", "Size and quality", "大きさと品質"},
     {"pareto.lead",
@@ -206,8 +211,137 @@ constexpr Phrase kPhrases[] = {
     {"chart.machine", "limit of the machine", "機械の限界"},
     {"chart.keys", "The arrow keys walk through the values; the same numbers stand in the tables.",
      "矢印キーで値をたどれます。同じ数値は表にもあります。"},
-    {"made", "Made by tsubu {}. Point at a number to see how it was measured.",
-     "tsubu {} が作成。数値を指すと測り方が表示されます。"},
+    {"chart.equality", "equal", "一致"},
+    {"chart.nothing", "{}: nothing was measured.", "{}: 測定されていません。"},
+    // The lens' page (lens/study_page.cc).
+    {"study.title", "Perturbation study of {}", "{} の摂動の研究"},
+    {"study.heading", "{} through the lens of perturbation", "{}：摂動というレンズで見る"},
+    {"study.note",
+     "{0} windows of {1} tokens, the second half of each scored ({2} tokens), f32; perplexity of the unchanged model {3}. Divergence: mean KL(unchanged ‖ changed). "
+     "{4} of {5} cells measured, {6} in this run.",
+     "{1} トークンの窓 {0} 個、それぞれ後半を採点（{2} トークン）、f32。変えないモデルのパープレキシティは {3}。ダイバージェンスは KL(元 ‖ 変えたもの) の平均。"
+     "{5} セルのうち {4} を測定、この実行は {6}。"},
+    {"study.protocol", "{0} windows of {1} tokens, the second half of each scored ({2} tokens), f32; KL(unchanged ‖ changed); [ ]: range over seeds",
+     "{1} トークンの窓 {0} 個、それぞれ後半を採点（{2} トークン）、f32；KL(元 ‖ 変えたもの)；[ ]：種にわたる範囲"},
+    {"study.findings", "Findings", "わかったこと"},
+    {"study.figures", "Figures", "図"},
+    {"study.activations", "Noise in the activations (inputs of linears, each token)", "活性化への摂動（線形層の入力、トークンごと）"},
+    {"study.r", "relative L2 norm r of the noise", "雑音の相対 L2 ノルム r"},
+    {"study.kld", "KL divergence, nats", "KL ダイバージェンス（nat）"},
+    {"study.gaussian.both", "gaussian in both", "両方に gaussian"},
+    {"study.codecs.dots", "formats", "形式"},
+    {"study.weights.name", "weights", "重み"},
+    {"study.activations.name", "activations", "活性値"},
+    {"study.both.name", "both", "両方"},
+    {"study.weights.how",
+     "Every kind has the same norm. Bands: range over seeds. Dots: real formats (plain search) at their own error; a dot under the lines harms less than noise of its size.",
+     "どの種類も同じノルムです。帯は種にわたる範囲、点は実際の形式（単純な探索）をその誤差の位置に置いたものです。線より下の点は、同じ大きさの雑音より害が少ないことを示します。"},
+    {"study.activations.how", "Every token's input of every chosen linear is changed by noise of r times its norm.",
+     "選んだ線形層の入力を、トークンごとに、そのノルムの r 倍の雑音で変えます。"},
+    {"study.kinds", "The kinds of noise against Gaussian noise", "雑音の種類とガウス雑音の比較"},
+    {"study.kinds.y", "divergence over that of Gaussian noise", "ガウス雑音に対するダイバージェンスの比"},
+    {"study.kinds.how", "Above one: worse than noise of the same norm that does not know the values. Bands: range over seeds.",
+     "1 より上は、値を見ない同じノルムの雑音より悪いことを示します。帯は種にわたる範囲です。"},
+    {"study.ppl", "Perplexity under Gaussian noise", "ガウス雑音でのパープレキシティ"},
+    {"study.ppl.y", "Δ ln perplexity", "Δ ln パープレキシティ"},
+    {"study.ppl.how", "The same cells as above, by their perplexity on the text.", "上と同じセルを、文書のパープレキシティで見たものです。"},
+    {"study.top1", "Most likely token under Gaussian noise", "ガウス雑音での最有力トークン"},
+    {"study.top1.y", "share of tokens that keep it", "変わらないトークンの割合"},
+    {"study.top1.how", "The same cells as above, by top-1 agreement.", "上と同じセルを、最有力トークンの一致で見たものです。"},
+    {"study.gamma", "Noise in proportion to |x|^γ, at r = 1/16", "|x|^γ に比例する雑音（r = 1/16）"},
+    {"study.gamma.how", "Low is benign. Dashed: where the errors of real formats stand, by the slope of their error over the size of the weight.",
+     "低いほど無害です。破線は、実際の形式の誤差の位置（重みの大きさに対する誤差の傾き）です。"},
+    {"study.gamma.roles", "The same by role, at r = 1/8", "役割ごと（r = 1/8）"},
+    {"study.gamma.roles.how", "Noise in the weights of one role in all layers.", "全層で一つの役割の重みだけに雑音を加えます。"},
+    {"study.slope", "Error of the formats over the size of the weight", "重みの大きさと形式の誤差"},
+    {"study.slope.x", "|x| over the tensor's root mean square", "|x| とテンソルの二乗平均平方根の比"},
+    {"study.slope.y", "root mean square error, relative to the whole", "二乗平均平方根誤差（全体に対する比）"},
+    {"study.slope.how", "Flat: the error does not know the value (slope 0). A uniform grid is flat within a block and rises a little from block to block.",
+     "平らなら、誤差は値によりません（傾き 0）。均一な格子はブロック内では平らで、ブロックからブロックへ少し上がります。"},
+    {"study.slope.protocol", "plain search, weights of the chosen linears, binned by size", "単純な探索、選んだ線形層の重みを大きさで分類"},
+    {"study.slope.name", "slope", "傾き"},
+    {"study.slope.error", "error slope", "誤差の傾き"},
+    {"study.clip", "Clipping the largest magnitudes", "大きい値の切り詰め"},
+    {"study.clip.x", "share of the values clipped", "切り詰めた値の割合"},
+    {"study.clip.how", "Weights: of each tensor. Activations: of each token.", "重みはテンソルごと、活性値はトークンごとです。"},
+    {"study.map", "Sensitivity: divergence per squared relative noise", "感度：相対雑音の二乗あたりのダイバージェンス"},
+    {"study.map.how", "Noise in one tensor at a time. Shades are logarithmic.", "一度に一つのテンソルへの雑音です。濃さは対数です。"},
+    {"study.outside", "outside", "層の外"},
+    {"study.layer", "layer {}", "層 {}"},
+    {"study.codec", "format", "形式"},
+    {"study.codecs", "Formats as perturbations", "摂動としての形式"},
+    {"study.codecs.how",
+     "Plain search without statistics. Equivalent noise: the Gaussian r of the same divergence. Efficiency: equivalent over own r; under 1, the format harms less than noise of its "
+     "size.",
+     "統計を使わない単純な探索です。等価雑音は同じダイバージェンスになるガウス雑音の r、効率はそれを自身の r で割ったもので、1 より小さければ同じ大きさの雑音より害が少ないことを示します。"},
+    {"study.equal", "equivalent r", "等価な r"},
+    {"study.float", "float", "浮動小数点"},
+    {"study.numerics", "Number formats (linears of the blocks)", "数の形式（ブロック内の線形層）"},
+    {"study.roles", "Gaussian noise of r = 1/16 in the inputs of one role", "一つの役割の入力への r = 1/16 のガウス雑音"},
+    {"study.role", "role", "役割"},
+    {"study.outliers", "Outlier channels of the inputs", "入力の外れ値チャネル"},
+    {"study.outliers.of", "input of", "入力先"},
+    {"study.channel", "channel", "チャネル"},
+    {"study.outliers.peak", "largest over root mean square", "最大値と二乗平均平方根の比"},
+    {"study.outliers.share", "share of the energy", "エネルギーの割合"},
+    {"gradients", "Sensitivities by gradients", "勾配による感度"},
+    {"gradients.none", "Nothing was measured.", "測定されていません。"},
+    {"gradients.protocol", "learned from {0} windows of {1} tokens, costs measured on {2} windows; second half of each scored, f32",
+     "{1} トークンの窓 {0} 個から求め、害は窓 {2} 個で測定；それぞれ後半を採点、f32"},
+    {"gradients.note", "{}. Noise probes took {}, the backward passes {} (and {} for the text's own gradient), measuring single tensors {}.",
+     "{}。雑音による測定は {}、逆伝播は {}（本文の勾配にさらに {}）、テンソルを一つずつ測るのに {}。"},
+    {"gradients.alpha", "Sensitivity by gradients over that by noise probes", "勾配による感度と雑音による感度"},
+    {"gradients.alpha.x", "noise probe: divergence over r²", "雑音：ダイバージェンス ÷ r²"},
+    {"gradients.alpha.y", "Fisher diagonal: the same by gradients", "フィッシャー対角：同じものを勾配から"},
+    {"gradients.alpha.how", "Noise in the size of each row, one tensor at a time, against one backward pass for all of them.",
+     "各行の大きさの雑音を一つずつのテンソルに加えたものと、全テンソルに一度の逆伝播の比較です。"},
+    {"gradients.tensors", "tensors", "テンソル"},
+    {"gradients.probe", "probe", "雑音"},
+    {"gradients.gradients", "gradients", "勾配"},
+    {"gradients.error", "its error", "その誤差"},
+    {"gradients.harm", "What single tensors cost: predicted and measured", "一つのテンソルの害：予測と実測"},
+    {"gradients.harm.how", "One tensor in one type, everything else float; a dot for each. On the line, the prediction is right.",
+     "一つのテンソルだけを一つの形式にし、他は浮動小数点のままです。線の上なら予測どおりです。"},
+    {"gradients.measured", "measured", "実測"},
+    {"gradients.prediction", "prediction", "予測"},
+    {"gradients.costs", "costs", "個数"},
+    {"gradients.rank", "rank correlation", "順位相関"},
+    {"gradients.within", "in one type", "同じ形式の中で"},
+    {"gradients.pearson", "correlation of logarithms", "対数の相関"},
+    {"gradients.level", "measured over predicted", "実測と予測の比"},
+    {"gradients.scatter", "scatter", "ばらつき"},
+    // The plan's page (pipeline/plan_page.cc).
+    {"plan.title", "Plan for {}", "{} の計画"},
+    {"plan.heading", "Types for {}", "{} の各テンソルの形式"},
+    {"plan.probed", "{0} tensors probed, {1} scored tokens, {2} recipes measured", "{0} テンソルを雑音で測定、採点 {1} トークン、{2} 個の配分を実測"},
+    {"plan.gradients", "{0} tensors by gradients, {1} scored tokens, {2} recipes measured", "{0} テンソルを勾配から、採点 {1} トークン、{2} 個の配分を実測"},
+    {"plan.prediction", "prediction from {}; [ ]: 95 %", "予測のもと：{}；[ ]：95 %"},
+    {"plan.front", "Best for their size", "その大きさで最良"},
+    {"plan.front.how",
+     "Every point of the line is the optimum for its size; the band is the interval of 95 %. Dots: other recipes, rounded the same way.",
+     "線の各点はその大きさでの最適解、帯は 95 % 区間です。点は同じ方法で丸めた他の配分です。"},
+    {"plan.plans", "plans", "計画"},
+    {"plan.others", "other recipes", "他の配分"},
+    {"plan.predicted", "predicted divergence", "予測ダイバージェンス"},
+    {"plan.predicted.nats", "predicted divergence, nats", "予測ダイバージェンス（nat）"},
+    {"plan.measured", "measured divergence", "実測ダイバージェンス"},
+    {"plan.measured.nats", "measured divergence, nats", "実測ダイバージェンス（nat）"},
+    {"plan.anchors", "Recipes that were rounded and measured", "実際に丸めて測った配分"},
+    {"plan.anchors.x", "Σ α e: sum of the tensors' divergences", "Σ α e：各テンソルのダイバージェンスの和"},
+    {"plan.anchors.how", "By search. The distance from the line of equality is what predictions are corrected by.",
+     "探索による丸めです。一致の線からの距離の分だけ予測を補正します。"},
+    {"plan.map", "Sensitivity: divergence per squared relative error", "感度：相対誤差の二乗あたりのダイバージェンス"},
+    {"plan.map.gradients", "By the Fisher diagonal, from backward passes. Shades are logarithmic.", "逆伝播によるフィッシャー対角からです。濃さは対数です。"},
+    {"plan.plan", "The plan: {0}, {1} bits per weight, predicted divergence {2} [{3}, {4}]", "計画：{0}、重みあたり {1} ビット、予測ダイバージェンス {2} [{3}, {4}]"},
+    {"plan.type", "type", "形式"},
+    {"plan.size", "size", "大きさ"},
+    {"plan.error", "error", "誤差"},
+    {"plan.share", "of the divergence", "ダイバージェンスに占める割合"},
+    {"plan.sizes", "All sizes", "すべての大きさ"},
+    {"plan.recipes", "Other recipes", "他の配分"},
+    {"plan.recipe", "recipe", "配分"},
+    {"made", "Made by tsubu {}. Point at an underlined number, or tap it, to see how it was measured.",
+     "tsubu {} が作成。下線のある数値を指すかタップすると測り方が表示されます。"},
 };
 
 constexpr Sentence kSentences[] = {
@@ -228,6 +362,7 @@ constexpr Sentence kSentences[] = {
     {"weights.shape", "形が元のモデルと違います"},
     {"weights.missing", "ありません"},
     {"weights.transformed", "候補の重みは変換されています: {0}"},
+    {"weights.folded", "正規化の重みが元と違います（AWQ がスケールを畳み込むとこうなります）"},
     {"configuration.architecture", "アーキテクチャ: 元は {0}、候補は {1}"},
     {"configuration.rope_base", "RoPE の基数: 元は {0}、候補は {1}"},
     {"configuration.rope_dimensions", "RoPE の次元数: 元は {0}、候補は {1}"},
@@ -242,6 +377,15 @@ constexpr Sentence kSentences[] = {
     {"configuration.bos", "BOS トークン: 元は {0}、候補は {1}"},
     {"configuration.add_bos", "BOS の付加: 元は {0}、候補は {1}"},
     {"configuration.eos", "EOS トークン: 元は {0}、候補は {1}"},
+    {"configuration.chat_template", "チャットテンプレート: 元のモデルと違います"},
+    {"configuration.chat_template.missing", "チャットテンプレート: 元にはあり、候補にはありません"},
+    {"configuration.chat_template.added", "チャットテンプレート: 元にはなく、候補にはあります"},
+    {"configuration.tokens", "トークナイザ: {0} が元と違うトークンになります。最初はトークン {1} で、元は {2}、候補は {3}"},
+    {"made.transformed", "丸める前の変換: {0}"},
+    {"made.recipe", "配分 {0}"},
+    {"made.calibrated", "{1} の {0} トークンを使って丸めた"},
+    {"made.importance", "重要度行列 {0}"},
+    {"made.trained", "その形式のまま学習: {0}"},
     {"runs.logits", "トークン {0} のロジットが有限の数ではありません: モデルが壊れています"},
     {"runs.questions", "問題でのロジットが有限の数ではありません: モデルが壊れています"},
     {"gate.not_measured", "測定されていません"},
@@ -307,6 +451,16 @@ Language language_named(std::string_view name) {
   if (name == "en") return Language::kEnglish;
   if (name == "ja") return Language::kJapanese;
   fail(ExitCode::kUsage, "unknown language '{}': en and ja are spoken", name.substr(0, 32));
+}
+
+ChartWords chart_words(const Words& w) {
+  return {w("chart.zoom"), w("chart.back"), w("chart.interval"), w("chart.protocol"), w("bar"), w("chart.keys")};
+}
+
+std::string titled_figure(const std::string& chart, const std::string& title, const std::string& caption, const std::string& table, const Words& w) {
+  const std::string numbers = table.empty() ? "" : "<details><summary>" + escape(w("numbers")) + "</summary>" + table + "</details>";
+  if (chart.empty()) return chart_figure("", w("chart.nothing", title), numbers);
+  return chart_figure("<h3>" + escape(title) + "</h3>" + chart, caption, numbers);
 }
 
 std::string Words::said(const Json& remark) const {

@@ -1,11 +1,14 @@
-// What the page says, in each language that it speaks: its own phrases, and what runs say in sentences.
+// What the pages say, in each language that they speak: their own phrases, and what runs say in sentences.
 #pragma once
+
+#include <fmt/format.h>
 
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "base/json.h"
+#include "page/chart.h"
 
 namespace tsubu {
 
@@ -19,7 +22,13 @@ class Words {
  public:
   explicit Words(Language language) : language_(language) {}
   std::string operator()(std::string_view key) const;
+  // The same with its holes ({}, or {0} … where languages differ in their order) filled.
+  template <class First, class... Rest>
+  std::string operator()(std::string_view key, const First& first, const Rest&... rest) const {
+    return fmt::format(fmt::runtime((*this)(key)), first, rest...);
+  }
   Language language() const { return language_; }
+  std::string_view code() const { return language_ == Language::kJapanese ? "ja" : "en"; }  // of HTML
   // A remark of a run's JSON ({"id", "args", "text"}, or plain text as earlier versions wrote) in this language; in
   // English where the id has no translation. With its "about" before it.
   std::string said(const Json& remark) const;
@@ -29,6 +38,11 @@ class Words {
  private:
   Language language_;
 };
+
+// What charts say besides their data.
+ChartWords chart_words(const Words& words);
+// A figure: title, chart, caption, and its numbers behind a line to open; without a chart it says that nothing was measured.
+std::string titled_figure(const std::string& chart, const std::string& title, const std::string& caption, const std::string& table, const Words& words);
 
 struct Phrase {
   std::string_view key, english, japanese;
