@@ -131,7 +131,7 @@ PlanTarget make_target(const TargetChoice& choice, const Model& model, const Qua
   PlanTarget target;
   target.max_kld = choice.max_kld;
   if (!choice.size.empty()) target.max_bytes = parse_size_bytes(choice.size);
-  if (target.max_bytes > 0) check_size(choice, model, target.max_bytes);
+  if (!choice.size.empty()) check_size(choice, model, target.max_bytes);
   if (choice.bits_per_weight.empty()) return target;
   // Everything in the file but the metadata: that of any recipe has the same size.
   const Recipe f32 = recipe_named("F32");
@@ -171,31 +171,25 @@ std::string refinement_text(const Refinement& r, const PlanCosts& costs) {
   return text + table.text(2);
 }
 
-std::string plan_text(const PlanCosts& costs, const Plan& plan) {
-  struct Row {
-    std::vector<std::string> cells;
-    double harm;
-  };
-  std::vector<Row> rows;
+std::string plan_text(const PlanCosts& costs, const Plan& plan, const PlannerOptions& options) {
+  Table table({"tensor", "type", ">size", ">sensitivity", ">error", ">of the divergence", "which is", "one step down"});
   const double total = costs.sum(plan.types);
   for (size_t t = 0; t < plan.types.size(); ++t) {
     const TensorCosts& tensor = costs.tensors[t];
     const TypeCost& chosen = *tensor.find(*plan.types[t]);
     const TypeCost* smaller = nullptr;  // the next that the plan could have taken
     for (const TypeCost& c : tensor.types)
-      if (c.size_bytes < chosen.size_bytes && c.cost > chosen.cost && (!smaller || c.cost < smaller->cost)) smaller = &c;
-    const double alpha = tensor.sensitivity.alpha, harm = chosen.cost;
-    rows.push_back({{tensor.sensitivity.tensor->name(), std::string(chosen.type->name), format_size(chosen.size_bytes),
-                     fmt::format("{:.3g}", alpha), fmt::format("{:.3g}", chosen.error),
-                     fmt::format("{:.1f} %", 100 * harm / total),
-                     smaller ? fmt::format("{} saves {} and adds {:.0f} %", smaller->type->name,
-                                           format_size(chosen.size_bytes - smaller->size_bytes),
-                                           100 * (smaller->cost - chosen.cost) / total)
-                             : "already the smallest"},
-                    harm});
+      if (c.size_bytes < chosen.size_bytes && c.cost > chosen.cost && (!smaller || c.cost < smaller->cost) &&
+          may_choose(options, *tensor.sensitivity.tensor, *c.type))
+        smaller = &c;
+    table.add({tensor.sensitivity.tensor->name(), std::string(chosen.type->name), format_size(chosen.size_bytes),
+               fmt::format("{:.3g}", tensor.sensitivity.alpha), fmt::format("{:.3g}", chosen.error),
+               fmt::format("{:.1f} %", 100 * chosen.cost / total), chosen.windows.empty() ? "predicted" : "measured",
+               smaller ? fmt::format("{} saves {} and adds {:.0f} %", smaller->type->name,
+                                     format_size(chosen.size_bytes - smaller->size_bytes),
+                                     100 * (smaller->cost - chosen.cost) / total)
+                       : "already the smallest"});
   }
-  Table table({"tensor", "type", ">size", ">sensitivity", ">error", ">of the divergence", "one step down"});
-  for (const Row& row : rows) table.add(row.cells);
   std::string text = table.text(2);
   text += fmt::format("{}: {:.4f} bits per weight; predicted divergence {} nats; {}\n", format_size(plan.size_bytes),
                       plan.bits_per_weight, kld_text(plan.predicted),

@@ -66,11 +66,6 @@ class Measuring {
   double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
   bool out_of_time() const { return o_.measure.seconds && seconds() >= *o_.measure.seconds; }
 
-  bool may_choose(const TypeInfo& type) const {
-    const std::vector<const TypeInfo*> types = o_.allowed.empty() ? planner_types() : o_.allowed;
-    return std::find(types.begin(), types.end(), &type) != types.end();
-  }
-
   // Nats that a byte is worth at the plan: the slope of the front there.
   double price(const Plan& plan) const {
     const std::vector<Plan> front = plan_front(costs_, o_);
@@ -91,7 +86,7 @@ class Measuring {
       const TypeCost& own = *tensor.find(*plan.types[t]);
       for (size_t i = 0; i < tensor.types.size(); ++i) {
         const TypeCost& c = tensor.types[i];
-        if (!c.windows.empty() || !c.type->is_quantized || c.cost <= 0 || !may_choose(*c.type)) continue;
+        if (!c.windows.empty() || !c.type->is_quantized || c.cost <= 0 || !may_choose(o_, *tensor.sensitivity.tensor, *c.type)) continue;
         const double change =
             c.cost - own.cost + byte * (static_cast<double>(c.size_bytes) - static_cast<double>(own.size_bytes));
         const double spread = std::hypot(c.cost * c.spread, own.cost * own.spread);

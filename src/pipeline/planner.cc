@@ -40,20 +40,11 @@ Classes classes_of(const PlanCosts& costs, const PlannerOptions& options) {
     if (is_new) c.members.emplace_back();
     c.members[it->second].push_back(t);
   }
-  const auto allowed = [&](const TypeInfo& type, Role role) {
-    const bool is_table = role == Role::kTokenEmbedding || role == Role::kOutput;
-    if (is_table && options.float_tables) return type.name == "F16";
-    if (options.allowed.empty()) {
-      const auto types = planner_types();
-      return std::find(types.begin(), types.end(), &type) != types.end();
-    }
-    return std::find(options.allowed.begin(), options.allowed.end(), &type) != options.allowed.end();
-  };
   for (const auto& members : c.members) {
     std::vector<const TypeInfo*> types;
     std::vector<AllocationChoice> choices;
     for (const TypeCost& first : costs.tensors[members.front()].types) {
-      if (!allowed(*first.type, costs.tensors[members.front()].sensitivity.tensor->spec().role)) continue;
+      if (!may_choose(options, *costs.tensors[members.front()].sensitivity.tensor, *first.type)) continue;
       AllocationChoice choice;
       bool everywhere = true;
       for (size_t t : members) {
@@ -107,6 +98,13 @@ SensitivityMethod sensitivity_method(std::string_view name) {
 
 bool is_small_block_type(const TypeInfo& type) {
   return std::find(std::begin(kSmallBlockTypes), std::end(kSmallBlockTypes), type.name) != std::end(kSmallBlockTypes);
+}
+
+bool may_choose(const PlannerOptions& options, const ModelTensor& tensor, const TypeInfo& type) {
+  const Role role = tensor.spec().role;
+  if (options.float_tables && (role == Role::kTokenEmbedding || role == Role::kOutput)) return type.name == "F16";
+  const std::vector<const TypeInfo*> types = options.allowed.empty() ? planner_types() : options.allowed;
+  return std::find(types.begin(), types.end(), &type) != types.end();
 }
 
 std::vector<const TypeInfo*> planner_types() {

@@ -57,6 +57,8 @@ struct PlannerOptions {
 std::vector<const TypeInfo*> planner_types();
 // Those of planner_types() that are only looked at where blocks of 256 do not fit.
 bool is_small_block_type(const TypeInfo& type);
+// May the plan give the tensor that type, apart from whether it fits its rows?
+bool may_choose(const PlannerOptions& options, const ModelTensor& tensor, const TypeInfo& type);
 
 struct TypeCost {
   const TypeInfo* type = nullptr;
