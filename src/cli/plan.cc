@@ -170,7 +170,7 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     print_out(fmt::format("rank correlation of predicted and measured {:.3f}; {:.0f} % of the intervals hold the measured one\n",
                           check->spearman, 100 * check->share_covered));
   }
-  if (plan) print_out("\nThe plan\n" + plan_text(costs, *plan, planner) + refinement_text(refinement, costs));
+  if (plan) print_out("\nThe plan\n" + plan_text(costs, *plan, front, planner) + refinement_text(refinement, costs));
   if (!o.output.empty()) print_out(fmt::format("{}: a recipe for tsubu quantize --recipe, with the same --text and --stats\n", o.output));
   print_out(fmt::format("{} tensors {} on {} scored tokens of {} windows in {}, with errors and recipes in {}; rounding: {}\n",
                         costs.tensors.size(), costs.method == SensitivityMethod::kProbes ? "probed" : "by gradients",

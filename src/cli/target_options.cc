@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t kFrontRows = 16;
 constexpr size_t kPlotWidth = 64, kPlotHeight = 12;
+constexpr double kLeastPlotted = 1e-6;  // of the largest divergence: what is exact in F16 would squeeze the rest into a line
 
 std::string kld_text(double kld) { return fmt::format("{:.3g}", kld); }
 std::string kld_text(const Prediction& p) { return fmt::format("{:.3g} [{:.3g}, {:.3g}]", p.mean, p.low, p.high); }
@@ -32,9 +33,11 @@ std::vector<size_t> thinned(const std::vector<Plan>& front, size_t n) {
 }
 
 std::string plot(const std::vector<Plan>& front) {
+  double most = 0;
+  for (const Plan& p : front) most = std::max(most, p.predicted.mean);
   std::vector<const Plan*> points;
   for (const Plan& p : front)
-    if (p.predicted.mean > 0) points.push_back(&p);
+    if (p.predicted.mean > kLeastPlotted * most) points.push_back(&p);
   if (points.size() < 2) return "";
   const double x0 = std::log(points.front()->bits_per_weight), x1 = std::log(points.back()->bits_per_weight);
   double y0 = 1e300, y1 = -1e300;
@@ -171,7 +174,7 @@ std::string refinement_text(const Refinement& r, const PlanCosts& costs) {
   return text + table.text(2);
 }
 
-std::string plan_text(const PlanCosts& costs, const Plan& plan, const PlannerOptions& options) {
+std::string plan_text(const PlanCosts& costs, const Plan& plan, const std::vector<Plan>& front, const PlannerOptions& options) {
   Table table({"tensor", "type", ">size", ">sensitivity", ">error", ">of the divergence", "which is", "one step down"});
   const double total = costs.sum(plan.types);
   for (size_t t = 0; t < plan.types.size(); ++t) {
@@ -185,7 +188,7 @@ std::string plan_text(const PlanCosts& costs, const Plan& plan, const PlannerOpt
     table.add({tensor.sensitivity.tensor->name(), std::string(chosen.type->name), format_size(chosen.size_bytes),
                fmt::format("{:.3g}", tensor.sensitivity.alpha), fmt::format("{:.3g}", chosen.error),
                fmt::format("{:.1f} %", 100 * chosen.cost / total), chosen.windows.empty() ? "predicted" : "measured",
-               smaller ? fmt::format("{} saves {} and adds {:.0f} %", smaller->type->name,
+               smaller ? fmt::format("{} saves {} and adds {:.1f} %", smaller->type->name,
                                      format_size(chosen.size_bytes - smaller->size_bytes),
                                      100 * (smaller->cost - chosen.cost) / total)
                        : "already the smallest"});
@@ -197,6 +200,9 @@ std::string plan_text(const PlanCosts& costs, const Plan& plan, const PlannerOpt
                                       : "an allocation better than the best known one is not ruled out");
   text += "sensitivity: divergence per unit of squared relative error; error: that unit, of the rounding, weighted by the "
           "inputs\n";
+  if (const double price = byte_price(costs, front, plan.size_bytes); price > 0 && total > 0)
+    text += fmt::format("at this size 1 % of the divergence is worth about {}: a step down pays that saves more for each % it adds\n",
+                        format_size(static_cast<uint64_t>(0.01 * total / price)));
   return text;
 }
 

@@ -66,20 +66,10 @@ class Measuring {
   double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
   bool out_of_time() const { return o_.measure.seconds && seconds() >= *o_.measure.seconds; }
 
-  // Nats that a byte is worth at the plan: the slope of the front there.
-  double price(const Plan& plan) const {
-    const std::vector<Plan> front = plan_front(costs_, o_);
-    size_t above = 1;
-    while (above + 1 < front.size() && front[above].size_bytes <= plan.size_bytes) ++above;
-    if (front.size() < 2) return 0;
-    const double saved = costs_.sum(front[above - 1].types) - costs_.sum(front[above].types);
-    return saved / std::max(1.0, static_cast<double>(front[above].size_bytes) - static_cast<double>(front[above - 1].size_bytes));
-  }
-
   // Costs that are not measured and may change the plan, those that decide most first: the plan's own, then those of types
   // whose price for the change, bytes and divergence together, is few standard deviations from nothing.
   std::vector<Wanted> doubtful(const Plan& plan) const {
-    const double byte = price(plan);
+    const double byte = byte_price(costs_, plan_front(costs_, o_), plan.size_bytes);
     std::vector<Wanted> wanted;
     for (size_t t = 0; t < costs_.tensors.size(); ++t) {
       const TensorCosts& tensor = costs_.tensors[t];

@@ -231,6 +231,14 @@ std::vector<Plan> plan_front(const PlanCosts& costs, const PlannerOptions& optio
   return plans;
 }
 
+double byte_price(const PlanCosts& costs, const std::vector<Plan>& front, uint64_t size_bytes) {
+  if (front.size() < 2) return 0;
+  size_t above = 1;
+  while (above + 1 < front.size() && front[above].size_bytes <= size_bytes) ++above;
+  const double saved = costs.sum(front[above - 1].types) - costs.sum(front[above].types);
+  return saved / std::max(1.0, static_cast<double>(front[above].size_bytes) - static_cast<double>(front[above - 1].size_bytes));
+}
+
 Recipe plan_recipe(const PlanCosts& costs, const Plan& plan, const std::string& name) {
   Recipe recipe;
   recipe.name = name;

@@ -144,6 +144,8 @@ struct Plan {
 // Throws Error(kUsage) when the target cannot be met: with the least that can.
 Plan make_plan(const PlanCosts& costs, const PlannerOptions& options, const PlanTarget& target);
 std::vector<Plan> plan_front(const PlanCosts& costs, const PlannerOptions& options);
+// What a byte is worth at that size: Σ c that the next step of the front takes off for each byte it adds.
+double byte_price(const PlanCosts& costs, const std::vector<Plan>& front, uint64_t size_bytes);
 
 struct PlanChange {
   const ModelTensor* tensor = nullptr;
