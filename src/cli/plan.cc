@@ -171,6 +171,9 @@ ExitCode run(const Options& o, const CommonOptions& common) {
                           check->spearman, 100 * check->share_covered));
   }
   if (plan) print_out("\nThe plan\n" + plan_text(costs, *plan, front, planner) + refinement_text(refinement, costs));
+  if (plan && o.target.max_kld > 0)
+    print_out(fmt::format("{:g} is kept by prediction: tsubu quantize --max-kld {:g} measures, and plans again where it is not\n", o.target.max_kld,
+                          o.target.max_kld));
   if (!o.output.empty()) print_out(fmt::format("{}: a recipe for tsubu quantize --recipe, with the same --text and --stats\n", o.output));
   print_out(fmt::format("{} tensors {} on {} scored tokens of {} windows in {}, with errors and recipes in {}; rounding: {}\n",
                         costs.tensors.size(), costs.method == SensitivityMethod::kProbes ? "probed" : "by gradients",
