@@ -63,9 +63,9 @@ void print_study(const Study& study) {
   }
   if (!table.empty()) print_out("\n" + table.text(2));
   if (study.gradients) print_gradients(*study.gradients);
-  print_out(fmt::format("{} windows of {} tokens, second half of each scored ({}), f32; {} of {} cells measured, {} taken from an earlier run, in {}\n",
+  print_out(fmt::format("{} windows of {} tokens, second half of each scored ({}), f32; {} of {} cells and {} tensors of the map measured, {} of them in an earlier run, in {}\n",
                         study.n_windows, study.context, study.n_tokens_scored, study.cells.size(), study.n_cells,
-                        study.n_resumed, format_duration(study.seconds)));
+                        study.sensitivities.size(), study.n_resumed, format_duration(study.seconds)));
 }
 
 ExitCode run(const Options& o, const CommonOptions& common) {

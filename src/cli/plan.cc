@@ -43,7 +43,9 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   const Language language = language_named(o.language);
   const SensitivityMethod method = sensitivity_method(o.target.sensitivities);
   const CalibrationEffort& effort = calibration_effort(o.effort);
-  for (const std::string& file : {o.output, o.tensor_types, o.config_groups, o.page}) check_can_create(file);
+  for (const std::string& file : {o.output, o.tensor_types, o.config_groups, o.page, o.target.costs}) check_can_create(file);
+  if (!o.target.any() && !(o.output.empty() && o.tensor_types.empty() && o.config_groups.empty()))
+    fail(ExitCode::kUsage, "a recipe needs a target: add --size, --bpw or --max-kld");
   const auto model = Model::open(model_path(o.model));
   ThreadPool pool(common.threads);
   CorpusOptions corpus_options = o.corpus;
@@ -97,8 +99,6 @@ ExitCode run(const Options& o, const CommonOptions& common) {
   Refinement refinement;
   if (o.target.any()) plan = refine_plan(*model, text.probes, quantize, planner, target, costs, pool, &refinement);
   const std::vector<Plan> front = plan_front(costs, planner);
-  if (!plan && (!o.output.empty() || !o.tensor_types.empty() || !o.config_groups.empty()))
-    fail(ExitCode::kUsage, "a recipe needs a target: add --size, --bpw or --max-kld");
   std::optional<Recipe> recipe;
   if (plan) recipe = plan_recipe(costs, *plan, "plan");
   if (recipe && quantized_bytes(*model, *recipe, quantize) != plan->size_bytes)
@@ -171,7 +171,10 @@ ExitCode run(const Options& o, const CommonOptions& common) {
     print_out(fmt::format("rank correlation of predicted and measured {:.3f}; {:.0f} % of the intervals hold the measured one\n",
                           check->spearman, 100 * check->share_covered));
   }
-  if (plan) print_out("\nThe plan\n" + plan_text(costs, *plan) + refinement_text(refinement, costs));
+  if (plan) print_out("\nThe plan\n" + plan_text(costs, *plan, front, planner) + refinement_text(refinement, costs));
+  if (plan && o.target.max_kld > 0)
+    print_out(fmt::format("{:g} is kept by prediction: tsubu quantize --max-kld {:g} measures, and plans again where it is not\n", o.target.max_kld,
+                          o.target.max_kld));
   if (!o.output.empty()) print_out(fmt::format("{}: a recipe for tsubu quantize --recipe, with the same --text and --stats\n", o.output));
   print_out(fmt::format("{} tensors {} on {} scored tokens of {} windows in {}, with errors and recipes in {}; rounding: {}\n",
                         costs.tensors.size(), costs.method == SensitivityMethod::kProbes ? "probed" : "by gradients",

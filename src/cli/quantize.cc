@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/size.h"
 #include "cli/adapter_options.h"
+#include "cli/checks.h"
 #include "cli/command.h"
 #include "cli/layout_output.h"
 #include "cli/manifest_options.h"
@@ -119,6 +120,7 @@ ExitCode run_fit(const Options& o, const CalibrationEffort& effort, const Model&
                  const CommonOptions& common) {
   if (o.texts.empty()) fail(ExitCode::kUsage, "a plan needs text to measure on: add --text FILE");
   if (quantize.dry_run) fail(ExitCode::kUsage, "--dry-run with a target: tsubu plan says what it would be");
+  check_can_create(o.target.costs);
   CorpusOptions corpus_options = o.corpus;
   for (const std::string& text : o.texts) corpus_options.texts.push_back(parse_corpus_text(text));
   if (corpus_options.max_chunks == 0) corpus_options.max_chunks = effort.chunks(corpus_options.context);
@@ -156,7 +158,7 @@ ExitCode run_fit(const Options& o, const CalibrationEffort& effort, const Model&
     print_out("\n" + refinement_text(result.refinement, result.costs));
     print_out("\n" + candidates_text(result.candidates) + measured.text + "\n");
     if (!result.meets_target)
-      print_out(fmt::format("the divergence asked for, {:g}, is not met: ask for less, or give a larger --size\n", o.target.max_kld));
+      print_out(fmt::format("the divergence asked for, {:g}, is not met: a smaller --max-kld aims lower, more types (--allow) reach further\n", o.target.max_kld));
   }
   return result.meets_target ? ExitCode::kDone : ExitCode::kGateFailed;
 }

@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t kFrontRows = 16;
 constexpr size_t kPlotWidth = 64, kPlotHeight = 12;
+constexpr double kLeastPlotted = 1e-6;  // of the largest divergence: what is exact in F16 would squeeze the rest into a line
 
 std::string kld_text(double kld) { return fmt::format("{:.3g}", kld); }
 std::string kld_text(const Prediction& p) { return fmt::format("{:.3g} [{:.3g}, {:.3g}]", p.mean, p.low, p.high); }
@@ -32,9 +33,11 @@ std::vector<size_t> thinned(const std::vector<Plan>& front, size_t n) {
 }
 
 std::string plot(const std::vector<Plan>& front) {
+  double most = 0;
+  for (const Plan& p : front) most = std::max(most, p.predicted.mean);
   std::vector<const Plan*> points;
   for (const Plan& p : front)
-    if (p.predicted.mean > 0) points.push_back(&p);
+    if (p.predicted.mean > kLeastPlotted * most) points.push_back(&p);
   if (points.size() < 2) return "";
   const double x0 = std::log(points.front()->bits_per_weight), x1 = std::log(points.back()->bits_per_weight);
   double y0 = 1e300, y1 = -1e300;
@@ -131,7 +134,7 @@ PlanTarget make_target(const TargetChoice& choice, const Model& model, const Qua
   PlanTarget target;
   target.max_kld = choice.max_kld;
   if (!choice.size.empty()) target.max_bytes = parse_size_bytes(choice.size);
-  if (target.max_bytes > 0) check_size(choice, model, target.max_bytes);
+  if (!choice.size.empty()) check_size(choice, model, target.max_bytes);
   if (choice.bits_per_weight.empty()) return target;
   // Everything in the file but the metadata: that of any recipe has the same size.
   const Recipe f32 = recipe_named("F32");
@@ -171,31 +174,25 @@ std::string refinement_text(const Refinement& r, const PlanCosts& costs) {
   return text + table.text(2);
 }
 
-std::string plan_text(const PlanCosts& costs, const Plan& plan) {
-  struct Row {
-    std::vector<std::string> cells;
-    double harm;
-  };
-  std::vector<Row> rows;
+std::string plan_text(const PlanCosts& costs, const Plan& plan, const std::vector<Plan>& front, const PlannerOptions& options) {
+  Table table({"tensor", "type", ">size", ">sensitivity", ">error", ">of the divergence", "which is", "one step down"});
   const double total = costs.sum(plan.types);
   for (size_t t = 0; t < plan.types.size(); ++t) {
     const TensorCosts& tensor = costs.tensors[t];
     const TypeCost& chosen = *tensor.find(*plan.types[t]);
     const TypeCost* smaller = nullptr;  // the next that the plan could have taken
     for (const TypeCost& c : tensor.types)
-      if (c.size_bytes < chosen.size_bytes && c.cost > chosen.cost && (!smaller || c.cost < smaller->cost)) smaller = &c;
-    const double alpha = tensor.sensitivity.alpha, harm = chosen.cost;
-    rows.push_back({{tensor.sensitivity.tensor->name(), std::string(chosen.type->name), format_size(chosen.size_bytes),
-                     fmt::format("{:.3g}", alpha), fmt::format("{:.3g}", chosen.error),
-                     fmt::format("{:.1f} %", 100 * harm / total),
-                     smaller ? fmt::format("{} saves {} and adds {:.0f} %", smaller->type->name,
-                                           format_size(chosen.size_bytes - smaller->size_bytes),
-                                           100 * (smaller->cost - chosen.cost) / total)
-                             : "already the smallest"},
-                    harm});
+      if (c.size_bytes < chosen.size_bytes && c.cost > chosen.cost && (!smaller || c.cost < smaller->cost) &&
+          may_choose(options, *tensor.sensitivity.tensor, *c.type))
+        smaller = &c;
+    table.add({tensor.sensitivity.tensor->name(), std::string(chosen.type->name), format_size(chosen.size_bytes),
+               fmt::format("{:.3g}", tensor.sensitivity.alpha), fmt::format("{:.3g}", chosen.error),
+               fmt::format("{:.1f} %", 100 * chosen.cost / total), chosen.windows.empty() ? "predicted" : "measured",
+               smaller ? fmt::format("{} saves {} and adds {:.1f} %", smaller->type->name,
+                                     format_size(chosen.size_bytes - smaller->size_bytes),
+                                     100 * (smaller->cost - chosen.cost) / total)
+                       : "already the smallest"});
   }
-  Table table({"tensor", "type", ">size", ">sensitivity", ">error", ">of the divergence", "one step down"});
-  for (const Row& row : rows) table.add(row.cells);
   std::string text = table.text(2);
   text += fmt::format("{}: {:.4f} bits per weight; predicted divergence {} nats; {}\n", format_size(plan.size_bytes),
                       plan.bits_per_weight, kld_text(plan.predicted),
@@ -203,6 +200,9 @@ std::string plan_text(const PlanCosts& costs, const Plan& plan) {
                                       : "an allocation better than the best known one is not ruled out");
   text += "sensitivity: divergence per unit of squared relative error; error: that unit, of the rounding, weighted by the "
           "inputs\n";
+  if (const double price = byte_price(costs, front, plan.size_bytes); price > 0 && total > 0)
+    text += fmt::format("at this size 1 % of the divergence is worth about {}: a step down pays that saves more for each % it adds\n",
+                        format_size(static_cast<uint64_t>(0.01 * total / price)));
   return text;
 }
 

@@ -32,7 +32,7 @@ PlanTarget make_target(const TargetChoice& choice, const Model& model, const Qua
 MeasureOptions measure_options(const TargetChoice& choice);
 
 // Tables for people: what was chosen and why.
-std::string plan_text(const PlanCosts& costs, const Plan& plan);
+std::string plan_text(const PlanCosts& costs, const Plan& plan, const std::vector<Plan>& front, const PlannerOptions& options);
 std::string refinement_text(const Refinement& refinement, const PlanCosts& costs);
 std::string front_text(const std::vector<Plan>& front, const PlanCosts& costs);
 std::string candidates_text(const std::vector<FitCandidate>& candidates);

@@ -88,6 +88,7 @@ void tolerated_gamma(const Study& study, std::vector<Remark>& out) {
   const CurvePoint* flat = point_at(points, 0);
   const std::string power = fmt::format("{:g}", best->x);
   out.push_back(flat ? remark("lens.gamma.flat"_lens, {power, band(*best), band(*flat)}) : remark("lens.gamma"_lens, {power, band(*best)}));
+  if (flat && flat->x != best->x && flat->low < best->high) return;  // the seeds do not tell them apart
   std::string near;
   double nearest = 1e300;
   for (const ErrorSlope& s : study.slopes)

@@ -87,7 +87,7 @@ struct CurvePoint {
 // Cells of a part, a place and a kind, by r, gamma or the share clipped (x); y: of f.
 std::vector<CurvePoint> curve(const Study& study, const std::string& part, Cell::What what, const std::string& kind,
                               const std::string& role = "", double CellResult::*y = &CellResult::kld);
-// The r of Gaussian noise in the weights that does this harm; none without a curve.
+// The r of Gaussian noise in the weights that does this harm; none without a curve or far beyond its end.
 std::optional<double> equivalent_noise(const Study& study, double kld);
 
 // Sentences with their numbers, the most telling first.

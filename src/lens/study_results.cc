@@ -48,6 +48,9 @@ std::vector<CurvePoint> curve(const Study& study, const std::string& part, Cell:
   return points;
 }
 
+// The slope of the last two points is not believed farther than this times the last: harm saturates.
+constexpr double kFarthest = 1.41;
+
 std::optional<double> equivalent_noise(const Study& study, double kld) {
   const std::vector<CurvePoint> points = curve(study, "curves", Cell::What::kWeights, "gaussian");
   if (points.size() < 2 || kld <= 0) return {};
@@ -58,7 +61,9 @@ std::optional<double> equivalent_noise(const Study& study, double kld) {
   if (a.y <= 0 || b.y <= a.y) return {};
   if (kld < points.front().y) return points.front().x * std::sqrt(kld / points.front().y);
   const double share = std::log(kld / a.y) / std::log(b.y / a.y);
-  return a.x * std::pow(b.x / a.x, share);
+  const double r = a.x * std::pow(b.x / a.x, share);
+  if (r > kFarthest * points.back().x) return {};
+  return r;
 }
 
 Json to_json(const Study& study) {

@@ -52,6 +52,7 @@ TEST_F(Studying, EverythingIsMeasuredOnceAndHarmGrowsWithTheSquare) {
   const auto noise = equivalent_noise(study, points[2].y);
   ASSERT_TRUE(noise);
   EXPECT_NEAR(*noise, points[2].x, 1e-9);
+  EXPECT_FALSE(equivalent_noise(study, 100 * points.back().y));  // ten times the largest r that was measured
   EXPECT_FALSE(findings(study).empty());
   for (const auto& [cell, result] : study.cells)
     if (cell.part == "codecs") {

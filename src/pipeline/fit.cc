@@ -68,7 +68,11 @@ class Fitting {
     const bool disagrees = measured < predicted.low || measured > predicted.high;
     const bool misses = o_.target.max_kld > 0 && (measured > o_.target.max_kld || measured < 0.8 * o_.target.max_kld);
     if (disagrees || misses || o_.second_pass) {
-      correct(r, first);
+      // Within its interval a prediction is off in its level, not in its tensors.
+      if (disagrees || o_.second_pass)
+        correct(r, first);
+      else
+        r.costs.gain *= measured / std::max(predicted.mean, 1e-30);
       PlanTarget again = o_.target;
       if (again.max_kld > 0) again.max_kld *= kSlack;
       const Plan second = make_plan(r.costs, o_.planner, again);

@@ -66,32 +66,17 @@ class Measuring {
   double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
   bool out_of_time() const { return o_.measure.seconds && seconds() >= *o_.measure.seconds; }
 
-  bool may_choose(const TypeInfo& type) const {
-    const std::vector<const TypeInfo*> types = o_.allowed.empty() ? planner_types() : o_.allowed;
-    return std::find(types.begin(), types.end(), &type) != types.end();
-  }
-
-  // Nats that a byte is worth at the plan: the slope of the front there.
-  double price(const Plan& plan) const {
-    const std::vector<Plan> front = plan_front(costs_, o_);
-    size_t above = 1;
-    while (above + 1 < front.size() && front[above].size_bytes <= plan.size_bytes) ++above;
-    if (front.size() < 2) return 0;
-    const double saved = costs_.sum(front[above - 1].types) - costs_.sum(front[above].types);
-    return saved / std::max(1.0, static_cast<double>(front[above].size_bytes) - static_cast<double>(front[above - 1].size_bytes));
-  }
-
   // Costs that are not measured and may change the plan, those that decide most first: the plan's own, then those of types
   // whose price for the change, bytes and divergence together, is few standard deviations from nothing.
   std::vector<Wanted> doubtful(const Plan& plan) const {
-    const double byte = price(plan);
+    const double byte = byte_price(costs_, plan_front(costs_, o_), plan.size_bytes);
     std::vector<Wanted> wanted;
     for (size_t t = 0; t < costs_.tensors.size(); ++t) {
       const TensorCosts& tensor = costs_.tensors[t];
       const TypeCost& own = *tensor.find(*plan.types[t]);
       for (size_t i = 0; i < tensor.types.size(); ++i) {
         const TypeCost& c = tensor.types[i];
-        if (!c.windows.empty() || !c.type->is_quantized || c.cost <= 0 || !may_choose(*c.type)) continue;
+        if (!c.windows.empty() || !c.type->is_quantized || c.cost <= 0 || !may_choose(o_, *tensor.sensitivity.tensor, *c.type)) continue;
         const double change =
             c.cost - own.cost + byte * (static_cast<double>(c.size_bytes) - static_cast<double>(own.size_bytes));
         const double spread = std::hypot(c.cost * c.spread, own.cost * own.spread);

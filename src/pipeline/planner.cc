@@ -40,20 +40,11 @@ Classes classes_of(const PlanCosts& costs, const PlannerOptions& options) {
     if (is_new) c.members.emplace_back();
     c.members[it->second].push_back(t);
   }
-  const auto allowed = [&](const TypeInfo& type, Role role) {
-    const bool is_table = role == Role::kTokenEmbedding || role == Role::kOutput;
-    if (is_table && options.float_tables) return type.name == "F16";
-    if (options.allowed.empty()) {
-      const auto types = planner_types();
-      return std::find(types.begin(), types.end(), &type) != types.end();
-    }
-    return std::find(options.allowed.begin(), options.allowed.end(), &type) != options.allowed.end();
-  };
   for (const auto& members : c.members) {
     std::vector<const TypeInfo*> types;
     std::vector<AllocationChoice> choices;
     for (const TypeCost& first : costs.tensors[members.front()].types) {
-      if (!allowed(*first.type, costs.tensors[members.front()].sensitivity.tensor->spec().role)) continue;
+      if (!may_choose(options, *costs.tensors[members.front()].sensitivity.tensor, *first.type)) continue;
       AllocationChoice choice;
       bool everywhere = true;
       for (size_t t : members) {
@@ -107,6 +98,13 @@ SensitivityMethod sensitivity_method(std::string_view name) {
 
 bool is_small_block_type(const TypeInfo& type) {
   return std::find(std::begin(kSmallBlockTypes), std::end(kSmallBlockTypes), type.name) != std::end(kSmallBlockTypes);
+}
+
+bool may_choose(const PlannerOptions& options, const ModelTensor& tensor, const TypeInfo& type) {
+  const Role role = tensor.spec().role;
+  if (options.float_tables && (role == Role::kTokenEmbedding || role == Role::kOutput)) return type.name == "F16";
+  const std::vector<const TypeInfo*> types = options.allowed.empty() ? planner_types() : options.allowed;
+  return std::find(types.begin(), types.end(), &type) != types.end();
 }
 
 std::vector<const TypeInfo*> planner_types() {
@@ -231,6 +229,14 @@ std::vector<Plan> plan_front(const PlanCosts& costs, const PlannerOptions& optio
   std::vector<Plan> plans;
   for (const Allocation& a : allocation_front(classes.choices)) plans.push_back(finish(costs, classes, a));
   return plans;
+}
+
+double byte_price(const PlanCosts& costs, const std::vector<Plan>& front, uint64_t size_bytes) {
+  if (front.size() < 2) return 0;
+  size_t above = 1;
+  while (above + 1 < front.size() && front[above].size_bytes <= size_bytes) ++above;
+  const double saved = costs.sum(front[above - 1].types) - costs.sum(front[above].types);
+  return saved / std::max(1.0, static_cast<double>(front[above].size_bytes) - static_cast<double>(front[above - 1].size_bytes));
 }
 
 Recipe plan_recipe(const PlanCosts& costs, const Plan& plan, const std::string& name) {

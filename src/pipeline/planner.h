@@ -58,6 +58,8 @@ struct PlannerOptions {
 std::vector<const TypeInfo*> planner_types();
 // Those of planner_types() that are only looked at where blocks of 256 do not fit.
 bool is_small_block_type(const TypeInfo& type);
+// May the plan give the tensor that type, apart from whether it fits its rows?
+bool may_choose(const PlannerOptions& options, const ModelTensor& tensor, const TypeInfo& type);
 
 struct TypeCost {
   const TypeInfo* type = nullptr;
@@ -143,6 +145,8 @@ struct Plan {
 // Throws Error(kUsage) when the target cannot be met: with the least that can.
 Plan make_plan(const PlanCosts& costs, const PlannerOptions& options, const PlanTarget& target);
 std::vector<Plan> plan_front(const PlanCosts& costs, const PlannerOptions& options);
+// What a byte is worth at that size: Σ c that the next step of the front takes off for each byte it adds.
+double byte_price(const PlanCosts& costs, const std::vector<Plan>& front, uint64_t size_bytes);
 
 struct PlanChange {
   const ModelTensor* tensor = nullptr;
