@@ -48,18 +48,6 @@ struct SymmetricGrid {
   float code[kLanes];
 };
 
-// The best scale found for n values.
-template <class L, class Codes, int n>
-TSUBU_INLINE float search_symmetric(const float* x, const float* w, const SymmetricGrid& grid) {
-  auto magnitude = L::zero();
-  for (int i = 0; i < n; i += kLanes) magnitude = L::max(magnitude, L::abs(L::load(x + i)));
-  const float largest = L::hmax(magnitude);
-  if (!(largest > kNegligible)) return 0.0f;
-  const auto inverse = L::mul(L::load(grid.code), L::set1(1.0f / largest));
-  const SymmetricFit<L> fit = fit_symmetric<L, Codes, n>(x, w, inverse);
-  return lane<L>(fit.scale, best_lane<L>(fit.gain));
-}
-
 // The value of largest magnitude (the positive one of two).
 template <class L, int n>
 TSUBU_INLINE float extreme_of(const float* x) {
