@@ -73,6 +73,7 @@ struct Layout {
   std::unique_ptr<QuantMatrix> (*open)(const LayoutInput& in, const std::string& module);
   // The tensors of a module; nullptr: read only. Throws Error(kUnsupported) for what the layout cannot hold.
   std::vector<StoredPart> (*store)(const LayoutMatrix& w);
+  bool folds_norms = false;  // its files may have scales of a matrix' inputs folded into the norm before, and do not say so
 };
 
 std::span<const Layout* const> layouts();

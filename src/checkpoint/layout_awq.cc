@@ -95,6 +95,7 @@ const Layout kAwqLayout = {"awq",
                            "qweight I32 [K, N/8], qzeros I32 [G, N/8], scales F16 [G, N]",
                            "AWQ of AutoAWQ, version gemm, 4 bits",
                            open,
-                           store};
+                           store,
+                           true};
 
 }  // namespace tsubu

@@ -30,10 +30,7 @@ TSUBU_INLINE AffineSums<L> affine_sums(const float (*v)[kLanes], const float (*w
     const auto value = L::load(v[i]);
     typename L::F code;
     if constexpr (shifted) code = round_within<L>(L::fma(value, inverse, back), 0.0f, high);
-    else {
-      const float magic = 12582912.0f;
-      code = L::sub(L::min(L::fma(value, inverse, L::set1(magic)), L::set1(magic + high)), L::set1(magic));
-    }
+    else code = L::sub(L::min(L::fma(value, inverse, L::set1(kToInteger)), L::set1(kToInteger + high)), L::set1(kToInteger));  // ≥ 0
     const auto weighted = L::mul(L::load(w[i]), code);
     sums.one = L::add(sums.one, weighted);
     sums.two = L::fma(weighted, code, sums.two);
@@ -117,19 +114,22 @@ TSUBU_INLINE AffinePanelScale<L> search_affine_panel(const Panel<n>& p, float hi
   return {L::select(visible, best.scale, L::zero()), L::add(L::select(visible, best.offset, L::zero()), base)};
 }
 
-// n blocks of 32, w = d · code + m; d and m get the bits of their scales and minimums. bound: of the relative error; a block that
-// would exceed it is rounded plainly between its smallest and largest value.
-template <class L, int bits, int n_steps>
-TSUBU_INLINE void encode_affine_panel(const float* x, const float* importance, const Row& row, int n, const float (&steps)[n_steps],
-                                      bool refine_each, int n_refine, double bound, uint16_t* d, uint16_t* m, PanelCodes& out) {
+// n blocks of codec C, at most sixteen of 32 weights, w = d · code + m. A block that would exceed the codec's bound of the relative
+// error is rounded plainly between its smallest and largest value.
+template <class C, class L>
+TSUBU_INLINE void encode_affine_panel(const float* x, const float* importance, const Row& row, typename C::Block* blocks, int n) {
+  constexpr int bits = requires(typename C::Block b) { b.qh; } ? 5 : 4;
   constexpr float high = (1 << bits) - 1;
+  constexpr float kSteps[] = {-1.2f, -0.8f, -0.4f, 0.0f, 0.4f, 0.8f, 1.3f, 2.0f};
+  uint16_t d[kLanes], m[kLanes];
+  PanelCodes out;
   Panel<32> p;
   turn_blocks<L>(x, n, p.x);
   const auto largest = weigh_panel<L>(importance, n, row, p).largest;
-  AffinePanelScale<L> fit = search_affine_panel<L, 32, false>(p, high, steps, refine_each, n_refine);
+  AffinePanelScale<L> fit = search_affine_panel<L, 32, false>(p, high, kSteps, importance != nullptr, 1);
   const auto visible = L::lt(L::set1(kNegligible), largest);
   fit.min = L::select(visible, fit.min, L::zero());
-  const auto limit = L::mul(L::set1(static_cast<float>(bound)), largest);
+  const auto limit = L::mul(L::set1(static_cast<float>(C::kMaxRelativeError)), largest);
   for (int attempt = 0; attempt < 2; ++attempt) {
     const auto scale = store_finite_f16<L>(d, fit.scale), min = store_finite_f16<L>(m, fit.min);
     const auto inverse = L::select(L::gt(scale, L::zero()), L::div(L::set1(1.0f), scale), L::zero());
@@ -144,7 +144,7 @@ TSUBU_INLINE void encode_affine_panel(const float* x, const float* importance, c
         out);
     const auto beyond = L::select(visible, L::sub(worst, limit), L::zero());
     const auto again = L::gt(beyond, L::zero());
-    if (attempt > 0 || L::mask_bits(again) == 0) return;
+    if (attempt > 0 || L::mask_bits(again) == 0) break;
     auto low_v = L::load(p.x[0]), high_v = low_v;
     for (int i = 1; i < 32; ++i) {
       low_v = L::min(low_v, L::load(p.x[i]));
@@ -152,6 +152,11 @@ TSUBU_INLINE void encode_affine_panel(const float* x, const float* importance, c
     }
     fit.min = L::select(again, low_v, fit.min);
     fit.scale = L::select(again, L::mul(L::sub(high_v, low_v), L::set1(1.0f / high)), fit.scale);
+  }
+  for (int b = 0; b < n; ++b) {
+    blocks[b].d = Half::of_bits(d[b]);
+    blocks[b].m = Half::of_bits(m[b]);
+    out.copy_block(b, blocks[b]);
   }
 }
 

@@ -47,8 +47,8 @@ struct Iq4Codes {
     const auto inside = L::max(L::min(t, L::set1(114.0f)), L::set1(-128.0f));
     const auto u = L::add(inside, L::set1(4.5f));
     const auto slope = L::sub(L::set1(0.0897f), L::mul(L::abs(u), L::set1(0.00024f)));
-    // 1.5·2^23 leaves the rounded sum in the low bits; lookup16 reads four of them.
-    const auto index = L::bits(L::add(L::add(L::mul(u, slope), L::set1(7.0f)), L::set1(12582912.0f)));
+    // kToInteger leaves the rounded sum in the low bits; lookup16 reads four of them.
+    const auto index = L::bits(L::add(L::add(L::mul(u, slope), L::set1(7.0f)), L::set1(kToInteger)));
     return {index, L::gt(inside, L::lookup16(kThreshold, index))};
   }
   template <class L>

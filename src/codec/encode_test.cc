@@ -130,6 +130,19 @@ TEST_P(Encode, FiniteValuesOfAnySizeStayFinite) {
   }
 }
 
+// Blocks are searched side by side; what stands beside one must not change it. Importance is left out: its level is the row's.
+TEST_P(Encode, ABlockDoesNotDependOnItsNeighbors) {
+  const TypeInfo& type = GetParam();
+  std::mt19937 generator(13);
+  const std::vector<float> x = random_row(19 * size_t{type.block_len}, generator);  // more than a panel, and an odd number
+  Bytes alone;
+  for (size_t i = 0; i < x.size(); i += type.block_len) {
+    const Bytes block = encode(type, {x.begin() + static_cast<ptrdiff_t>(i), x.begin() + static_cast<ptrdiff_t>(i + type.block_len)});
+    alone.insert(alone.end(), block.begin(), block.end());
+  }
+  EXPECT_EQ(encode(type, x), alone);
+}
+
 TEST_P(Encode, UselessImportanceStillKeepsTheBound) {
   const TypeInfo& type = GetParam();
   std::mt19937 generator(9);

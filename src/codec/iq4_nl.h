@@ -36,15 +36,8 @@ struct IQ4_NL {
   static constexpr double kMaxRelativeError = kSearchSlack * (14.0 / 127 + 0x1p-11);
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row& row, Block* blocks, int n) {
-    // Codes that the extreme weight is put on.
     constexpr float kGrid[] = {88, 97, 105, 113, 120, 130, 150, -90, -98, -106, -113, -120, -127, -135, -150};
-    uint16_t d[kLanes];
-    PanelCodes codes;
-    encode_symmetric_panel<L, Iq4Codes, 4>(x, importance, row, n, kGrid, kMaxRelativeError, d, codes);
-    for (int b = 0; b < n; ++b) {
-      blocks[b].d = Half::of_bits(d[b]);
-      codes.copy_block<4>(b, blocks[b].qs, nullptr);
-    }
+    encode_symmetric_panel<IQ4_NL, L, Iq4Codes>(x, importance, row, blocks, n, kGrid);
   }
 
   static constexpr GridSpec kGridSpec = iq4_grid(32, 1);

@@ -1,7 +1,8 @@
 // What products with 8-bit activations need of a codec: its packed block as unsigned byte codes under integer scales.
 //   w = d · kFactor · scale[s] · (code - kBias) + offset · min[s]     for weights of sub-block s, kSub each.
 // PackedForm<C> is specialized for every codec that has the form (codec/packed_*.h too); a kernel needs no more to have it on
-// the fast path. Codes are at most kMostCode (127 without), or it has kByteCodes and a bias of 128. d is the bits of an f16 (then kFactor, a power of two, may be left out), or d_value a float.
+// the fast path. Codes are at most kMostCode (127 without), or it has kByteCodes and a bias of 128. d is the bits of an f16 (then
+// kFactor, a power of two, may be left out), or d_value a float.
 // Super-blocks of 256 give chunk c of 64 codes, and scales and minimums as sixteen lanes, one for each 16 weights. Blocks
 // of 32 have one scale and give the codes of two blocks at a time; longer blocks with one scale give those of parts of 32.
 #pragma once

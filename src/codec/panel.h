@@ -78,10 +78,10 @@ struct PanelCodes {
   uint32_t qs[4][kLanes];
   uint32_t qh[kLanes];
 
-  template <int bits>
-  TSUBU_INLINE void copy_block(int b, uint8_t* to_qs, uint8_t* to_qh) const {
-    for (int j = 0; j < 4; ++j) __builtin_memcpy(to_qs + 4 * j, &qs[j][b], 4);
-    if constexpr (bits == 5) __builtin_memcpy(to_qh, &qh[b], 4);
+  template <class Block>
+  TSUBU_INLINE void copy_block(int b, Block& to) const {
+    for (int j = 0; j < 4; ++j) __builtin_memcpy(to.qs + 4 * j, &qs[j][b], 4);
+    if constexpr (requires { to.qh; }) __builtin_memcpy(to.qh, &qh[b], 4);
   }
 };
 

@@ -40,15 +40,8 @@ struct Q4_0 {
   static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 8 + 0x1p-11);
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row& row, Block* blocks, int n) {
-    // Codes that the extreme weight is put on.
     constexpr float kGrid[] = {-6.6f, -7.1f, -7.6f, -8.0f, -8.4f, -9.0f, -10.5f};
-    uint16_t d[kLanes];
-    PanelCodes codes;
-    encode_symmetric_panel<L, IntegerCodes<-8, 7>, 4>(x, importance, row, n, kGrid, kMaxRelativeError, d, codes);
-    for (int b = 0; b < n; ++b) {
-      blocks[b].d = Half::of_bits(d[b]);
-      codes.copy_block<4>(b, blocks[b].qs, nullptr);
-    }
+    encode_symmetric_panel<Q4_0, L, IntegerCodes<-8, 7>>(x, importance, row, blocks, n, kGrid);
   }
 
   static constexpr GridSpec kGridSpec = integer_grid<-8, 7>(32, 1);

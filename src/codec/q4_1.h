@@ -38,15 +38,7 @@ struct Q4_1 {
   static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 15 + 3 * 0x1p-11);
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row& row, Block* blocks, int n) {
-    constexpr float kGrid[] = {-1.2f, -0.8f, -0.4f, 0.0f, 0.4f, 0.8f, 1.3f, 2.0f};
-    uint16_t d[kLanes], m[kLanes];
-    PanelCodes codes;
-    encode_affine_panel<L, 4>(x, importance, row, n, kGrid, importance != nullptr, 1, kMaxRelativeError, d, m, codes);
-    for (int b = 0; b < n; ++b) {
-      blocks[b].d = Half::of_bits(d[b]);
-      blocks[b].m = Half::of_bits(m[b]);
-      codes.copy_block<4>(b, blocks[b].qs, nullptr);
-    }
+    encode_affine_panel<Q4_1, L>(x, importance, row, blocks, n);
   }
 
   static constexpr GridSpec kGridSpec = integer_grid<0, 15>(32, 1, {}, {1, 1});

@@ -39,15 +39,8 @@ struct Q5_0 {
   static constexpr double kMaxRelativeError = kSearchSlack * (1.0 / 16 + 0x1p-11);
   template <class L>
   static TSUBU_INLINE void encode_panel(const float* x, const float* importance, const Row& row, Block* blocks, int n) {
-    // Codes that the extreme weight is put on.
     constexpr float kGrid[] = {-12.4f, -13.3f, -14.1f, -14.8f, -15.4f, -16.0f, -16.6f, -17.2f, -18.5f};
-    uint16_t d[kLanes];
-    PanelCodes codes;
-    encode_symmetric_panel<L, IntegerCodes<-16, 15>, 5>(x, importance, row, n, kGrid, kMaxRelativeError, d, codes);
-    for (int b = 0; b < n; ++b) {
-      blocks[b].d = Half::of_bits(d[b]);
-      codes.copy_block<5>(b, blocks[b].qs, blocks[b].qh);
-    }
+    encode_symmetric_panel<Q5_0, L, IntegerCodes<-16, 15>>(x, importance, row, blocks, n, kGrid);
   }
 
   static constexpr GridSpec kGridSpec = integer_grid<-16, 15>(32, 1);

@@ -44,18 +44,21 @@ TSUBU_INLINE typename L::F search_symmetric_panel(const Panel<n>& p, typename L:
   return best;
 }
 
-// n blocks; d gets the bits of their scales. bound: of the relative error; a block that would exceed it has its extreme rounded to
-// the lowest code instead.
-template <class L, class Codes, int bits, int n_grid>
-TSUBU_INLINE void encode_symmetric_panel(const float* x, const float* importance, const Row& row, int n, const float (&on)[n_grid],
-                                         double bound, uint16_t* d, PanelCodes& out) {
+// n blocks of codec C, at most sixteen. on: codes that the extreme weight is put on. A block that would exceed the codec's bound of
+// the relative error has its extreme rounded to the lowest code instead.
+template <class C, class L, class Codes, int n_grid>
+TSUBU_INLINE void encode_symmetric_panel(const float* x, const float* importance, const Row& row, typename C::Block* blocks, int n,
+                                         const float (&on)[n_grid]) {
+  constexpr int bits = requires(typename C::Block b) { b.qh; } ? 5 : 4;
+  uint16_t d[kLanes];
+  PanelCodes out;
   Panel<32> p;
   turn_blocks<L>(x, n, p.x);
   const PanelExtremes<L> e = weigh_panel<L>(importance, n, row, p);
   const auto visible = L::lt(L::set1(kNegligible), e.largest);
   const auto per_extreme = L::select(visible, L::div(L::set1(1.0f), e.extreme), L::zero());
   auto scale = L::select(visible, search_symmetric_panel<L, Codes, 32>(p, per_extreme, on), L::zero());
-  const auto limit = L::mul(L::set1(static_cast<float>(bound)), e.largest);
+  const auto limit = L::mul(L::set1(static_cast<float>(C::kMaxRelativeError)), e.largest);
   for (int attempt = 0; attempt < 2; ++attempt) {
     const auto step = store_finite_f16<L>(d, scale);
     const auto inverse = L::select(L::gt(L::abs(step), L::zero()), L::div(L::set1(1.0f), step), L::zero());
@@ -68,8 +71,12 @@ TSUBU_INLINE void encode_symmetric_panel(const float* x, const float* importance
         },
         out);
     const auto beyond = L::lt(limit, worst);
-    if (attempt > 0 || L::mask_bits(beyond) == 0) return;
+    if (attempt > 0 || L::mask_bits(beyond) == 0) break;
     scale = L::select(beyond, L::mul(e.extreme, L::set1(1.0f / Codes::kLow)), scale);
+  }
+  for (int b = 0; b < n; ++b) {
+    blocks[b].d = Half::of_bits(d[b]);
+    out.copy_block(b, blocks[b]);
   }
 }
 

@@ -88,13 +88,14 @@ TSUBU_INLINE float mean_square_of(const Weighted<n>& block) {
   return mean_square_of<L, n>(block.x);
 }
 
-// v · inverse rounded to the nearest of the integers low … high, in one rounding: the sum with 1.5·2^23 has none to the right of
-// the point. It may be far out of that range.
+// 1.5·2^23: a sum with it has no digits to the right of the point.
+inline constexpr float kToInteger = 12582912.0f;
+
+// v · inverse rounded to the nearest of the integers low … high, in one rounding. It may be far out of that range.
 template <class L>
 TSUBU_INLINE typename L::F round_product_within(typename L::F v, typename L::F inverse, float low, float high) {
-  const float magic = 12582912.0f;
-  const auto shifted = L::fma(v, inverse, L::set1(magic));
-  return L::sub(L::max(L::min(shifted, L::set1(magic + high)), L::set1(magic + low)), L::set1(magic));
+  const auto shifted = L::fma(v, inverse, L::set1(kToInteger));
+  return L::sub(L::max(L::min(shifted, L::set1(kToInteger + high)), L::set1(kToInteger + low)), L::set1(kToInteger));
 }
 
 // The lowest lane that holds the largest value.

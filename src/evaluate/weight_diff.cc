@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/progress.h"
+#include "checkpoint/layout.h"
 #include "codec/grid.h"
 #include "evaluate/remarks.h"
 #include "evaluate/statistics.h"
@@ -463,9 +464,9 @@ WeightDifferences compare_weights(const Model& base, const Model& candidate, Thr
   const double typical = typical_error(result.tensors);
   for (TensorDifference& d : result.tensors)
     if (d.finding.empty()) d.finding = finding_of(d, typical);
-  // AWQ as others write it: scales folded into the norms, and nothing says so but the layout.
+  const auto may_fold = [&](const Layout* l) { return l->folds_norms && candidate.layout().find(l->name) != std::string_view::npos; };
   const auto has_other_norm = [](const TensorDifference& d) { return d.is_float && d.name.ends_with("norm.weight") && d.rel_error > kFloatError; };
-  if (result.comparable && candidate.layout().find("awq") != std::string_view::npos &&
+  if (result.comparable && std::any_of(layouts().begin(), layouts().end(), may_fold) &&
       std::any_of(result.tensors.begin(), result.tensors.end(), has_other_norm)) {
     result.comparable = false;
     result.reason = remark("weights.folded"_said);

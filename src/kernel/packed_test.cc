@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "codec/grid.h"
 #include "codec/type_info.h"
 #include "kernel/kernel_test_util.h"
 #include "kernel/packed_kernels.h"
@@ -124,6 +125,53 @@ TEST_P(Packed, TilesTakeAnyNumberOfTokens) {
       EXPECT_EQ(got.back(), -1.0f) << type.name << ", " << n_tokens << " tokens";
     }
   }
+}
+
+// The largest sums that there are: the highest codes under the highest scales and minimums, activations at ±127.
+TEST_P(Packed, ExtremeCodesAndActivationsDoNotOverflow) {
+  const PackedKernels& k = packed_kernels_named(GetParam()->isa);
+  const PackedKernels& reference = packed_kernels_named("scalar");
+  size_t n_types = 0;
+  for (const TypeInfo& type : types()) {
+    if (!k.dot_rows[type.index] || !type.grid) continue;
+    ++n_types;
+    const GridSpec& spec = type.grid->spec;
+    const size_t n = 2 * type.block_len, unit = type.block_len == 256 ? 256 : 32, row_bytes = 2 * type.block_bytes;
+    constexpr size_t kTokens = 4;  // all up, all down, down in the second half, alternating
+    Floats x = random_floats(kTokens * n, 0, 1);
+    for (size_t i = 0; i < n; ++i) {
+      x[i] = 1;
+      x[n + i] = -1;
+      x[2 * n + i] = i < n / 2 ? 1 : -1;
+      x[3 * n + i] = i % 2 == 0 ? 1 : -1;
+    }
+    const Inputs in = encode(k, x.data(), kTokens, n, unit);
+    std::vector<std::byte> rows(kPackedRows * row_bytes), bytes(packed_tile_bytes(n) + 64);
+    for (const bool highest : {false, true}) {
+      GridBlock block = {};
+      block.d = block.dmin = Half::of(0.01f);
+      for (int s = 0; s < spec.n_sub; ++s) {
+        block.scale[s] = static_cast<int16_t>(highest ? spec.scale_high : spec.scale_low);
+        block.min[s] = static_cast<int16_t>(spec.min_high);
+      }
+      for (int i = 0; i < spec.block_len; ++i) block.codes[i] = static_cast<uint8_t>(highest ? spec.n_levels - 1 : 0);
+      for (size_t b = 0; b < 2 * kPackedRows; ++b) type.grid->pack(block, rows.data() + b * type.block_bytes);
+      std::byte* tile = bytes.data() + (64 - reinterpret_cast<uintptr_t>(bytes.data()) % 64) % 64;
+      k.make_tile[type.index](rows.data(), row_bytes, kPackedRows, n, tile);
+      float tiled[kTokens * kPackedRows], want[kPackedRows], got[kPackedRows];
+      k.tile_product[type.index](tile, kPackedRows, in.rows(), kTokens, tiled, kPackedRows, n);
+      for (size_t t = 0; t < kTokens; ++t) {
+        const Int8Rows token = {in.codes.data() + t * n, in.sums.data() + t * n / 16, in.scales.data() + t * n / unit};
+        reference.dot_rows[type.index](rows.data(), row_bytes, kPackedRows, token, want, n);
+        k.dot_rows[type.index](rows.data(), row_bytes, kPackedRows, token, got, n);
+        for (size_t r = 0; r < kPackedRows; ++r) {
+          EXPECT_TRUE(same_bits(got[r], want[r])) << type.name << " token " << t << ": " << got[r] << ", " << want[r];
+          EXPECT_TRUE(same_bits(tiled[t * kPackedRows + r], want[r])) << type.name << " tile, token " << t << ": " << tiled[t * kPackedRows + r];
+        }
+      }
+    }
+  }
+  EXPECT_GE(n_types, 12u);
 }
 
 TEST_P(Packed, PlainHalvesHaveTheBitsOfDecodedProducts) {
